@@ -1,0 +1,60 @@
+//! Marks: branches that a test run must have reached.
+//!
+//! A simulator run counts them and fails when one stayed at 0, so that a workload that no longer reaches
+//! a rare branch is noticed. In the server they cost one relaxed addition on paths that are rare by nature.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+macro_rules! marks {
+    ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
+        /// A branch worth counting.
+        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        #[repr(usize)]
+        pub enum Mark { $($(#[$doc])* $name,)* }
+
+        impl Mark {
+            /// All marks.
+            pub const ALL: &'static [Mark] = &[$(Mark::$name,)*];
+
+            /// The name that reports show.
+            #[must_use]
+            pub fn name(self) -> &'static str {
+                match self { $(Mark::$name => $text,)* }
+            }
+        }
+
+        static COUNTS: [AtomicU64; Mark::ALL.len()] = [const { AtomicU64::new(0) }; Mark::ALL.len()];
+    };
+}
+
+marks! {
+    /// Recovery found a batch that was only partly written at the end of the log and cut it.
+    TornTailCut = "torn tail cut",
+    /// A log segment that was no longer needed became the next one.
+    SegmentRecycled = "segment recycled",
+    /// A page that an older generation had freed was handed out again.
+    PageReused = "page reused",
+    /// A crash fell into a checkpoint, and recovery went back to the one before.
+    CheckpointLost = "checkpoint lost",
+    /// A record larger than a batch was split.
+    RecordSplit = "record split",
+    /// A command stopped for a page that was not in memory and went on later.
+    PageMissing = "page missing",
+    /// A command took more than one slice.
+    ApplySliced = "apply sliced",
+    /// Recovery replayed entries that the tree did not have yet.
+    LogReplayed = "log replayed",
+}
+
+impl Mark {
+    /// Counts one passage.
+    pub fn hit(self) {
+        COUNTS[self as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often this process passed here.
+    #[must_use]
+    pub fn count(self) -> u64 {
+        COUNTS[self as usize].load(Ordering::Relaxed)
+    }
+}
