@@ -1,5 +1,5 @@
 //! What every other crate of plinth may use: ids, time, aligned memory, checksums, bounded queues,
-//! the deterministic random generator, limits, and the marks that the simulator counts.
+//! the deterministic random generator, limits, log lines, metric cells, and the marks that the simulator counts.
 //!
 //! Invariant: nothing here does I/O, reads a clock or knows raft, etcd or a file format.
 
@@ -8,8 +8,10 @@ pub mod codec;
 pub mod corrupt;
 pub mod ids;
 pub mod limits;
+pub mod log;
 pub mod mailbox;
 pub mod mark;
+pub mod metrics;
 pub mod prng;
 pub mod time;
 

@@ -44,6 +44,8 @@ marks! {
     ApplySliced = "apply sliced",
     /// Recovery replayed entries that the tree did not have yet.
     LogReplayed = "log replayed",
+    /// A start found everything in the trees already.
+    CleanStart = "clean start",
 }
 
 impl Mark {

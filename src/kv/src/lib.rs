@@ -1,1 +1,71 @@
-//! Not yet here.
+//! The state machine of one group: etcd's multi-version key-value store over the trees of one file.
+//!
+//! Synchronous and deterministic: an entry of the log goes in, the same bytes come out on every member. No clock, no file,
+//! no randomness. [`Machine::apply`] works in slices, so that no command can hold up a shard; a slice that needs a page which isn't in
+//! memory says which, has had no effect, and is called again when the page is there.
+//!
+//! Invariants: a change touches `live`, `past` and `log` in one publish; the state record in the root names the newest
+//! applied entry, so an entry is never applied twice; revisions grow by one per entry that changed something.
+
+mod apply;
+mod audit;
+mod bounds;
+mod codec;
+mod command;
+mod error;
+mod history;
+mod keys;
+mod machine;
+mod member;
+mod outcome;
+pub mod query;
+mod read_txn;
+mod record;
+mod state;
+pub mod trees;
+mod validate;
+
+pub use apply::Step;
+pub use audit::{Audit, AuditError, Audited};
+pub use bounds::{KeyRange, Upper};
+pub use command::{
+    AlarmAction, AlarmKind, Command, Compare, CompareResult, CompareTarget, DeleteRange, Envelope, Op, Put, Txn,
+    TxnNode,
+};
+pub use error::KvError;
+pub use machine::{ApplyError, Machine, bootstrap, members};
+pub use member::MemberRecord;
+pub use outcome::{KeyValue, OpOutcome, Outcome, TxnOutcome};
+pub use query::{Query, QueryResult, QueryRun, SortOrder, SortTarget};
+pub use read_txn::ReadTxn;
+pub use record::{Record, RecordMeta};
+pub use state::State;
+
+/// How much one slice of a command or scan may do: entries visited.
+///
+/// A slice ends when it is used up, so a turn's length is bounded by the budget and not by the command.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Budget {
+    left: u32,
+}
+
+impl Budget {
+    /// A budget of `entries` entries.
+    #[must_use]
+    pub fn new(entries: u32) -> Self {
+        Self { left: entries }
+    }
+
+    /// Whether anything is left.
+    #[must_use]
+    pub fn is_spent(&self) -> bool {
+        self.left == 0
+    }
+
+    /// Takes one entry off; false if none was left.
+    pub fn spend(&mut self) -> bool {
+        let had = self.left > 0;
+        self.left = self.left.saturating_sub(1);
+        had
+    }
+}

@@ -1,1 +1,27 @@
-//! Not yet here.
+//! A node: shards that run raft groups over one log each, and the API that turns requests into commands and reads.
+//!
+//! Generic over [`plinth_env::Env`]: the server runs it on io_uring, the simulator on a seeded executor, unchanged.
+//!
+//! Invariants:
+//! - nothing is acknowledged before its entry is durable and applied (asserted in release builds);
+//! - a shard's turn never waits: flushes, checkpoints and page loads are tasks whose completion is an input;
+//! - a reader sees published roots only, and a write is published before it is answered.
+
+pub mod api;
+mod bootstrap;
+mod completions;
+mod group;
+mod message;
+mod metrics;
+mod options;
+mod published;
+mod shard;
+mod waiters;
+
+pub use bootstrap::{NodeError, open_shard};
+pub use message::{Answer, Message, ReplyTo, Reply as ShardReply, Refusal};
+pub use metrics::ShardMetrics;
+pub use options::{Identity, ShardOptions};
+pub use published::{GroupStatus, Published};
+pub use shard::{Shard, ShardHandle, ShardPorts};
+pub use waiters::{Executor, ReplyPort};

@@ -1,1 +1,28 @@
-//! Not yet here.
+//! The real [`plinth_env::Env`]: pinned glommio executors, a storage ring of our own, mapped pages, sockets, signals.
+//!
+//! Nearly all unsafe code of plinth is here, in modules that allow it one by one, each block with its proof.
+//!
+//! Invariants: an executor never blocks on a disk, a lock or a page fault; a buffer the kernel may touch is owned by the
+//! ring until the kernel has answered; an operation that was started goes to its end.
+
+pub mod cores;
+mod counters;
+mod env;
+mod file;
+mod heartbeat;
+mod helpers;
+pub mod net;
+mod pages;
+pub mod probe;
+mod ring;
+mod runtime;
+pub mod signals;
+mod thread;
+
+pub use counters::{Counter, ExecutorCounters};
+pub use env::UringEnv;
+pub use file::UringFile;
+pub use heartbeat::InFlight;
+pub use pages::MappedPages;
+pub use probe::{Features, StartError};
+pub use runtime::{ExecutorContext, run};

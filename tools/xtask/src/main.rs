@@ -1,2 +1,51 @@
-//! Not yet here.
-fn main() {}
+//! `cargo xtask`: everything that is done to the project and is not the project. Each subcommand is a file.
+
+mod accept;
+mod ci;
+mod conformance;
+mod crash;
+mod fresh_start;
+mod packages;
+mod peers;
+mod shell;
+mod sim;
+mod steps;
+
+use std::process::ExitCode;
+
+use crate::shell::Failure;
+
+const USAGE: &str = "\
+usage: cargo xtask COMMAND
+
+  ci                                       everything that a change must pass
+  conformance [--against plinth|etcd|PROGRAM] [NAME]
+                                           play the cases under tests/conformance to a server
+  crash [--runs N] ...                     crash a server under load, look for lost writes
+  sim [--seeds N] ...                      run the simulator
+  fresh-start                              start a server as the README says, use it, stop it, start it again
+  peers                                    put etcd 3.5.1 and Debian's etcd 3.4 under target/peers
+  accept N                                 run the commands whose results issue N asks for";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let rest = args.get(1..).unwrap_or_default();
+    let outcome = match args.first().map(String::as_str) {
+        Some("ci") => ci::run(rest),
+        Some("conformance") => conformance::run(rest),
+        Some("crash") => crash::run(rest),
+        Some("sim") => sim::run(rest),
+        Some("fresh-start") => fresh_start::run(),
+        Some("peers") => peers::run(),
+        Some("accept") => accept::run(rest),
+        _ => Err(Failure::Text(USAGE.to_owned())),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Text(error)) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+        Err(Failure::Exit(code)) => ExitCode::from(code),
+    }
+}

@@ -1,0 +1,117 @@
+//! Commands, carried out in slices.
+//!
+//! Each command is a small state machine that keeps what it has done so far. A slice ends when the command is done, when the budget is spent, or when a
+//! page is missing; nothing is published before the command is whole.
+
+mod change;
+mod compare;
+mod delete;
+mod path;
+mod put;
+mod txn;
+
+use plinth_base::Revision;
+use plinth_tree::{Env, Missing, Store};
+
+use crate::{
+    Budget, Command, MemberRecord, State,
+    command::{AlarmAction, AlarmKind},
+    outcome::{OpOutcome, Outcome},
+    state::ALARMS_MAX,
+    trees::MEMBER,
+};
+use change::Changes;
+use delete::DeleteRun;
+use put::PutRun;
+use txn::TxnRun;
+
+pub(crate) use change::{OP_PUT, body_value, content_hash};
+pub(crate) use path::{Path, PathStep};
+
+/// How far a command has got.
+#[derive(Debug)]
+pub enum Step {
+    /// To its end.
+    Done(Outcome),
+    /// The budget ran out: call again.
+    More,
+}
+
+/// A command under way.
+#[derive(Debug)]
+pub(crate) struct Applying {
+    run: Run,
+    changes: Changes,
+}
+
+#[derive(Debug)]
+enum Run {
+    Put(PutRun),
+    Delete(DeleteRun),
+    Txn(TxnRun),
+    Alarm { action: AlarmAction, member: u64, alarm: AlarmKind },
+    PublishMember(MemberRecord),
+}
+
+impl Applying {
+    /// `state` is the store's as the command finds it.
+    pub(crate) fn new(command: Command, state: &State) -> Self {
+        let run = match command {
+            Command::Put(put) => Run::Put(PutRun::new(put)),
+            Command::DeleteRange(delete) => Run::Delete(DeleteRun::new(delete)),
+            Command::Txn(txn) => Run::Txn(TxnRun::new(txn)),
+            Command::Alarm { action, member, alarm } => Run::Alarm { action, member, alarm },
+            Command::PublishMember(member) => Run::PublishMember(member),
+        };
+        Self { run, changes: Changes::new(Revision { main: state.revision + 1, sub: 0 }) }
+    }
+
+    /// Whether the working root differs from what the command found.
+    pub(crate) fn has_changed(&self) -> bool {
+        self.changes.have_begun()
+    }
+
+    /// Does one slice. `state` is brought up to date when the command is done.
+    pub(crate) fn step<E: Env>(
+        &mut self,
+        store: &mut Store<E>,
+        state: &mut State,
+        budget: &mut Budget,
+    ) -> Result<Step, Missing> {
+        let changes = &mut self.changes;
+        let result = match &mut self.run {
+            Run::Put(run) => run.step(store, changes)?.map(Some),
+            Run::Delete(run) => run.step(store, changes, budget)?.map_or(Ok(None), |done| Ok(Some(done))),
+            Run::Txn(run) => run.step(store, state, changes, budget)?,
+            Run::Alarm { action, member, alarm } => Ok(Some(alarms(state, *action, *member, *alarm))),
+            Run::PublishMember(member) => Ok(Some(publish_member(store, member)?)),
+        };
+        let Some(result) = result.transpose() else { return Ok(Step::More) };
+        changes.settle(state);
+        Ok(Step::Done(Outcome { revision: state.revision, result }))
+    }
+}
+
+/// Alarms are idempotent: raising one that is raised, or clearing one that isn't, changes nothing.
+fn alarms(state: &mut State, action: AlarmAction, member: u64, alarm: AlarmKind) -> OpOutcome {
+    let at = state.alarms.binary_search(&(member, alarm));
+    match (action, at) {
+        (AlarmAction::Get, _) => {
+            let asked = |kind: AlarmKind| alarm == AlarmKind::None || kind == alarm;
+            return OpOutcome::Alarms(state.alarms.iter().copied().filter(|(_, kind)| asked(*kind)).collect());
+        }
+        (AlarmAction::Activate, _) if alarm == AlarmKind::None => return OpOutcome::Alarms(Vec::new()),
+        (AlarmAction::Activate, Ok(_)) => {}
+        (AlarmAction::Activate, Err(at)) if state.alarms.len() < ALARMS_MAX => state.alarms.insert(at, (member, alarm)),
+        (AlarmAction::Deactivate, Ok(at)) => drop(state.alarms.remove(at)),
+        (AlarmAction::Activate | AlarmAction::Deactivate, Err(_)) => return OpOutcome::Alarms(Vec::new()),
+    }
+    OpOutcome::Alarms(vec![(member, alarm)])
+}
+
+fn publish_member<E: Env>(store: &mut Store<E>, member: &MemberRecord) -> Result<OpOutcome, Missing> {
+    let bytes = member.encode();
+    let old = store.put(MEMBER, &member.id.0.to_be_bytes(), change::body_value(&bytes))?;
+    change::discard(store, old);
+    Ok(OpOutcome::Nothing)
+}

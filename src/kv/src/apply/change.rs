@@ -1,0 +1,198 @@
+//! One key written or deleted: `live`, `past` and `log` follow each other, and a missing page in between is a pause, not an end.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use plinth_base::{Revision, crc32c};
+use plinth_tree::{Detached, Env, Missing, NewBody, NewValue, Store};
+
+use crate::{
+    RecordMeta, State,
+    keys::{log_key, past_key},
+    record::{self, Head},
+    trees::{LIVE, LOG, PAST},
+};
+
+pub(crate) const OP_PUT: u8 = 0;
+const OP_DELETE: u8 = 1;
+
+/// The changes of one entry: all have its main revision and are counted by sub.
+#[derive(Debug)]
+pub(crate) struct Changes {
+    next: Revision,
+    /// The first change has reached a tree.
+    have_begun: bool,
+    content_hash: u64,
+    put_bytes: u64,
+}
+
+impl Changes {
+    pub(crate) fn new(first: Revision) -> Self {
+        Self { next: first, have_begun: false, content_hash: 0, put_bytes: 0 }
+    }
+
+    /// The revision of the next change.
+    pub(crate) fn next(&self) -> Revision {
+        self.next
+    }
+
+    /// Whether a tree was touched.
+    pub(crate) fn have_begun(&self) -> bool {
+        self.have_begun
+    }
+
+    /// The store's revision as an operation's header shows it: the new one as soon as anything changed.
+    pub(crate) fn revision_for_header(&self, state: &State) -> i64 {
+        if self.next.sub > 0 { self.next.main } else { state.revision }
+    }
+
+    /// Brings the state up to date with them.
+    pub(crate) fn settle(&self, state: &mut State) {
+        state.revision = self.revision_for_header(state);
+        state.content_hash = state.content_hash.wrapping_add(self.content_hash);
+        state.put_bytes += self.put_bytes;
+    }
+
+    fn done(&mut self, hash: u64, put_bytes: usize) {
+        self.next.sub += 1;
+        self.content_hash = self.content_hash.wrapping_add(hash);
+        self.put_bytes += put_bytes as u64;
+    }
+}
+
+/// A change under way.
+#[derive(Debug)]
+pub(crate) struct Change {
+    key: Bytes,
+    revision: Revision,
+    /// What is written; `None` deletes.
+    new: Option<(RecordMeta, Bytes)>,
+    /// The version before.
+    previous: Option<Revision>,
+    stage: Stage,
+}
+
+#[derive(Debug)]
+enum Stage {
+    Live,
+    Past(Detached),
+    Log,
+    Done,
+}
+
+impl Change {
+    pub(crate) fn put(key: Bytes, meta: RecordMeta, value: Bytes, previous: Option<Revision>) -> Self {
+        Self { key, revision: meta.modified, new: Some((meta, value)), previous, stage: Stage::Live }
+    }
+
+    pub(crate) fn delete(key: Bytes, revision: Revision, previous: Revision) -> Self {
+        Self { key, revision, new: None, previous: Some(previous), stage: Stage::Live }
+    }
+
+    /// Goes on to the end, or to the next missing page.
+    pub(crate) fn run<E: Env>(&mut self, store: &mut Store<E>, changes: &mut Changes) -> Result<(), Missing> {
+        loop {
+            self.stage = match std::mem::replace(&mut self.stage, Stage::Done) {
+                Stage::Live => match self.write_live(store) {
+                    Ok(old) => {
+                        changes.have_begun = true;
+                        old.map_or(Stage::Log, Stage::Past)
+                    }
+                    Err(missing) => return self.pause(Stage::Live, missing),
+                },
+                Stage::Past(old) => match self.write_past(store, old) {
+                    Ok(()) => Stage::Log,
+                    Err((old, missing)) => return self.pause(Stage::Past(old), missing),
+                },
+                Stage::Log => match self.write_log(store) {
+                    Ok(()) => {
+                        let put_bytes = self.new.as_ref().map_or(0, |(_, value)| self.key.len() + value.len());
+                        changes.done(self.hash(), put_bytes);
+                        return Ok(());
+                    }
+                    Err(missing) => return self.pause(Stage::Log, missing),
+                },
+                Stage::Done => unreachable!("a change is run once"),
+            }
+        }
+    }
+
+    fn pause(&mut self, stage: Stage, missing: Missing) -> Result<(), Missing> {
+        self.stage = stage;
+        Err(missing)
+    }
+
+    fn write_live<E: Env>(&self, store: &mut Store<E>) -> Result<Option<Detached>, Missing> {
+        match &self.new {
+            Some((meta, value)) => {
+                let head = Head::new(meta, value.len());
+                store.put(LIVE, &self.key, NewValue { head: head.as_slice(), body: NewBody::Bytes(value) })
+            }
+            None => store.remove(LIVE, &self.key),
+        }
+    }
+
+    /// The superseded version keeps its value's pages; only their owner changes.
+    fn write_past<E: Env>(&self, store: &mut Store<E>, old: Detached) -> Result<(), (Detached, Missing)> {
+        let written = self.previous.expect("what was superseded had a revision");
+        let mut key = Vec::new();
+        past_key(&self.key, written, &mut key);
+        let mut head = BytesMut::with_capacity(12 + record::HEAD_BYTES_MAX);
+        head.put_slice(&log_key(self.revision));
+        head.put_slice(&old.head);
+        match store.put(PAST, &key, NewValue { head: &head, body: NewBody::Moved(old.body.clone()) }) {
+            Ok(none) => {
+                assert!(none.is_none(), "a version is superseded once");
+                Ok(())
+            }
+            Err(missing) => Err((old, missing)),
+        }
+    }
+
+    fn write_log<E: Env>(&self, store: &mut Store<E>) -> Result<(), Missing> {
+        let mut head = BytesMut::with_capacity(24);
+        head.put_u8(if self.new.is_some() { OP_PUT } else { OP_DELETE });
+        head.put_slice(&log_key(self.previous.unwrap_or_default()));
+        let bytes = match &self.new {
+            Some((meta, value)) => {
+                record::message_bytes(self.key.len(), Head::new(meta, value.len()).as_slice().len(), value.len())
+            }
+            None => record::key_field_bytes(self.key.len()),
+        };
+        head.put_u32_le(u32::try_from(bytes).expect("a request is far below 4 GiB"));
+        let value = NewValue { head: &head, body: NewBody::Bytes(&self.key) };
+        let none = store.put(LOG, &log_key(self.revision), value)?;
+        assert!(none.is_none(), "a revision is used once");
+        Ok(())
+    }
+
+    fn hash(&self) -> u64 {
+        let head = self.new.as_ref().map(|(meta, value)| Head::new(meta, value.len()));
+        let stored = head.as_ref().zip(self.new.as_ref()).map(|(head, (_, value))| (head.as_slice(), &value[..]));
+        content_hash(self.revision, &self.key, stored)
+    }
+}
+
+/// Two differently seeded checksums of everything that a change stores: `stored` is the head and the value of what it put.
+pub(crate) fn content_hash(revision: Revision, key: &[u8], stored: Option<(&[u8], &[u8])>) -> u64 {
+    let half = |seed: u32| {
+        let mut crc = crc32c(seed, &log_key(revision));
+        crc = crc32c(crc, key);
+        if let Some((head, value)) = stored {
+            crc = crc32c(crc, head);
+            crc = crc32c(crc, value);
+        }
+        u64::from(crc)
+    };
+    half(0) << 32 | half(0x9e37_79b9)
+}
+
+/// A value without a head.
+pub(crate) fn body_value(bytes: &Bytes) -> NewValue<'_> {
+    NewValue { head: &[], body: NewBody::Bytes(bytes) }
+}
+
+/// Gives back what an overwritten or removed entry leaves.
+pub(crate) fn discard<E: Env>(store: &mut Store<E>, old: Option<Detached>) {
+    if let Some(old) = old {
+        store.discard(old);
+    }
+}

@@ -1,0 +1,57 @@
+use plinth_base::{MemberId, Prng};
+
+use super::*;
+
+fn samples() -> Vec<Command> {
+    let key = |k: &'static str| Bytes::from_static(k.as_bytes());
+    let put = Put { key: key("a"), value: key("value"), lease: -3, prev_kv: true, ..Put::default() };
+    let delete = DeleteRange { range: KeyRange { key: key("a"), end: key("z") }, prev_kv: true };
+    let query =
+        Query { range: KeyRange::one(key("q")), limit: 9, min_create: i64::MAX, keys_only: true, ..Query::default() };
+    let compare = |target| Compare { range: KeyRange::one(key("c")), result: CompareResult::NotEqual, target };
+    let nested = TxnNode { success: vec![Op::Put(put.clone())], ..TxnNode::default() };
+    let outer = TxnNode {
+        compares: vec![compare(CompareTarget::Value(key("v"))), compare(CompareTarget::Lease(7))],
+        success: vec![Op::Range(query), Op::Txn(1)],
+        failure: vec![Op::DeleteRange(delete.clone())],
+    };
+    vec![
+        Command::Put(put),
+        Command::DeleteRange(delete),
+        Command::Txn(Txn { nodes: vec![outer, nested] }),
+        Command::Alarm { action: AlarmAction::Activate, member: 4, alarm: AlarmKind::NoSpace },
+        Command::PublishMember(MemberRecord {
+            id: MemberId(1),
+            name: "default".to_owned(),
+            client_urls: vec!["http://localhost:2379".to_owned()],
+            ..MemberRecord::default()
+        }),
+    ]
+}
+
+#[test]
+fn commands_survive_the_round_trip() {
+    for (n, command) in samples().into_iter().enumerate() {
+        let envelope = Envelope { proposal: n as u64, command };
+        assert_eq!(Envelope::decode(&envelope.encode()), Ok(envelope));
+    }
+}
+
+#[test]
+fn cut_and_mutated_commands_are_refused_or_read_never_a_panic() {
+    let mut prng = Prng::new(1);
+    for command in samples() {
+        let bytes = Envelope { proposal: 1, command }.encode();
+        for len in 0..bytes.len() {
+            assert!(Envelope::decode(&bytes.slice(..len)).is_err());
+        }
+        for _ in 0..2000 {
+            let mut mutated = bytes.to_vec();
+            for _ in 0..=prng.below(3) {
+                let at = prng.index(mutated.len());
+                mutated[at] = prng.next_u64() as u8;
+            }
+            drop(Envelope::decode(&Bytes::from(mutated)));
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! What an entry of the log asks the state machine to do.
+
+use bytes::Bytes;
+
+use crate::{MemberRecord, Query, bounds::KeyRange};
+
+/// A command with the id by which its proposer knows it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Envelope {
+    /// Unique among the proposals in flight; the answer comes from the local apply of this id.
+    pub proposal: u64,
+    /// The command.
+    pub command: Command,
+}
+
+/// A replicated command.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Command {
+    /// Writes one key.
+    Put(Put),
+    /// Deletes the keys of a range, in one revision.
+    DeleteRange(DeleteRange),
+    /// Compares, then one of two lists of operations, in one revision.
+    Txn(Txn),
+    /// Raises, clears or lists alarms.
+    Alarm {
+        /// What to do.
+        action: AlarmAction,
+        /// Whose alarm.
+        member: u64,
+        /// Which one.
+        alarm: AlarmKind,
+    },
+    /// A member tells its name and client URLs.
+    PublishMember(MemberRecord),
+}
+
+/// Writes one key.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Put {
+    /// The key, not empty.
+    pub key: Bytes,
+    /// The new value.
+    pub value: Bytes,
+    /// The lease to attach, 0 for none.
+    pub lease: i64,
+    /// The answer carries the version before.
+    pub prev_kv: bool,
+    /// Keep the value; the key must exist.
+    pub ignore_value: bool,
+    /// Keep the lease; the key must exist.
+    pub ignore_lease: bool,
+}
+
+/// Deletes the keys of a range.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct DeleteRange {
+    /// Which keys.
+    pub range: KeyRange,
+    /// The answer carries what was deleted.
+    pub prev_kv: bool,
+}
+
+/// A transaction, nested ones included, as one flat list: node 0 is the outermost.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Txn {
+    /// The transaction and all nested ones. A nested one comes after the one that holds it.
+    pub nodes: Vec<TxnNode>,
+}
+
+/// One level of a transaction.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct TxnNode {
+    /// All must hold.
+    pub compares: Vec<Compare>,
+    /// Done if they do.
+    pub success: Vec<Op>,
+    /// Done if one doesn't.
+    pub failure: Vec<Op>,
+}
+
+/// One operation of a transaction.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Op {
+    /// Reads.
+    Range(Query),
+    /// Writes one key.
+    Put(Put),
+    /// Deletes a range.
+    DeleteRange(DeleteRange),
+    /// A nested transaction: its place in [`Txn::nodes`].
+    Txn(u32),
+}
+
+/// A condition on the keys of a range, as they were before the transaction.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Compare {
+    /// Which keys: all of them must satisfy it.
+    pub range: KeyRange,
+    /// How to compare what is stored with what is given.
+    pub result: CompareResult,
+    /// What to compare with.
+    pub target: CompareTarget,
+}
+
+/// How a stored property relates to the given one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CompareResult {
+    /// Stored equals given.
+    Equal,
+    /// Stored is greater.
+    Greater,
+    /// Stored is less.
+    Less,
+    /// Stored differs.
+    NotEqual,
+    /// A number that etcd doesn't know: always holds.
+    Unknown,
+}
+
+/// The compared property with the given operand.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum CompareTarget {
+    /// Number of puts since creation.
+    Version(i64),
+    /// Revision of the creation.
+    Create(i64),
+    /// Revision of the last put.
+    Mod(i64),
+    /// The value.
+    Value(Bytes),
+    /// The attached lease.
+    Lease(i64),
+}
+
+/// What to do with an alarm.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum AlarmAction {
+    /// List them.
+    Get,
+    /// Raise one.
+    Activate,
+    /// Clear one.
+    Deactivate,
+}
+
+/// Which alarm.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[repr(u8)]
+pub enum AlarmKind {
+    /// None, or all when listing.
+    None = 0,
+    /// The space quota is used up.
+    NoSpace = 1,
+    /// Members differ.
+    Corrupt = 2,
+}

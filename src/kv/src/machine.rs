@@ -1,0 +1,136 @@
+//! The state machine of one group over its store.
+
+use bytes::Bytes;
+use plinth_base::{LogIndex, Mark, MemberId, Term, codec::Malformed};
+use plinth_tree::{Env, Missing, PageSource, Store, View};
+
+use crate::{Budget, Envelope, MemberRecord, Outcome, State, Step, apply::Applying, record::sound, trees::MEMBER};
+
+/// Applies the entries of a group's log, in order.
+///
+/// Invariant: between two entries `state` is what the working root holds; inside one, it is what the root held before it.
+#[derive(Debug)]
+pub struct Machine {
+    state: State,
+    current: Option<Current>,
+}
+
+/// The entry under way.
+#[derive(Debug)]
+struct Current {
+    index: LogIndex,
+    term: Term,
+    proposal: u64,
+    applying: Applying,
+    slices: u32,
+}
+
+impl Machine {
+    /// A machine over a store that holds `state`.
+    #[must_use]
+    pub fn new(state: State) -> Self {
+        Self { state, current: None }
+    }
+
+    /// What the store holds: revision, applied index and so on.
+    #[must_use]
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Whether the working root holds whole entries only. An entry that has begun but changed nothing yet doesn't count.
+    #[must_use]
+    pub fn may_publish(&self) -> bool {
+        self.current.as_ref().is_none_or(|current| !current.applying.has_changed())
+    }
+
+    /// Applies the entry at `index`, or goes on with it. `Done` carries the proposal's id, 0 for an entry that only opens a term.
+    ///
+    /// # Errors
+    /// [`Missing`]: load the pages and call again with the same entry.
+    pub fn apply<E: Env>(
+        &mut self,
+        store: &mut Store<E>,
+        index: LogIndex,
+        term: Term,
+        payload: &Bytes,
+        budget: &mut Budget,
+    ) -> Result<Option<(u64, Outcome)>, ApplyError> {
+        if self.current.is_none() && !self.begin(index, term, payload)? {
+            store.set_state(self.state.encode());
+            return Ok(Some((0, Outcome { revision: self.state.revision, result: Ok(crate::OpOutcome::Nothing) })));
+        }
+        let current = self.current.as_mut().expect("begun above");
+        assert_eq!(current.index, index, "one entry after the other");
+        let step = current.applying.step(store, &mut self.state, budget).inspect_err(|_| Mark::PageMissing.hit())?;
+        match step {
+            Step::More => {
+                current.slices += 1;
+                if current.slices == 1 {
+                    Mark::ApplySliced.hit();
+                }
+                Ok(None)
+            }
+            Step::Done(outcome) => {
+                let proposal = current.proposal;
+                (self.state.applied, self.state.applied_term) = (index, current.term);
+                self.current = None;
+                store.set_state(self.state.encode());
+                Ok(Some((proposal, outcome)))
+            }
+        }
+    }
+
+    /// False if there is nothing to do but to take note of the entry.
+    fn begin(&mut self, index: LogIndex, term: Term, payload: &Bytes) -> Result<bool, ApplyError> {
+        assert_eq!(index, self.state.applied.next(), "entries are applied in order, each once");
+        assert!(term >= self.state.applied_term, "terms never go back");
+        if payload.is_empty() {
+            (self.state.applied, self.state.applied_term) = (index, term);
+            return Ok(false);
+        }
+        let Envelope { proposal, command } = Envelope::decode(payload).map_err(ApplyError::Malformed)?;
+        let applying = Applying::new(command, &self.state);
+        self.current = Some(Current { index, term, proposal, applying, slices: 0 });
+        Ok(true)
+    }
+}
+
+/// Why an entry isn't applied yet, or can't be.
+#[derive(Debug)]
+pub enum ApplyError {
+    /// Load these pages and call again.
+    Missing(Missing),
+    /// The log holds an entry that this version can't read.
+    Malformed(Malformed),
+}
+
+impl From<Missing> for ApplyError {
+    fn from(missing: Missing) -> Self {
+        Self::Missing(missing)
+    }
+}
+
+/// The members of the cluster, by ascending id.
+pub fn members<P: PageSource>(view: View<'_, P>) -> Result<Vec<MemberRecord>, Missing> {
+    let mut cursor = view.cursor(MEMBER);
+    let mut found = cursor.seek(&[])?;
+    let mut members = Vec::new();
+    while found {
+        members.push(sound(MemberRecord::decode(cursor.value().body()?)));
+        found = cursor.next()?;
+    }
+    Ok(members)
+}
+
+/// Writes the first configuration of a new cluster into an empty store.
+pub fn bootstrap<E: Env>(store: &mut Store<E>, cluster_id: u64, members: &[MemberRecord]) -> Result<(), Missing> {
+    for member in members {
+        let bytes = member.encode();
+        let old = store.put(MEMBER, &member.id.0.to_be_bytes(), crate::apply::body_value(&bytes))?;
+        assert!(old.is_none(), "a new store is empty");
+    }
+    let voters: Vec<MemberId> = members.iter().filter(|m| !m.is_learner).map(|m| m.id).collect();
+    store.set_state(State::bootstrap(cluster_id, voters).encode());
+    Ok(())
+}

@@ -1,0 +1,51 @@
+//! A walk over the keys that are visible at a revision, in key order.
+
+use plinth_tree::{Cursor, Missing, PageSource, View};
+
+use crate::{Record, history::HistoryCursor, record::sound, trees::LIVE};
+
+/// The walk: at the latest revision over `live` alone, at an older one over `live` and `past` together.
+pub(crate) enum Visible<'a> {
+    Latest(Cursor<'a>),
+    Old(HistoryCursor<'a>),
+}
+
+impl<'a> Visible<'a> {
+    /// `at` is `None` for the latest revision.
+    pub(crate) fn new<P: PageSource>(view: View<'a, P>, at: Option<i64>) -> Self {
+        match at {
+            None => Self::Latest(view.cursor(LIVE)),
+            Some(at) => Self::Old(HistoryCursor::new(view, at)),
+        }
+    }
+
+    /// Goes to the first visible key at or above `key`; false if there is none.
+    pub(crate) fn seek(&mut self, key: &[u8]) -> Result<bool, Missing> {
+        match self {
+            Self::Latest(cursor) => cursor.seek(key),
+            Self::Old(cursor) => cursor.seek(key),
+        }
+    }
+
+    /// Goes to the next visible key.
+    pub(crate) fn next(&mut self) -> Result<bool, Missing> {
+        match self {
+            Self::Latest(cursor) => cursor.next(),
+            Self::Old(cursor) => cursor.next(),
+        }
+    }
+
+    pub(crate) fn key(&self) -> Result<&[u8], Missing> {
+        match self {
+            Self::Latest(cursor) => cursor.key(),
+            Self::Old(cursor) => Ok(cursor.key()),
+        }
+    }
+
+    pub(crate) fn record(&self) -> Record<'a> {
+        match self {
+            Self::Latest(cursor) => sound(Record::parse(cursor.value(), 0)),
+            Self::Old(cursor) => cursor.record(),
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! etcd's API on one executor: messages in, messages out. It alone turns protos into commands and outcomes into protos.
+//!
+//! The server calls [`Api::unary`] with bytes from the wire; the simulator calls the typed methods, above gRPC.
+//!
+//! Invariants: reads look at published roots only and never wait for a disk but through `Env::load_pages`; a write is proposed once and never
+//! retried; requests that can't be valid never reach a shard.
+
+mod cluster;
+mod convert;
+mod encode;
+mod health;
+mod kv;
+mod maintenance;
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use plinth_base::GroupId;
+use plinth_env::Env;
+use plinth_kv::{Command, Envelope, Outcome};
+use plinth_rpc::{Method, Reply, RequestMeta, Status, errors, etcdserverpb as pb};
+
+use crate::{
+    message::{Message, Refusal, Reply as ShardReply},
+    published::{Published, Root},
+    shard::ShardHandle,
+    waiters::Executor,
+};
+
+/// What requests are held to.
+#[derive(Clone, Debug)]
+pub struct ApiOptions {
+    /// The cluster's id.
+    pub cluster_id: u64,
+    /// This member's id.
+    pub member_id: u64,
+    /// The etcd version that this server claims, `X.Y.Z`.
+    pub version: &'static str,
+    /// The largest replicated request in bytes.
+    pub request_bytes_max: usize,
+    /// Operations in one list of a transaction.
+    pub txn_ops_max: usize,
+    /// The space quota in bytes as Status shows it.
+    pub quota_bytes: i64,
+}
+
+/// The API of one executor. Clones share everything.
+pub struct Api<E: Env> {
+    executor: Executor<E>,
+    shard: ShardHandle<E>,
+    /// The group that it serves: its place among the shard's.
+    group: usize,
+    options: Arc<ApiOptions>,
+}
+
+impl<E: Env> Clone for Api<E> {
+    fn clone(&self) -> Self {
+        let Self { executor, shard, group, options } = self;
+        Self { executor: executor.clone(), shard: shard.clone(), group: *group, options: Arc::clone(options) }
+    }
+}
+
+/// How long a request waits for the log or for a leader: 5 s and twice the election timeout, as etcd does.
+#[must_use]
+pub fn request_timeout(election_timeout: Duration) -> Duration {
+    Duration::from_secs(5) + 2 * election_timeout
+}
+
+impl<E: Env> Api<E> {
+    /// The API over the first group of one shard.
+    #[must_use]
+    pub fn new(executor: Executor<E>, shard: ShardHandle<E>, options: Arc<ApiOptions>) -> Self {
+        Self { executor, shard, group: 0, options }
+    }
+
+    /// The same over another group of the shard.
+    ///
+    /// # Panics
+    /// If the shard doesn't carry it.
+    #[must_use]
+    pub fn with_group(mut self, group: GroupId) -> Self {
+        let found = self.shard.groups.iter().position(|published| published.group == group);
+        self.group = found.expect("an API is made for a group that its shard carries");
+        self
+    }
+
+    /// The executor it belongs to.
+    #[must_use]
+    pub fn executor(&self) -> &Executor<E> {
+        &self.executor
+    }
+
+    /// The shard behind it.
+    #[must_use]
+    pub fn shard(&self) -> &ShardHandle<E> {
+        &self.shard
+    }
+
+    /// The group that holds all keys, as readers see it.
+    #[must_use]
+    pub fn published(&self) -> &Published<E::Pages> {
+        self.group()
+    }
+
+    /// What requests are held to.
+    #[must_use]
+    pub fn options(&self) -> &ApiOptions {
+        &self.options
+    }
+
+    /// Whether this server has the method at all.
+    #[must_use]
+    pub fn implements(method: Method) -> bool {
+        matches!(
+            method,
+            Method::Range
+                | Method::Put
+                | Method::DeleteRange
+                | Method::Txn
+                | Method::MemberList
+                | Method::Status
+                | Method::Alarm
+                | Method::HealthCheck
+        )
+    }
+
+    /// Answers one unary call.
+    ///
+    /// # Errors
+    /// etcd's status for whatever is wrong with the request or the server.
+    pub async fn unary(&self, method: Method, request: Bytes, meta: &RequestMeta) -> Result<Reply, Status> {
+        if meta.has_leader && self.group().status.leader() == 0 {
+            return Err(errors::NO_LEADER);
+        }
+        match method {
+            Method::Range => self.range_reply(decode(request)?).await,
+            Method::Put => self.put(decode(request)?).await.map(|m| Reply::encode(&m)),
+            Method::DeleteRange => self.delete_range(decode(request)?).await.map(|m| Reply::encode(&m)),
+            Method::Txn => self.txn(decode(request)?).await.map(|m| Reply::encode(&m)),
+            Method::MemberList => self.member_list(decode(request)?).await.map(|m| Reply::encode(&m)),
+            Method::Status => self.status(decode(request)?).map(|m| Reply::encode(&m)),
+            Method::Alarm => self.alarm(decode(request)?).await.map(|m| Reply::encode(&m)),
+            Method::HealthCheck => self.health_check(&decode(request)?).map(|m| Reply::encode(&m)),
+            other => Err(other.unimplemented()),
+        }
+    }
+
+    fn group(&self) -> &Published<E::Pages> {
+        &self.shard.groups[self.group]
+    }
+
+    fn root(&self) -> Arc<Root<E::Pages>> {
+        self.group().root()
+    }
+
+    fn header(&self, revision: i64) -> pb::ResponseHeader {
+        pb::ResponseHeader {
+            cluster_id: self.options.cluster_id,
+            member_id: self.options.member_id,
+            revision,
+            raft_term: self.group().status.term(),
+        }
+    }
+
+    /// Waits until a read of the published root sees everything that was committed before the call.
+    async fn read_index(&self) -> Result<(), Status> {
+        let ticket = self.executor.ticket();
+        let message = Message::ReadIndex { group: self.group().group, reply: ticket.reply_to() };
+        self.shard.inbox.send(message).map_err(|_| errors::TOO_MANY_REQUESTS)?;
+        match ticket.await {
+            ShardReply::ReadReady => Ok(()),
+            ShardReply::Refused(refusal) => Err(refused(refusal)),
+            ShardReply::Applied(_) | ShardReply::Stopped => unreachable!("a read is answered as a read"),
+        }
+    }
+
+    /// Proposes `command` and waits until it is applied.
+    ///
+    /// # Errors
+    /// Of the server; an error of the command itself is in the outcome. After a timeout the command may still be applied.
+    pub async fn propose(&self, command: Command, cost_bytes: u64) -> Result<Outcome, Status> {
+        let ticket = self.executor.ticket();
+        let reply = ticket.reply_to();
+        let proposal = u64::from(reply.executor) << 48 | (reply.ticket & 0xffff_ffff_ffff);
+        let payload = Envelope { proposal, command }.encode();
+        let message = Message::Propose { group: self.group().group, payload, cost_bytes, reply };
+        self.shard.inbox.send(message).map_err(|_| errors::TOO_MANY_REQUESTS)?;
+        match ticket.await {
+            ShardReply::Applied(outcome) => Ok(outcome),
+            ShardReply::Refused(refusal) => Err(refused(refusal)),
+            ShardReply::ReadReady | ShardReply::Stopped => unreachable!("a proposal is answered as a proposal"),
+        }
+    }
+
+    /// Tells the shard to stop and waits until it has.
+    pub async fn stop(&self) {
+        let ticket = self.executor.ticket();
+        if self.shard.inbox.send(Message::Stop { reply: ticket.reply_to() }).is_ok() {
+            ticket.await;
+        }
+    }
+}
+
+fn decode<M: prost::Message + Default>(request: Bytes) -> Result<M, Status> {
+    M::decode(request).map_err(|error| Status::undecodable(&error))
+}
+
+fn refused(refusal: Refusal) -> Status {
+    match refusal {
+        Refusal::NoLeader => errors::NO_LEADER,
+        Refusal::TooManyRequests => errors::TOO_MANY_REQUESTS,
+        Refusal::NoSpace => errors::NO_SPACE,
+        Refusal::Corrupt => errors::CORRUPT,
+        Refusal::Stopping => errors::STOPPED,
+        Refusal::TimedOut => errors::TIMEOUT,
+    }
+}

@@ -1,0 +1,175 @@
+//! Range, Put, DeleteRange, Txn.
+
+use std::sync::Arc;
+
+use plinth_env::{Env, PageError};
+use plinth_kv::{Budget, Command, OpOutcome, Outcome, Query, QueryRun, query};
+use plinth_rpc::{Code, Reply, Status, errors, etcdserverpb as pb};
+use prost::Message as _;
+
+use super::{
+    Api,
+    convert::{self, status},
+    encode::RangeEncoder,
+};
+use crate::published::Root;
+
+/// Entries that a read visits before other tasks of the executor get their turn.
+const READ_SLICE_ENTRIES: u32 = 1024;
+
+/// What etcd adds to a request before it replicates it: field numbers, lengths and the id in its header.
+const REPLICATED_OVERHEAD_BYTES: usize = 16;
+
+impl<E: Env> Api<E> {
+    /// A range read, encoded straight from the pages.
+    pub(super) async fn range_reply(&self, request: pb::RangeRequest) -> Result<Reply, Status> {
+        let serializable = request.serializable;
+        let query = convert::query(request).map_err(status)?;
+        if !serializable {
+            self.read_index().await?;
+        }
+        let root = self.root();
+        let mut encoder = RangeEncoder::new(&self.header(root.state.revision));
+        let result = self.read(root, query, &mut encoder).await?;
+        Ok(encoder.finish(result))
+    }
+
+    /// A range read.
+    ///
+    /// # Errors
+    /// etcd's status for whatever is wrong.
+    pub async fn range(&self, request: pb::RangeRequest) -> Result<pb::RangeResponse, Status> {
+        match self.range_reply(request).await? {
+            Reply::Message(frame) => {
+                pb::RangeResponse::decode(frame.message()).map_err(|error| Status::undecodable(&error))
+            }
+            Reply::Chunked { .. } => Err(Status::fixed(Code::Internal, "a range reply is one message")),
+        }
+    }
+
+    /// Runs a read to its end, slice by slice. Between slices it goes on at the newest root, at its own revision, so that it never holds pages back for
+    /// longer than a slice.
+    async fn read(
+        &self,
+        mut root: Arc<Root<E::Pages>>,
+        query: Query,
+        sink: &mut impl query::Sink,
+    ) -> Result<query::QueryResult, Status> {
+        let mut run = QueryRun::new(query, root.state.revision, root.state.compacted).map_err(status)?;
+        loop {
+            let mut budget = Budget::new(READ_SLICE_ENTRIES);
+            match run.run(root.snapshot.view(), root.state.revision, &mut budget, sink) {
+                Ok(query::Progress::Done) => return Ok(run.result()),
+                Ok(query::Progress::More) => self.executor.env().yield_now().await,
+                Err(missing) => {
+                    self.executor.env().load_pages(root.snapshot.pages(), missing.wants).await.map_err(unreadable)?;
+                    // The same root again: its pages are the ones that were loaded.
+                    continue;
+                }
+            }
+            root = self.root();
+        }
+    }
+
+    /// Writes one key.
+    ///
+    /// # Errors
+    /// etcd's status for whatever is wrong.
+    pub async fn put(&self, request: pb::PutRequest) -> Result<pb::PutResponse, Status> {
+        let bytes = request.encoded_len();
+        let put = convert::put(request);
+        put.validate().map_err(status)?;
+        self.check_size(bytes)?;
+        let cost = convert::put_cost(&put);
+        let Outcome { revision, result } = self.propose(Command::Put(put), cost).await?;
+        match result.map_err(status)? {
+            OpOutcome::Put { prev_kv } => {
+                let prev_kv = prev_kv.map(convert::key_value);
+                Ok(pb::PutResponse { header: Some(self.header(revision)), prev_kv })
+            }
+            other => unreachable!("a put ended as {other:?}"),
+        }
+    }
+
+    /// Deletes the keys of a range.
+    ///
+    /// # Errors
+    /// etcd's status for whatever is wrong.
+    pub async fn delete_range(&self, request: pb::DeleteRangeRequest) -> Result<pb::DeleteRangeResponse, Status> {
+        let bytes = request.encoded_len();
+        let delete = convert::delete_range(request);
+        delete.validate().map_err(status)?;
+        self.check_size(bytes)?;
+        let Outcome { revision, result } = self.propose(Command::DeleteRange(delete), 0).await?;
+        match result.map_err(status)? {
+            OpOutcome::Deleted { count, prev_kvs } => Ok(pb::DeleteRangeResponse {
+                header: Some(self.header(revision)),
+                deleted: count,
+                prev_kvs: prev_kvs.into_iter().map(convert::key_value).collect(),
+            }),
+            other => unreachable!("a deletion ended as {other:?}"),
+        }
+    }
+
+    /// A transaction. One that only reads never enters the log.
+    ///
+    /// # Errors
+    /// etcd's status for whatever is wrong.
+    pub async fn txn(&self, request: pb::TxnRequest) -> Result<pb::TxnResponse, Status> {
+        let bytes = request.encoded_len();
+        let serializable = all_serializable(&request);
+        let txn = convert::txn(request, self.options.txn_ops_max).map_err(status)?;
+        let Outcome { revision, result } = if convert::is_read_only(&txn) {
+            if !serializable {
+                self.read_index().await?;
+            }
+            self.read_txn(txn).await?
+        } else {
+            self.check_size(bytes)?;
+            let cost = convert::txn_cost(&txn, 0);
+            self.propose(Command::Txn(txn), cost).await?
+        };
+        match result.map_err(status)? {
+            OpOutcome::Txn(outcome) => Ok(convert::txn_response(Some(self.header(revision)), outcome)),
+            other => unreachable!("a transaction ended as {other:?}"),
+        }
+    }
+
+    /// Carries out a transaction that only reads, at one root.
+    async fn read_txn(&self, txn: plinth_kv::Txn) -> Result<Outcome, Status> {
+        let root = self.root();
+        let mut run = plinth_kv::ReadTxn::new(txn);
+        loop {
+            let mut budget = Budget::new(READ_SLICE_ENTRIES);
+            match run.step(root.snapshot.view(), &root.state, &mut budget) {
+                Ok(Some(outcome)) => return Ok(outcome),
+                Ok(None) => self.executor.env().yield_now().await,
+                Err(missing) => {
+                    self.executor.env().load_pages(root.snapshot.pages(), missing.wants).await.map_err(unreadable)?;
+                }
+            }
+        }
+    }
+
+    pub(super) fn check_size(&self, bytes: usize) -> Result<(), Status> {
+        if bytes + REPLICATED_OVERHEAD_BYTES > self.options.request_bytes_max {
+            return Err(errors::REQUEST_TOO_LARGE);
+        }
+        Ok(())
+    }
+}
+
+/// A transaction without any range counts as serializable.
+fn all_serializable(request: &pb::TxnRequest) -> bool {
+    request.success.iter().chain(&request.failure).all(|op| match &op.request {
+        Some(pb::request_op::Request::RequestRange(range)) => range.serializable,
+        _ => true,
+    })
+}
+
+/// A page that can't be read is told to the client and, by the environment, to the operator.
+pub(super) fn unreadable(error: PageError) -> Status {
+    plinth_base::log_error!("a page can't be read", "error" => plinth_base::log::Value::display(&error));
+    Status::new(Code::DataLoss, format!("etcdserver: {error}"))
+}
+

@@ -1,0 +1,82 @@
+//! Status and alarms.
+
+use plinth_env::Env;
+use plinth_kv::{AlarmKind, OpOutcome};
+use plinth_rpc::{Status, errors, etcdserverpb as pb, health};
+
+use super::{
+    Api,
+    convert::{self, status},
+};
+
+impl<E: Env> Api<E> {
+    /// What this member knows of itself; never waits for others.
+    ///
+    /// # Errors
+    /// None at present.
+    pub fn status(&self, _: pb::StatusRequest) -> Result<pb::StatusResponse, Status> {
+        let (root, numbers) = (self.root(), &self.group().status);
+        let mut errors = Vec::new();
+        if numbers.leader() == 0 {
+            errors.push(errors::NO_LEADER.message.into_owned());
+        }
+        errors.extend(root.state.alarms.iter().map(|(member, kind)| {
+            // The text form of etcd's AlarmMember.
+            format!("memberID:{member} alarm:{}", alarm_name(*kind))
+        }));
+        Ok(pb::StatusResponse {
+            header: Some(self.header(root.state.revision)),
+            version: self.options.version.to_owned(),
+            db_size: numbers.total_bytes(),
+            leader: numbers.leader(),
+            raft_index: numbers.commit(),
+            raft_term: numbers.term(),
+            raft_applied_index: numbers.applied(),
+            errors,
+            db_size_in_use: numbers.in_use_bytes(),
+            is_learner: false,
+            storage_version: storage_version(self.options.version),
+            db_size_quota: self.options.quota_bytes,
+            downgrade_info: Some(pb::DowngradeInfo::default()),
+        })
+    }
+
+    /// Lists, raises or clears alarms, through the log.
+    ///
+    /// # Errors
+    /// etcd's status for whatever is wrong.
+    pub async fn alarm(&self, request: pb::AlarmRequest) -> Result<pb::AlarmResponse, Status> {
+        let Some(command) = convert::alarm(&request) else {
+            return Ok(pb::AlarmResponse { header: Some(self.header(self.root().state.revision)), alarms: Vec::new() });
+        };
+        let outcome = self.propose(command, 0).await?;
+        match outcome.result.map_err(status)? {
+            OpOutcome::Alarms(alarms) => {
+                let alarms = alarms.into_iter().map(|(member_id, kind)| pb::AlarmMember { member_id, alarm: kind as i32 });
+                Ok(pb::AlarmResponse { header: Some(self.header(outcome.revision)), alarms: alarms.collect() })
+            }
+            other => unreachable!("an alarm request ended as {other:?}"),
+        }
+    }
+
+    /// gRPC's health service knows one name: the empty one.
+    pub(super) fn health_check(&self, request: &health::HealthCheckRequest) -> Result<health::HealthCheckResponse, Status> {
+        if !request.service.is_empty() {
+            return Err(errors::HEALTH_UNKNOWN_SERVICE);
+        }
+        Ok(health::HealthCheckResponse { status: health::health_check_response::ServingStatus::Serving as i32 })
+    }
+}
+
+pub(super) fn alarm_name(kind: AlarmKind) -> &'static str {
+    match kind {
+        AlarmKind::None => "NONE",
+        AlarmKind::NoSpace => "NOSPACE",
+        AlarmKind::Corrupt => "CORRUPT",
+    }
+}
+
+/// `X.Y.0` of `X.Y.Z`.
+fn storage_version(version: &str) -> String {
+    version.rsplit_once('.').map_or_else(String::new, |(minor, _)| format!("{minor}.0"))
+}

@@ -1,0 +1,305 @@
+//! Opening a shard's files, or making them at the first start.
+//!
+//! A new shard is made in an order that a crash can't spoil: the tree of each group with the first configuration, durable, under its temporary
+//! name; its rename; then the log. A shard without a log whose trees hold nothing but the first configuration is one whose making was
+//! interrupted: the log is made then. Anything else that is missing is an error that names it.
+//!
+//! A marker file says that the last stop was clean: then no page has to be verified before the log behind a checkpoint may go.
+
+use std::{
+    fmt, io,
+    path::{Path, PathBuf},
+};
+
+use plinth_base::{GroupId, LogIndex, Mark};
+use plinth_env::{DirEntry, Env, PageError};
+use plinth_kv::{Machine, State, trees};
+use plinth_raft::{Raft, Start};
+use plinth_tree::{Store, StoreOptions, TreeError};
+use plinth_wal::{GroupState, TailCut, Wal, WalError, WalOptions};
+
+use crate::{
+    group::Group,
+    options::{Identity, ShardOptions},
+    shard::{BackgroundWork, Shard, ShardPorts},
+};
+
+/// Present while a shard is stopped cleanly.
+const CLEAN_MARKER: &str = "clean";
+
+/// Why a shard can't start, or can't go on.
+#[derive(Debug)]
+pub enum NodeError {
+    /// The log.
+    Wal(WalError),
+    /// A tree.
+    Tree(TreeError),
+    /// Pages of a tree.
+    Page(PageError),
+    /// A directory or marker file.
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// What was being done.
+        what: &'static str,
+        /// The system's answer.
+        error: io::Error,
+    },
+    /// A file that should be there isn't.
+    MissingFile {
+        /// Which.
+        path: PathBuf,
+        /// What to do.
+        advice: &'static str,
+    },
+    /// An entry of the log can't be read.
+    Entry {
+        /// Whose log.
+        group: GroupId,
+        /// Which entry.
+        index: LogIndex,
+        /// What is wrong with it.
+        what: &'static str,
+    },
+    /// A state record can't be read.
+    State {
+        /// The tree file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: &'static str,
+    },
+    /// The files belong to another cluster.
+    OtherCluster {
+        /// The tree file.
+        path: PathBuf,
+        /// The cluster that it names.
+        found: u64,
+        /// The cluster that was expected.
+        expected: u64,
+    },
+}
+
+impl fmt::Display for NodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Wal(error) => error.fmt(f),
+            Self::Tree(error) => error.fmt(f),
+            Self::Page(error) => error.fmt(f),
+            Self::Io { path, what, error } => write!(f, "{what} {} failed: {error}", path.display()),
+            Self::MissingFile { path, advice } => write!(f, "{} is missing: {advice}", path.display()),
+            Self::Entry { group, index, what } => {
+                write!(f, "entry {index} of group {group} can't be read ({what}): it was written by another version")
+            }
+            Self::State { path, what } => write!(f, "the state record of {} can't be read: {what}", path.display()),
+            Self::OtherCluster { path, found, expected } => write!(
+                f,
+                "{} belongs to cluster {found:x}, not to {expected:x}: use its own --initial-* flags or another --data-dir",
+                path.display()
+            ),
+        }
+    }
+}
+
+impl std::error::Error for NodeError {}
+
+macro_rules! from {
+    ($($error:ty => $variant:ident,)*) => {
+        $(impl From<$error> for NodeError {
+            fn from(error: $error) -> Self {
+                Self::$variant(error)
+            }
+        })*
+    };
+}
+
+from! { WalError => Wal, TreeError => Tree, PageError => Page, }
+
+/// Opens the shard in the directories that `options` name, or makes it.
+///
+/// # Errors
+/// Whatever is wrong with the files; they are left as they are.
+pub async fn open_shard<E: Env>(
+    env: &E,
+    options: ShardOptions,
+    identity: &Identity,
+    ports: ShardPorts,
+) -> Result<Shard<E>, NodeError> {
+    create_dir(env, &options.data_dir).await?;
+    create_dir(env, &options.wal_dir).await?;
+    let files = Files { env, options: &options, identity };
+    let was_clean = files.take_clean_marker().await?;
+    let mut stores = Vec::new();
+    for &group in &options.groups {
+        stores.push((group, files.open_or_create_tree(group, !was_clean).await?));
+    }
+    let (wal, cut) = files.open_or_create_wal(&stores).await?;
+    if let Some(cut) = cut {
+        plinth_base::log_warn!(
+            "the end of the log was torn by a crash and was cut: nothing acknowledged was in it",
+            "file" => plinth_base::log::Value::display(&cut.file.display()),
+            "offset" => cut.offset
+        );
+    }
+    let mut groups = Vec::new();
+    for (id, store) in stores {
+        groups.push(files.group(id, store, wal.group_tail(id), was_clean)?);
+    }
+    Ok(Shard::new(env, options, identity.member_id().0, wal, groups, ports))
+}
+
+struct Files<'a, E: Env> {
+    env: &'a E,
+    options: &'a ShardOptions,
+    identity: &'a Identity,
+}
+
+impl<E: Env> Files<'_, E> {
+    fn tree_path(&self, group: GroupId) -> PathBuf {
+        self.options.data_dir.join(format!("group-{group}.tree"))
+    }
+
+    fn store_options(&self, path: PathBuf) -> StoreOptions {
+        StoreOptions {
+            path,
+            trees: trees::TREES,
+            file_bytes_max: self.options.tree_bytes_max,
+            grow_bytes: self.options.grow_bytes,
+        }
+    }
+
+    async fn entries(&self) -> Result<Vec<DirEntry>, NodeError> {
+        let dir = &self.options.data_dir;
+        self.env.list_dir(dir).await.map_err(io_error(dir, "listing"))
+    }
+
+    /// Removes the marker of a clean stop; whether it was there.
+    async fn take_clean_marker(&self) -> Result<bool, NodeError> {
+        if !self.entries().await?.iter().any(|entry| entry.name == CLEAN_MARKER) {
+            return Ok(false);
+        }
+        let path = self.options.data_dir.join(CLEAN_MARKER);
+        self.env.remove_file(&path).await.map_err(io_error(&path, "removing"))?;
+        sync_dir(self.env, &self.options.data_dir).await?;
+        Ok(true)
+    }
+
+    async fn open_or_create_tree(&self, group: GroupId, after_crash: bool) -> Result<Store<E>, NodeError> {
+        let path = self.tree_path(group);
+        let name = path.file_name().expect("a tree has a name").to_string_lossy().into_owned();
+        let entries = self.entries().await?;
+        if entries.iter().any(|entry| entry.name == name) {
+            return Ok(Store::open(self.env.clone(), self.store_options(path), after_crash).await?);
+        }
+        let unfinished = path.with_extension("new");
+        if entries.iter().any(|entry| unfinished.ends_with(&entry.name)) {
+            self.env.remove_file(&unfinished).await.map_err(io_error(&unfinished, "removing"))?;
+        }
+        self.create_tree(unfinished, path).await
+    }
+
+    /// The first checkpoint of a new tree is durable before the tree has its name.
+    async fn create_tree(&self, unfinished: PathBuf, path: PathBuf) -> Result<Store<E>, NodeError> {
+        let mut store = Store::create(self.env.clone(), self.store_options(unfinished.clone())).await?;
+        let Identity { cluster_id, initial_members, .. } = self.identity;
+        plinth_kv::bootstrap(&mut store, *cluster_id, initial_members).expect("a new store has all its pages in memory");
+        store.publish();
+        let checkpoint = store.begin_checkpoint().expect("something was published");
+        let done = checkpoint.run(async |_| {}).await;
+        store.finish_checkpoint(done)?;
+        drop(store);
+        self.env.rename(&unfinished, &path).await.map_err(io_error(&path, "renaming to"))?;
+        sync_dir(self.env, &self.options.data_dir).await?;
+        Ok(Store::open(self.env.clone(), self.store_options(path), false).await?)
+    }
+
+    async fn open_or_create_wal(&self, stores: &[(GroupId, Store<E>)]) -> Result<(Wal<E>, Option<TailCut>), NodeError> {
+        let mut options = WalOptions::new(self.options.wal_dir.clone());
+        options.segment_bytes = self.options.segment_bytes;
+        options.sync_method = self.options.sync_method;
+        match Wal::open(self.env, options.clone()).await {
+            Ok((wal, recovered)) => Ok((wal, recovered.cut)),
+            Err(WalError::NoLog { dir }) => {
+                for (group, store) in stores {
+                    if self.state(*group, store)?.applied > LogIndex(1) {
+                        let advice = "the trees need it; restore it, or restore the whole member from a backup";
+                        return Err(NodeError::MissingFile { path: dir, advice });
+                    }
+                }
+                let mut wal = Wal::create(self.env, options).await?;
+                for (group, store) in stores {
+                    let state = self.state(*group, store)?;
+                    wal.start_group(*group, state.applied, state.applied_term);
+                }
+                let flush = wal.begin_flush().expect("the starts of the groups are pending");
+                wal.finish_flush(flush.run().await)?;
+                Ok((wal, None))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn state(&self, group: GroupId, store: &Store<E>) -> Result<State, NodeError> {
+        State::decode(store.state()).map_err(|what| NodeError::State { path: self.tree_path(group), what: what.0 })
+    }
+
+    fn group(&self, id: GroupId, store: Store<E>, log: Option<GroupState>, was_clean: bool) -> Result<Group<E>, NodeError> {
+        let state = self.state(id, &store)?;
+        let path = self.tree_path(id);
+        if state.cluster_id != self.identity.cluster_id {
+            return Err(NodeError::OtherCluster { path, found: state.cluster_id, expected: self.identity.cluster_id });
+        }
+        let log = log.ok_or_else(|| NodeError::MissingFile {
+            path: self.options.wal_dir.clone(),
+            advice: "the log doesn't know the group of this tree; tree and log belong to different members",
+        })?;
+        if state.applied < log.start.index {
+            // The log behind the older checkpoint is gone, so both must have been lost.
+            return Err(NodeError::MissingFile { path, advice: "the tree is older than the log begins; restore the member from a backup" });
+        }
+        if log.last.index > state.applied {
+            plinth_base::log_info!("entries of the log are replayed", "from" => state.applied.0 + 1, "to" => log.last.index.0);
+        } else {
+            Mark::CleanStart.hit();
+        }
+        let raft = Raft::new(Start {
+            id: self.identity.member_id(),
+            hard_state: crate::shard::from_wal(log.hard_state),
+            last: log.last.index,
+            last_term: log.last.term,
+            applied: state.applied,
+            applied_term: state.applied_term,
+        });
+        let work = BackgroundWork::new(raft.hard_state(), self.env.now(), was_clean);
+        Ok(Group::new(id, raft, Machine::new(state), store, work))
+    }
+}
+
+/// Says that everything is in the trees and the log is sealed.
+pub(crate) async fn write_clean_marker<E: Env>(env: &E, options: &ShardOptions) -> Result<(), NodeError> {
+    let path = options.data_dir.join(CLEAN_MARKER);
+    let open = plinth_env::OpenOptions::cached(plinth_env::OpenMode::CreateNew);
+    env.open(&path, open).await.map_err(io_error(&path, "creating"))?;
+    sync_dir(env, &options.data_dir).await
+}
+
+/// Makes a directory with its parents, and the names of all of them durable: an earlier start may have been cut off before it got to that.
+async fn create_dir<E: Env>(env: &E, path: &Path) -> Result<(), NodeError> {
+    env.create_dir(path).await.map_err(io_error(path, "creating"))?;
+    for parent in path.ancestors().skip(1) {
+        let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+        match env.sync_dir(parent).await {
+            // Directories that are made here can be read.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => break,
+            synced => synced.map_err(io_error(parent, "syncing"))?,
+        }
+    }
+    Ok(())
+}
+
+async fn sync_dir<E: Env>(env: &E, path: &Path) -> Result<(), NodeError> {
+    env.sync_dir(path).await.map_err(io_error(path, "syncing"))
+}
+
+fn io_error(path: &Path, what: &'static str) -> impl FnOnce(io::Error) -> NodeError {
+    move |error| NodeError::Io { path: path.to_path_buf(), what, error }
+}

@@ -1,0 +1,217 @@
+//! One raft group on its shard: consensus, state machine, store, and who waits for what.
+//!
+//! Invariants: `applied <= commit <= durable` (one voter); `tail` holds every entry behind `applied` that was logged since the start, older ones
+//! are read back from the log; an answer leaves only when its entry is durable, applied and published.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use bytes::Bytes;
+use plinth_base::{GroupId, Instant, LogIndex, Mark, Term};
+use plinth_env::Env;
+use plinth_kv::{ApplyError, Budget, Machine, OpOutcome, Outcome};
+use plinth_raft::{Effects, Input, Raft};
+use plinth_tree::{Missing, Store};
+
+use crate::{
+    bootstrap::NodeError,
+    message::{Refusal, Reply, ReplyTo},
+    metrics::ShardMetrics,
+    published::Published,
+    shard::BackgroundWork,
+};
+
+/// A logged entry that is not applied yet.
+#[derive(Clone, Debug)]
+pub(crate) struct TailEntry {
+    pub(crate) index: LogIndex,
+    pub(crate) term: Term,
+    pub(crate) payload: Bytes,
+}
+
+/// How an apply slice ended.
+pub(crate) enum Applied {
+    /// Everything committed is applied.
+    All,
+    /// The budget ran out.
+    More,
+    /// Pages have to be loaded first.
+    Missing(Missing),
+    /// Entries have to be read back from the log first: from this one, before that one.
+    NotInMemory(LogIndex, Option<LogIndex>),
+}
+
+pub(crate) struct Group<E: Env> {
+    pub(crate) id: GroupId,
+    pub(crate) raft: Raft,
+    pub(crate) machine: Machine,
+    pub(crate) store: Store<E>,
+    pub(crate) published: Arc<Published<E::Pages>>,
+    pub(crate) tail: VecDeque<TailEntry>,
+    pub(crate) tail_bytes: usize,
+    /// The newest entry that the log says is durable.
+    pub(crate) durable: LogIndex,
+    /// Accepted proposals in index order.
+    pending: VecDeque<(LogIndex, ReplyTo)>,
+    /// Reads that wait until an index is published.
+    reads: VecDeque<(LogIndex, ReplyTo)>,
+    /// Applied in this turn, answered when the root is published.
+    outcomes: Vec<(LogIndex, ReplyTo, Outcome)>,
+    unpublished: bool,
+    apply_began: Option<Instant>,
+    /// Pages or entries are being fetched; apply waits.
+    pub(crate) is_fetching: bool,
+    pub(crate) work: BackgroundWork,
+}
+
+impl<E: Env> Group<E> {
+    pub(crate) fn new(id: GroupId, raft: Raft, machine: Machine, mut store: Store<E>, work: BackgroundWork) -> Self {
+        let state = machine.state().clone();
+        let published = Published::new(id, store.publish(), state);
+        Self {
+            id,
+            durable: raft.last(),
+            work,
+            raft,
+            machine,
+            store,
+            published,
+            tail: VecDeque::new(),
+            tail_bytes: 0,
+            pending: VecDeque::new(),
+            reads: VecDeque::new(),
+            outcomes: Vec::new(),
+            unpublished: false,
+            apply_began: None,
+            is_fetching: false,
+        }
+    }
+
+    pub(crate) fn applied(&self) -> LogIndex {
+        self.machine.state().applied
+    }
+
+    /// Bytes of pages that are in memory because no durable checkpoint holds them.
+    pub(crate) fn held_bytes(&self) -> u64 {
+        self.store.dirty_bytes() + self.store.frozen_bytes()
+    }
+
+    /// The working root was changed beside the log: publish it although no entry was applied.
+    pub(crate) fn note_change(&mut self) {
+        self.published.publish(self.store.publish(), self.machine.state().clone());
+    }
+
+    /// Nothing is under way or waits: a clean stop may end here.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.applied() == self.raft.last() && self.pending.is_empty() && self.reads.is_empty() && !self.is_fetching
+    }
+
+    pub(crate) fn step(&mut self, input: Input, effects: &mut Effects) {
+        self.raft.step(input, effects);
+    }
+
+    pub(crate) fn accept(&mut self, index: LogIndex, reply: ReplyTo) {
+        self.pending.push_back((index, reply));
+    }
+
+    pub(crate) fn wait_for_read(&mut self, index: LogIndex, reply: ReplyTo) {
+        self.reads.push_back((index, reply));
+    }
+
+    pub(crate) fn push_tail(&mut self, entry: TailEntry) {
+        self.tail_bytes += entry.payload.len();
+        self.tail.push_back(entry);
+    }
+
+    /// Entries that were read back from the log, older than everything in the tail.
+    pub(crate) fn push_replayed(&mut self, entries: Vec<TailEntry>) {
+        Mark::LogReplayed.hit();
+        for entry in entries.into_iter().rev() {
+            self.tail_bytes += entry.payload.len();
+            self.tail.push_front(entry);
+        }
+    }
+
+    /// Applies what is committed, as far as the budget goes.
+    pub(crate) fn apply(&mut self, now: Instant, budget: &mut Budget, metrics: &ShardMetrics) -> Result<Applied, NodeError> {
+        if self.is_fetching {
+            return Ok(Applied::All);
+        }
+        while self.applied() < self.raft.commit() {
+            let next = self.applied().next();
+            let Some(entry) = self.tail.front().filter(|entry| entry.index == next).cloned() else {
+                return Ok(Applied::NotInMemory(next, self.tail.front().map(|entry| entry.index)));
+            };
+            if budget.is_spent() {
+                return Ok(Applied::More);
+            }
+            budget.spend();
+            let began = *self.apply_began.get_or_insert(now);
+            let step = self.machine.apply(&mut self.store, entry.index, entry.term, &entry.payload, budget);
+            match step {
+                Ok(Some((_, outcome))) => {
+                    self.apply_began = None;
+                    metrics.apply.observe_duration(now.since(began));
+                    count(&outcome, metrics);
+                    self.finish(entry.index, outcome);
+                }
+                Ok(None) => return Ok(Applied::More),
+                Err(ApplyError::Missing(missing)) => return Ok(Applied::Missing(missing)),
+                Err(ApplyError::Malformed(what)) => {
+                    return Err(NodeError::Entry { group: self.id, index: entry.index, what: what.0 });
+                }
+            }
+        }
+        Ok(Applied::All)
+    }
+
+    fn finish(&mut self, index: LogIndex, outcome: Outcome) {
+        let entry = self.tail.pop_front().expect("the entry that was applied");
+        self.tail_bytes -= entry.payload.len();
+        self.unpublished = true;
+        if self.pending.front().is_some_and(|(pending, _)| *pending == index) {
+            let (_, reply) = self.pending.pop_front().expect("looked at above");
+            self.outcomes.push((index, reply, outcome));
+        }
+    }
+
+    /// Publishes the working root, unless a command is half done, and answers whoever waited for it.
+    pub(crate) fn publish(&mut self, mut answer: impl FnMut(ReplyTo, Reply)) {
+        if self.unpublished && self.machine.may_publish() {
+            self.unpublished = false;
+            let state = self.machine.state().clone();
+            self.published.publish(self.store.publish(), state);
+        }
+        if self.unpublished {
+            return;
+        }
+        for (index, reply, outcome) in self.outcomes.drain(..) {
+            assert!(index <= self.durable, "an entry is acknowledged only when it is durable");
+            answer(reply, Reply::Applied(outcome));
+        }
+        let applied = self.applied();
+        while self.reads.front().is_some_and(|(index, _)| *index <= applied) {
+            let (_, reply) = self.reads.pop_front().expect("looked at above");
+            answer(reply, Reply::ReadReady);
+        }
+        let status = &self.published.status;
+        status.set_applied(applied, self.pending.len());
+        let leader = self.raft.leader().map_or(0, |leader| leader.0);
+        status.set_raft(self.raft.term().0, leader, self.raft.commit());
+    }
+
+    /// Answers everything that waits with a refusal: the shard ends.
+    pub(crate) fn refuse_all(&mut self, mut answer: impl FnMut(ReplyTo, Reply)) {
+        for (_, reply) in self.pending.drain(..).chain(self.reads.drain(..)) {
+            answer(reply, Reply::Refused(Refusal::Stopping));
+        }
+    }
+}
+
+fn count(outcome: &Outcome, metrics: &ShardMetrics) {
+    match &outcome.result {
+        Ok(OpOutcome::Put { .. }) => metrics.puts.inc(),
+        Ok(OpOutcome::Deleted { .. }) => metrics.deletes.inc(),
+        Ok(OpOutcome::Txn(_)) => metrics.txns.inc(),
+        _ => {}
+    }
+}

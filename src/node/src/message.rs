@@ -1,0 +1,84 @@
+//! What executors and shards say to each other.
+
+use bytes::Bytes;
+use plinth_base::{GroupId, limits::MAILBOX_MESSAGES_MAX};
+use plinth_kv::Outcome;
+
+/// From any executor to a shard.
+#[derive(Debug)]
+pub enum Message {
+    /// Log and apply a command.
+    Propose {
+        /// The group it is for.
+        group: GroupId,
+        /// The encoded command.
+        payload: Bytes,
+        /// Bytes that the space quota counts for it; 0 for what only frees space.
+        cost_bytes: u64,
+        /// Where the answer goes.
+        reply: ReplyTo,
+    },
+    /// Answer as soon as a read of the published root sees everything that was committed before now.
+    ReadIndex {
+        /// The group it is for.
+        group: GroupId,
+        /// Where the answer goes.
+        reply: ReplyTo,
+    },
+    /// Finish what was accepted, write a last checkpoint, seal the log and end.
+    Stop {
+        /// Where the answer goes.
+        reply: ReplyTo,
+    },
+}
+
+/// The place where an executor waits for an answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ReplyTo {
+    /// The executor.
+    pub executor: u16,
+    /// Its ticket.
+    pub ticket: u64,
+}
+
+/// From a shard to an executor.
+#[derive(Debug)]
+pub struct Answer {
+    /// The ticket of the question.
+    pub ticket: u64,
+    /// The answer.
+    pub reply: Reply,
+}
+
+/// What became of a message.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Reply {
+    /// The command was applied and its root is published.
+    Applied(Outcome),
+    /// The published root may be read.
+    ReadReady,
+    /// The shard has stopped.
+    Stopped,
+    /// It was not carried out, and never will be.
+    Refused(Refusal),
+}
+
+/// Why a message was not carried out.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Refusal {
+    /// The group has no leader that this member knows.
+    NoLeader,
+    /// A queue is full.
+    TooManyRequests,
+    /// The space quota is used up, or the disk is full.
+    NoSpace,
+    /// The CORRUPT alarm is raised.
+    Corrupt,
+    /// The node is going down.
+    Stopping,
+    /// No answer within the request timeout. The command may still be carried out.
+    TimedOut,
+}
+
+/// Proposals that may wait in a shard for room in memory or on the disk; more are refused.
+pub(crate) const HELD_PROPOSALS_MAX: usize = MAILBOX_MESSAGES_MAX;

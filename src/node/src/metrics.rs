@@ -1,0 +1,60 @@
+//! What a shard counts. It alone writes; a scrape on any executor reads.
+
+use plinth_base::metrics::{APPLY_NS, Bounds, Counter, FLUSH_NS, Gauge, Histogram};
+
+/// 16 µs and 14 doublings, in nanoseconds: a turn is short or something is wrong.
+const TURN_NS: Bounds = Bounds::Doubling { first: 16_000, count: 14 };
+
+/// A shard's counters.
+#[derive(Debug)]
+pub struct ShardMetrics {
+    /// From handing a batch to the device until it is durable.
+    pub wal_flush: Histogram,
+    /// From the start of a checkpoint's first write until its meta page is durable.
+    pub checkpoint: Histogram,
+    /// One turn of the shard.
+    pub turn: Histogram,
+    /// One command, from its first slice to its last.
+    pub apply: Histogram,
+    /// Bytes handed to the log's device.
+    pub wal_write_bytes: Counter,
+    /// Batches written.
+    pub wal_flushes: Counter,
+    /// Entries in them.
+    pub wal_entries: Counter,
+    /// Proposals that were refused.
+    pub proposals_failed: Counter,
+    /// Puts applied.
+    pub puts: Counter,
+    /// Deletions applied.
+    pub deletes: Counter,
+    /// Transactions applied.
+    pub txns: Counter,
+    /// Page loads that commands waited for.
+    pub apply_page_loads: Counter,
+    /// Turns that stopped because memory for dirty pages was used up.
+    pub throttled: Counter,
+    /// Bytes of pages that no checkpoint holds yet.
+    pub dirty_bytes: Gauge,
+}
+
+impl Default for ShardMetrics {
+    fn default() -> Self {
+        Self {
+            wal_flush: Histogram::new(FLUSH_NS),
+            checkpoint: Histogram::new(FLUSH_NS),
+            turn: Histogram::new(TURN_NS),
+            apply: Histogram::new(APPLY_NS),
+            wal_write_bytes: Counter::new(),
+            wal_flushes: Counter::new(),
+            wal_entries: Counter::new(),
+            proposals_failed: Counter::new(),
+            puts: Counter::new(),
+            deletes: Counter::new(),
+            txns: Counter::new(),
+            apply_page_loads: Counter::new(),
+            throttled: Counter::new(),
+            dirty_bytes: Gauge::new(),
+        }
+    }
+}

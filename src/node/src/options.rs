@@ -1,0 +1,82 @@
+//! What a shard is told at start. Everything is validated before it gets here.
+
+use std::{path::PathBuf, time::Duration};
+
+use plinth_base::{GroupId, MemberId};
+use plinth_env::SyncMethod;
+use plinth_kv::MemberRecord;
+
+/// Who this member is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Identity {
+    /// The cluster's id.
+    pub cluster_id: u64,
+    /// This member, with the name and URLs that it announces.
+    pub member: MemberRecord,
+    /// All members of a new cluster, this one among them.
+    pub initial_members: Vec<MemberRecord>,
+}
+
+impl Identity {
+    /// This member's id.
+    #[must_use]
+    pub fn member_id(&self) -> MemberId {
+        self.member.id
+    }
+}
+
+/// How a shard works.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ShardOptions {
+    /// Where the trees are.
+    pub data_dir: PathBuf,
+    /// Where the log is.
+    pub wal_dir: PathBuf,
+    /// The groups placed on the shard.
+    pub groups: Vec<GroupId>,
+    /// Size of a log segment in bytes.
+    pub segment_bytes: u64,
+    /// How the log reaches its device.
+    pub sync_method: SyncMethod,
+    /// A checkpoint starts when the log has grown by so many bytes since the last one.
+    pub checkpoint_log_bytes: u64,
+    /// A checkpoint starts when so many bytes of pages are dirty.
+    pub checkpoint_dirty_bytes: u64,
+    /// A checkpoint starts when the last one is so old and something changed.
+    pub checkpoint_age: Duration,
+    /// Above this, proposals wait until a checkpoint has made room.
+    pub dirty_bytes_max: u64,
+    /// An idle log is sealed after this.
+    pub seal_after: Duration,
+    /// The space quota in bytes; `None` is no limit.
+    pub quota_bytes: Option<u64>,
+    /// Entries visited by commands in one turn.
+    pub apply_budget: u32,
+    /// The largest tree file, in bytes: the address range that is reserved for it.
+    pub tree_bytes_max: u64,
+    /// How much a tree file grows at once, in bytes.
+    pub grow_bytes: u64,
+}
+
+impl ShardOptions {
+    /// The usual values for a shard with its files in `data_dir` and `wal_dir`.
+    #[must_use]
+    pub fn new(data_dir: PathBuf, wal_dir: PathBuf) -> Self {
+        Self {
+            data_dir,
+            wal_dir,
+            groups: vec![GroupId(0)],
+            segment_bytes: 64 << 20,
+            sync_method: SyncMethod::WriteDsync,
+            checkpoint_log_bytes: 128 << 20,
+            checkpoint_dirty_bytes: 64 << 20,
+            checkpoint_age: Duration::from_secs(60),
+            dirty_bytes_max: 256 << 20,
+            seal_after: Duration::from_millis(200),
+            quota_bytes: Some(2 << 30),
+            apply_budget: 4096,
+            tree_bytes_max: 256 << 30,
+            grow_bytes: 16 << 20,
+        }
+    }
+}

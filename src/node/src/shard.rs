@@ -1,0 +1,201 @@
+//! A shard: one log, the groups placed on it, and the turn that moves them all.
+//!
+//! A turn takes at most [`MESSAGES_PER_TURN_MAX`] messages, steps the groups, starts one batch of the log for all of them, applies a bounded slice
+//! of what is committed, publishes, and answers. It never waits: the batch, page loads, checkpoints and ticks are tasks that put
+//! their completion into the shard's own queue.
+//!
+//! Invariants: at most one batch is in flight; an answer leaves after the turn that published its effect; a failed flush ends the shard.
+//! A crash anywhere leaves a log whose durable entries are a prefix of what was proposed, and trees behind it.
+
+mod background;
+mod turn;
+
+use std::{collections::VecDeque, future::poll_fn, rc::Rc, sync::Arc, task::Poll, time::Duration};
+
+use plinth_base::{
+    GroupId, Instant,
+    mailbox::{Receiver, Sender},
+};
+use plinth_env::{Env, PageError, TaskQueue};
+use plinth_raft::Effects;
+use plinth_tree::{CheckpointDone, GrowDone, TreeError};
+use plinth_wal::{FlushDone, MaintenanceDone, Wal, WalError};
+
+pub(crate) use background::BackgroundWork;
+use background::LogPace;
+pub(crate) use turn::from_wal;
+
+use crate::{
+    bootstrap::NodeError,
+    completions::Completions,
+    group::{Group, TailEntry},
+    message::{Answer, Message, Reply, ReplyTo},
+    metrics::ShardMetrics,
+    options::ShardOptions,
+    published::Published,
+};
+
+/// Messages taken in one turn.
+const MESSAGES_PER_TURN_MAX: usize = 1024;
+
+/// How often a shard looks at what only time changes: seals, checkpoints by age, room.
+const TICK: Duration = Duration::from_millis(100);
+
+/// The mailboxes of a shard.
+pub struct ShardPorts {
+    /// Where messages come in.
+    pub inbox: Receiver<Message>,
+    /// Where answers go, by executor.
+    pub replies: Vec<Sender<Answer>>,
+}
+
+/// What every executor holds of a shard.
+pub struct ShardHandle<E: Env> {
+    /// Its mailbox.
+    pub inbox: Sender<Message>,
+    /// Its groups.
+    pub groups: Vec<Arc<Published<E::Pages>>>,
+    /// Its counters.
+    pub metrics: Arc<ShardMetrics>,
+}
+
+impl<E: Env> Clone for ShardHandle<E> {
+    fn clone(&self) -> Self {
+        let Self { inbox, groups, metrics } = self;
+        Self { inbox: inbox.clone(), groups: groups.clone(), metrics: Arc::clone(metrics) }
+    }
+}
+
+/// The end of one of the shard's own tasks.
+pub(crate) enum Completion<E: Env> {
+    Flushed(FlushDone<E>),
+    Maintained(MaintenanceDone<E>),
+    Loaded(usize, Result<(), PageError>),
+    ReadBack(usize, Result<Vec<TailEntry>, WalError>),
+    Checkpointed(usize, CheckpointDone),
+    Grown(usize, GrowDone),
+    Verified(usize, Result<u64, TreeError>),
+    Tick,
+}
+
+/// A shard, owned by the task that runs it.
+pub struct Shard<E: Env> {
+    env: E,
+    options: ShardOptions,
+    wal: Wal<E>,
+    groups: Vec<Group<E>>,
+    inbox: Receiver<Message>,
+    replies: Vec<Sender<Answer>>,
+    /// Executors with answers that nobody told them of yet.
+    touched: Vec<bool>,
+    completions: Completions<Completion<E>>,
+    metrics: Arc<ShardMetrics>,
+    /// Proposals that wait for room.
+    held: VecDeque<Message>,
+    /// When something was last logged.
+    last_logged: Instant,
+    stopping: Option<ReplyTo>,
+    has_stopped: bool,
+    /// Who is told when everything is on disk.
+    stopped_for: Option<ReplyTo>,
+    log_pace: Rc<LogPace>,
+    /// This member, for alarms that it raises itself.
+    member: u64,
+    // Memory kept between turns.
+    effects: Effects,
+    messages: Vec<Message>,
+}
+
+impl<E: Env> Shard<E> {
+    pub(crate) fn new(env: &E, options: ShardOptions, member: u64, wal: Wal<E>, groups: Vec<Group<E>>, ports: ShardPorts) -> Self {
+        Self {
+            env: env.clone(),
+            options,
+            wal,
+            groups,
+            touched: vec![false; ports.replies.len()],
+            inbox: ports.inbox,
+            replies: ports.replies,
+            completions: Completions::new(),
+            metrics: Arc::default(),
+            held: VecDeque::new(),
+            last_logged: env.now(),
+            stopping: None,
+            has_stopped: false,
+            stopped_for: None,
+            log_pace: Rc::default(),
+            member,
+            effects: Effects::default(),
+            messages: Vec::new(),
+        }
+    }
+
+    /// What executors need to talk to it.
+    #[must_use]
+    pub fn handle(&self, inbox: Sender<Message>) -> ShardHandle<E> {
+        let groups = self.groups.iter().map(|group| Arc::clone(&group.published)).collect();
+        ShardHandle { inbox, groups, metrics: Arc::clone(&self.metrics) }
+    }
+
+    /// Runs until it is told to stop, or until its log or a tree fails.
+    ///
+    /// # Errors
+    /// What failed. Nothing was retried, and nothing was acknowledged after it.
+    pub async fn run(mut self) -> Result<(), NodeError> {
+        self.env.spawn(TaskQueue::Consensus, tick(self.env.clone(), self.completions.clone()));
+        self.verify();
+        self.campaign();
+        loop {
+            let is_busy = self.turn()?;
+            if self.has_stopped {
+                return self.finish().await;
+            }
+            if is_busy {
+                self.env.yield_now().await;
+            } else {
+                self.wait().await;
+            }
+        }
+    }
+
+    /// Says that the stop was clean, to the next start and to whoever asked for it.
+    async fn finish(mut self) -> Result<(), NodeError> {
+        crate::bootstrap::write_clean_marker(&self.env, &self.options).await?;
+        if let Some(reply) = self.stopped_for.take() {
+            send_answer(&self.replies, &mut self.touched, reply, Reply::Stopped);
+            self.replies[usize::from(reply.executor)].wake();
+        }
+        Ok(())
+    }
+
+    async fn wait(&mut self) {
+        poll_fn(|cx| {
+            if self.completions.poll_ready(cx).is_ready() || self.inbox.poll_ready(cx).is_ready() {
+                return Poll::Ready(());
+            }
+            Poll::Pending
+        })
+        .await;
+    }
+
+    fn position(&self, group: GroupId) -> usize {
+        self.groups.iter().position(|g| g.id == group).expect("executors know the shard's groups")
+    }
+}
+
+/// Sends an answer without waking its executor: that is done once at the end of the turn.
+fn send_answer(replies: &[Sender<Answer>], touched: &mut [bool], to: ReplyTo, reply: Reply) {
+    let executor = usize::from(to.executor);
+    // The answers in a mailbox are no more than the tickets that its executor has given out, and it holds more.
+    if replies[executor].send_quietly(Answer { ticket: to.ticket, reply }).is_err() {
+        plinth_base::log_warn!("an executor's mailbox is full: an answer was dropped, its request will time out");
+    }
+    touched[executor] = true;
+}
+
+async fn tick<E: Env>(env: E, completions: Completions<Completion<E>>) {
+    loop {
+        env.sleep(TICK).await;
+        completions.push(Completion::Tick);
+    }
+}

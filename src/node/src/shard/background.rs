@@ -1,0 +1,306 @@
+//! What a shard does beside its turns: checkpoints, growth of files, maintenance and seals of the log, the clean stop.
+//!
+//! Each is a task in the background queue whose end is a completion. A checkpoint starts when the log or the dirty pages have grown enough, when the last one
+//! is old, or when its group holds the oldest segment of a long log; it is begun only if its pages surely fit into the file.
+
+use std::{cell::Cell, path::Path, rc::Rc, time::Duration};
+
+use plinth_base::{Instant, LogIndex};
+use plinth_env::{Env, TaskQueue};
+use plinth_kv::{AlarmKind, State};
+use plinth_raft::HardState;
+use plinth_tree::{CheckpointDone, GrowDone, TreeError};
+
+use super::{Completion, Shard, send_answer};
+use crate::{bootstrap::NodeError, message::ReplyTo};
+
+/// Pages that a file keeps ready beyond what is dirty: 8 MiB.
+const READY_PAGES: u64 = 2048;
+
+/// The longest value or key that a run of overflow pages is kept ready for, in bytes.
+const RUN_BYTES_MAX: usize = 2 << 20;
+
+/// After the disk was full, growing is tried again so often.
+const GROW_RETRY: Duration = Duration::from_secs(1);
+
+/// Nodes that one turn moves from memory to their pages after a checkpoint.
+const SETTLE_NODES_PER_TURN: usize = 256;
+
+/// The log may be so many times the bytes that start a checkpoint before the group that holds its oldest segment is forced.
+const LOG_FACTOR_MAX: u64 = 3;
+
+/// A group's background work.
+pub(crate) struct BackgroundWork {
+    /// Bytes of the log since the last checkpoint began.
+    pub(crate) log_bytes: u64,
+    /// The newest hard state that is durable.
+    pub(crate) durable_hard_state: HardState,
+    /// Reads that wait for the first commit of a term.
+    pub(crate) waiting_reads: Vec<ReplyTo>,
+    /// The file can't grow.
+    pub(crate) is_disk_full: bool,
+    /// The alarm NOSPACE was proposed and is not applied yet.
+    pub(crate) alarm_is_proposed: bool,
+    /// The newest checkpoint is known to be whole. Until then nothing replaces the older one, and the log behind it stays.
+    is_verified: bool,
+    checkpoint_began: Option<Instant>,
+    last_checkpoint: Instant,
+    grow_retry_at: Instant,
+    is_growing: bool,
+    is_settling: bool,
+}
+
+impl BackgroundWork {
+    /// `is_verified`: the last stop was clean.
+    pub(crate) fn new(hard_state: HardState, now: Instant, is_verified: bool) -> Self {
+        Self {
+            log_bytes: 0,
+            durable_hard_state: hard_state,
+            waiting_reads: Vec::new(),
+            is_disk_full: false,
+            alarm_is_proposed: false,
+            is_verified,
+            checkpoint_began: None,
+            last_checkpoint: now,
+            grow_retry_at: Instant::default(),
+            is_growing: false,
+            is_settling: false,
+        }
+    }
+}
+
+/// How the log fares, for those who must not disturb it.
+#[derive(Default)]
+pub(crate) struct LogPace {
+    /// A slow and a fast moving average of the flush time in nanoseconds.
+    usual_ns: Cell<u64>,
+    recent_ns: Cell<u64>,
+    last_flush: Cell<Instant>,
+}
+
+/// A log that has not flushed for so long is idle, and nobody has to step back.
+const LOG_IDLE_AFTER: Duration = Duration::from_millis(50);
+
+/// The longest pause between two writes of a checkpoint.
+const PAUSE_MAX: Duration = Duration::from_millis(20);
+
+impl LogPace {
+    pub(crate) fn note_flush(&self, now: Instant, flush_ns: u64) {
+        let towards = |average: u64, weight: u64| (average * (weight - 1) + flush_ns) / weight;
+        let usual = self.usual_ns.get();
+        self.usual_ns.set(if usual == 0 { flush_ns } else { towards(usual, 256) });
+        self.recent_ns.set(towards(self.recent_ns.get(), 8));
+        self.last_flush.set(now);
+    }
+
+    /// How long to wait after a write: the more the log has slowed down, the longer.
+    fn pause(&self, now: Instant) -> Duration {
+        if now.since(self.last_flush.get()) > LOG_IDLE_AFTER {
+            return Duration::ZERO;
+        }
+        let slower_ns = self.recent_ns.get().saturating_sub(self.usual_ns.get());
+        Duration::from_nanos(slower_ns.saturating_mul(4)).min(PAUSE_MAX)
+    }
+}
+
+impl<E: Env> Shard<E> {
+    /// Starts what is due, as the end of a turn.
+    pub(super) fn start_background(&mut self) {
+        if let Some(maintenance) = self.wal.begin_maintenance() {
+            let completions = self.completions.clone();
+            self.env.spawn(TaskQueue::Background, async move {
+                completions.push(Completion::Maintained(maintenance.run().await));
+            });
+        }
+        for at in 0..self.groups.len() {
+            let group = &mut self.groups[at];
+            if group.work.is_settling && group.machine.may_publish() {
+                group.work.is_settling = !group.store.settle(SETTLE_NODES_PER_TURN);
+            }
+            let is_due = group.work.log_bytes >= self.options.checkpoint_log_bytes
+                || group.store.dirty_bytes() >= self.options.checkpoint_dirty_bytes;
+            if is_due {
+                self.start_checkpoint(at);
+            }
+        }
+    }
+
+    /// After anything but a clean stop, the pages of the newest checkpoint are read and proven beside the work.
+    pub(super) fn verify(&mut self) {
+        for (at, group) in self.groups.iter().enumerate().filter(|(_, group)| !group.work.is_verified) {
+            let verify = group.store.begin_verify();
+            let (env, pace, completions) = (self.env.clone(), Rc::clone(&self.log_pace), self.completions.clone());
+            self.env.spawn(TaskQueue::Background, async move {
+                let paced = async |_: usize| env.sleep(pace.pause(env.now())).await;
+                completions.push(Completion::Verified(at, verify.run(paced).await));
+            });
+        }
+    }
+
+    pub(super) fn handle_verified(&mut self, at: usize, pages: u64) {
+        self.groups[at].work.is_verified = true;
+        plinth_base::log_info!("the newest checkpoint is whole", "pages" => pages);
+    }
+
+    /// What only time changes.
+    pub(super) fn handle_tick(&mut self) {
+        let now = self.env.now();
+        self.start_flush();
+        let is_idle = now.since(self.last_logged) >= self.options.seal_after;
+        if is_idle && let Some(seal) = self.wal.begin_seal() {
+            self.run_flush(seal);
+        }
+        self.force_oldest();
+        for at in 0..self.groups.len() {
+            let group = &mut self.groups[at];
+            group.store.release_pages();
+            let sizes = group.store.sizes();
+            group.published.status.set_sizes(sizes.total_bytes, sizes.in_use_bytes);
+            self.metrics.dirty_bytes.set(i64::try_from(group.store.dirty_bytes()).unwrap_or(i64::MAX));
+            let raised = group.machine.state().alarms.iter().any(|(_, kind)| *kind == AlarmKind::NoSpace);
+            group.work.alarm_is_proposed &= !raised;
+            let age = now.since(group.work.last_checkpoint);
+            if group.store.dirty_bytes() > 0 && age >= self.options.checkpoint_age {
+                self.start_checkpoint(at);
+            }
+            self.grow_if_short(at);
+        }
+    }
+
+    /// A group that changes little can hold the log's oldest segment for long: its trees are written although nothing much is in them.
+    fn force_oldest(&mut self) {
+        if self.wal.stats().disk_bytes < LOG_FACTOR_MAX * self.options.checkpoint_log_bytes {
+            return;
+        }
+        let Some((group, _)) = self.wal.oldest_holder() else { return };
+        let at = self.position(group);
+        let group = &mut self.groups[at];
+        if group.work.checkpoint_began.is_none() && group.machine.may_publish() {
+            // Both checkpoints have to move, so there is something to write even if nothing was changed.
+            group.store.set_state(group.machine.state().encode());
+            group.note_change();
+            self.start_checkpoint(at);
+        }
+    }
+
+    fn start_checkpoint(&mut self, at: usize) {
+        let group = &mut self.groups[at];
+        if group.work.checkpoint_began.is_some() || !group.work.is_verified {
+            return;
+        }
+        if !group.store.room(RUN_BYTES_MAX).admits_remove(0) {
+            return self.grow_if_short(at);
+        }
+        let published = group.published.root().state.applied;
+        assert!(published <= group.durable, "a checkpoint holds nothing that the log could still lose");
+        let Some(checkpoint) = group.store.begin_checkpoint() else { return };
+        let now = self.env.now();
+        group.work.checkpoint_began = Some(now);
+        group.work.last_checkpoint = now;
+        group.work.log_bytes = 0;
+        let (env, pace, completions) = (self.env.clone(), Rc::clone(&self.log_pace), self.completions.clone());
+        self.env.spawn(TaskQueue::Background, async move {
+            let paced = async |_: usize| env.sleep(pace.pause(env.now())).await;
+            completions.push(Completion::Checkpointed(at, checkpoint.run(paced).await));
+        });
+    }
+
+    pub(super) fn handle_checkpoint(&mut self, at: usize, done: CheckpointDone) -> Result<(), NodeError> {
+        let now = self.env.now();
+        let group = &mut self.groups[at];
+        group.store.finish_checkpoint(done)?;
+        let began = group.work.checkpoint_began.take().expect("one checkpoint runs at a time");
+        self.metrics.checkpoint.observe_duration(now.since(began));
+        group.work.is_settling = true;
+        let older = State::decode(&group.store.checkpoints().older).map_or(LogIndex(0), |state| state.applied);
+        self.wal.release(group.id, older);
+        self.grow_if_short(at);
+        Ok(())
+    }
+
+    /// Reserves space ahead of need, so that what is admitted surely fits.
+    pub(super) fn grow_if_short(&mut self, at: usize) {
+        let now = self.env.now();
+        let group = &mut self.groups[at];
+        let room = group.store.room(RUN_BYTES_MAX);
+        if room.admits_put(READY_PAGES) {
+            group.work.is_disk_full = false;
+            return;
+        }
+        if group.work.is_growing || now < group.work.grow_retry_at {
+            return;
+        }
+        let Some(grow) = group.store.begin_grow(READY_PAGES) else {
+            group.work.is_disk_full = !room.admits_put(0);
+            return;
+        };
+        group.work.is_growing = true;
+        let completions = self.completions.clone();
+        self.env.spawn(TaskQueue::Background, async move {
+            completions.push(Completion::Grown(at, grow.run().await));
+        });
+    }
+
+    pub(super) fn handle_growth(&mut self, at: usize, done: GrowDone) -> Result<(), NodeError> {
+        let now = self.env.now();
+        let group = &mut self.groups[at];
+        group.work.is_growing = false;
+        match group.store.finish_grow(done) {
+            Ok(()) => {
+                group.work.is_disk_full = false;
+                self.grow_if_short(at);
+                Ok(())
+            }
+            Err(TreeError::StorageFull) => {
+                group.work.grow_retry_at = now + GROW_RETRY;
+                // What was reserved earlier may still be enough for a while.
+                if !group.store.room(RUN_BYTES_MAX).admits_put(0) {
+                    group.work.is_disk_full = true;
+                    self.raise_no_space(at);
+                }
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The log can't get another segment: what is pending waits, nothing new that costs space is taken.
+    pub(super) fn handle_full_log(&mut self, file: &Path) {
+        plinth_base::log_warn!(
+            "no room for another segment of the log: writes wait",
+            "file" => plinth_base::log::Value::display(&file.display())
+        );
+        for group in &mut self.groups {
+            group.work.is_disk_full = true;
+        }
+    }
+
+    /// On the way down: everything accepted is applied, a last checkpoint holds it, the log is sealed.
+    pub(super) fn stop_if_settled(&mut self) {
+        let Some(reply) = self.stopping else { return };
+        while let Some(message) = self.held.pop_front() {
+            if let crate::message::Message::Propose { reply, .. } = message {
+                self.refuse(reply, crate::message::Refusal::Stopping);
+            }
+        }
+        if self.wal.in_flight() || self.wal.pending_bytes() > 0 || !self.groups.iter().all(crate::group::Group::is_settled) {
+            return;
+        }
+        for at in 0..self.groups.len() {
+            self.start_checkpoint(at);
+        }
+        if self.groups.iter().any(|group| group.work.checkpoint_began.is_some() || !group.work.is_verified) {
+            return;
+        }
+        if let Some(seal) = self.wal.begin_seal() {
+            self.run_flush(seal);
+            return;
+        }
+        self.has_stopped = true;
+        for group in &mut self.groups {
+            let (replies, touched) = (&self.replies, &mut self.touched);
+            group.refuse_all(|to, refusal| send_answer(replies, touched, to, refusal));
+        }
+        self.stopped_for = Some(reply);
+    }
+}

@@ -1,0 +1,289 @@
+//! One turn.
+
+use plinth_base::{GroupId, LogIndex};
+use plinth_env::{Env, TaskQueue};
+use plinth_kv::{AlarmAction, AlarmKind, Budget, Command, Envelope};
+use plinth_raft::{HardState, Input};
+use plinth_wal::{Durable, Entry};
+
+use super::{Completion, MESSAGES_PER_TURN_MAX, Shard, send_answer};
+use crate::{
+    bootstrap::NodeError,
+    group::{Applied, TailEntry},
+    message::{HELD_PROPOSALS_MAX, Message, Refusal, Reply, ReplyTo},
+};
+
+/// Bytes of entries that are logged or about to be, and not applied yet, above which proposals wait.
+const TAIL_BYTES_MAX: usize = 64 << 20;
+
+/// Bytes of entries read back from the log at once.
+const READ_BACK_BYTES_MAX: usize = 4 << 20;
+
+/// Ticket of proposals that nobody waits for.
+const NO_TICKET: u64 = u64::MAX;
+
+impl<E: Env> Shard<E> {
+    /// One turn. True if there is more to do at once.
+    pub(super) fn turn(&mut self) -> Result<bool, NodeError> {
+        let began = self.env.now();
+        self.take_completions()?;
+        self.take_messages();
+        self.start_flush();
+        let is_busy = self.apply()?;
+        for group in &mut self.groups {
+            let (replies, touched) = (&self.replies, &mut self.touched);
+            group.publish(|to, reply| send_answer(replies, touched, to, reply));
+        }
+        self.start_background();
+        self.stop_if_settled();
+        for (executor, touched) in self.touched.iter_mut().enumerate() {
+            if std::mem::take(touched) {
+                self.replies[executor].wake();
+            }
+        }
+        self.metrics.turn.observe_duration(self.env.now().since(began));
+        Ok(is_busy || !self.inbox.is_empty())
+    }
+
+    /// Every group asks for votes; with one voter it leads as soon as its own vote is durable.
+    pub(super) fn campaign(&mut self) {
+        for at in 0..self.groups.len() {
+            self.groups[at].step(Input::ElectionTimeout, &mut self.effects);
+            self.log_effects_of(at);
+        }
+        self.start_flush();
+    }
+
+    fn take_completions(&mut self) -> Result<(), NodeError> {
+        while let Some(completion) = self.completions.take() {
+            match completion {
+                Completion::Flushed(done) => match self.wal.finish_flush(done) {
+                    Ok(durable) => self.handle_durable(&durable),
+                    // The records wait; the next tick tries again.
+                    Err(plinth_wal::WalError::NoSpace { file }) => self.handle_full_log(&file),
+                    Err(error) => return Err(error.into()),
+                },
+                Completion::Maintained(done) => self.wal.finish_maintenance(done)?,
+                Completion::Loaded(at, result) => {
+                    result?;
+                    self.groups[at].is_fetching = false;
+                }
+                Completion::ReadBack(at, entries) => {
+                    self.groups[at].push_replayed(entries?);
+                    self.groups[at].is_fetching = false;
+                }
+                Completion::Checkpointed(at, done) => self.handle_checkpoint(at, done)?,
+                Completion::Grown(at, done) => self.handle_growth(at, done)?,
+                Completion::Verified(at, pages) => self.handle_verified(at, pages?),
+                Completion::Tick => self.handle_tick(),
+            }
+        }
+        Ok(())
+    }
+
+    fn handle_durable(&mut self, durable: &Durable) {
+        self.metrics.wal_flush.observe(durable.flush_ns);
+        self.log_pace.note_flush(self.env.now(), durable.flush_ns);
+        self.metrics.wal_flushes.inc();
+        self.metrics.wal_write_bytes.add(durable.bytes);
+        for part in &durable.groups {
+            let at = self.position(part.group);
+            let group = &mut self.groups[at];
+            group.work.log_bytes += durable.bytes;
+            if let Some(last) = part.last {
+                group.durable = group.durable.max(last.index);
+            }
+            let hard_state = part.hard_state.map_or(group.work.durable_hard_state, from_wal);
+            group.work.durable_hard_state = hard_state;
+            let index = group.durable;
+            group.step(Input::Durable { index, hard_state }, &mut self.effects);
+            self.log_effects_of(at);
+        }
+    }
+
+    fn take_messages(&mut self) {
+        // What waits for room goes first, so that nothing overtakes it.
+        while self.may_accept() {
+            let Some(message) = self.held.pop_front() else { break };
+            self.handle_message(message);
+        }
+        let mut messages = std::mem::take(&mut self.messages);
+        self.inbox.drain(MESSAGES_PER_TURN_MAX, &mut messages);
+        for message in messages.drain(..) {
+            let is_proposal = matches!(message, Message::Propose { .. });
+            if !is_proposal || (self.held.is_empty() && self.may_accept()) {
+                self.handle_message(message);
+            } else if self.held.len() < HELD_PROPOSALS_MAX {
+                self.metrics.throttled.inc();
+                self.held.push_back(message);
+            } else if let Message::Propose { reply, .. } = message {
+                self.refuse(reply, Refusal::TooManyRequests);
+            }
+        }
+        self.messages = messages;
+    }
+
+    /// Whether there is memory for another proposal's entry and for the pages that it will dirty.
+    fn may_accept(&self) -> bool {
+        self.groups.iter().all(|group| group.tail_bytes < TAIL_BYTES_MAX && group.held_bytes() < self.options.dirty_bytes_max)
+    }
+
+    fn handle_message(&mut self, message: Message) {
+        match message {
+            Message::Propose { group, payload, cost_bytes, reply } => {
+                if self.stopping.is_some() {
+                    return self.refuse(reply, Refusal::Stopping);
+                }
+                let at = self.position(group);
+                if let Err(refusal) = self.admit(at, cost_bytes) {
+                    return self.refuse(reply, refusal);
+                }
+                self.groups[at].step(Input::Propose { ticket: 0, payload }, &mut self.effects);
+                self.settle_proposal(at, Some(reply));
+            }
+            Message::ReadIndex { group, reply } => {
+                let at = self.position(group);
+                self.groups[at].step(Input::ReadIndex { ticket: 0 }, &mut self.effects);
+                match self.effects.reads.pop() {
+                    Some(ready) => self.groups[at].wait_for_read(ready.index, reply),
+                    None if self.effects.rejected.pop().is_some() => self.refuse(reply, Refusal::NoLeader),
+                    None => self.groups[at].work.waiting_reads.push(reply),
+                }
+            }
+            Message::Stop { reply } => self.stopping = Some(reply),
+        }
+    }
+
+    fn settle_proposal(&mut self, at: usize, reply: Option<ReplyTo>) {
+        if self.effects.rejected.pop().is_some() {
+            if let Some(reply) = reply {
+                self.refuse(reply, Refusal::NoLeader);
+            }
+        } else if let (Some((_, index)), Some(reply)) = (self.effects.accepted.pop(), reply) {
+            self.groups[at].accept(index, reply);
+        }
+        self.log_effects_of(at);
+    }
+
+    /// Space: what costs none always goes through, so that deletions can make room.
+    fn admit(&mut self, at: usize, cost_bytes: u64) -> Result<(), Refusal> {
+        let group = &self.groups[at];
+        let alarms = &group.machine.state().alarms;
+        if alarms.iter().any(|(_, kind)| *kind == AlarmKind::Corrupt) {
+            return Err(Refusal::Corrupt);
+        }
+        if cost_bytes == 0 {
+            return Ok(());
+        }
+        if alarms.iter().any(|(_, kind)| *kind == AlarmKind::NoSpace) {
+            return Err(Refusal::NoSpace);
+        }
+        let over_quota = self.options.quota_bytes.is_some_and(|quota| group.store.sizes().total_bytes + cost_bytes >= quota);
+        if over_quota || group.work.is_disk_full {
+            self.raise_no_space(at);
+            return Err(Refusal::NoSpace);
+        }
+        Ok(())
+    }
+
+    /// Raises the alarm through the log, so that it survives a restart and every member knows it.
+    pub(super) fn raise_no_space(&mut self, at: usize) {
+        let command = Command::Alarm { action: AlarmAction::Activate, member: self.member, alarm: AlarmKind::NoSpace };
+        if std::mem::replace(&mut self.groups[at].work.alarm_is_proposed, true) {
+            return;
+        }
+        plinth_base::log_warn!("no space left for writes: raising the alarm NOSPACE", "group" => self.groups[at].id.0);
+        let payload = Envelope { proposal: NO_TICKET, command }.encode();
+        self.groups[at].step(Input::Propose { ticket: NO_TICKET, payload }, &mut self.effects);
+        self.settle_proposal(at, None);
+    }
+
+    pub(super) fn refuse(&mut self, reply: ReplyTo, refusal: Refusal) {
+        if refusal != Refusal::Stopping {
+            self.metrics.proposals_failed.inc();
+        }
+        send_answer(&self.replies, &mut self.touched, reply, Reply::Refused(refusal));
+    }
+
+    /// Hands what a group's step produced to the log, in memory; the next batch carries it.
+    fn log_effects_of(&mut self, at: usize) {
+        let group = &mut self.groups[at];
+        if let Some(hard_state) = self.effects.hard_state.take() {
+            self.wal.set_hard_state(group.id, to_wal(hard_state));
+        }
+        for entry in self.effects.entries.drain(..) {
+            self.metrics.wal_entries.inc();
+            let tail = TailEntry { index: entry.index, term: entry.term, payload: entry.payload.clone() };
+            group.push_tail(tail);
+            self.wal.append(Entry { group: group.id, index: entry.index, term: entry.term, payload: entry.payload });
+        }
+        for ready in self.effects.reads.drain(..) {
+            let reply = group.work.waiting_reads.pop().expect("one read waits for each that becomes ready");
+            group.wait_for_read(ready.index, reply);
+        }
+        self.effects.clear();
+    }
+
+    /// One batch for all groups, if the last one is durable.
+    pub(super) fn start_flush(&mut self) {
+        let Some(flush) = self.wal.begin_flush() else { return };
+        self.last_logged = self.env.now();
+        self.run_flush(flush);
+    }
+
+    pub(super) fn run_flush(&self, flush: plinth_wal::Flush<E>) {
+        let completions = self.completions.clone();
+        self.env.spawn(TaskQueue::Consensus, async move {
+            completions.push(Completion::Flushed(flush.run().await));
+        });
+    }
+
+    /// A slice for every group. True if one has more to do.
+    fn apply(&mut self) -> Result<bool, NodeError> {
+        let mut is_busy = false;
+        let now = self.env.now();
+        for at in 0..self.groups.len() {
+            let mut budget = Budget::new(self.options.apply_budget);
+            match self.groups[at].apply(now, &mut budget, &self.metrics)? {
+                Applied::All => {}
+                Applied::More => is_busy = true,
+                Applied::Missing(missing) => self.load_pages(at, missing),
+                Applied::NotInMemory(from, before) => self.read_back(at, from, before),
+            }
+        }
+        Ok(is_busy)
+    }
+
+    fn load_pages(&mut self, at: usize, missing: plinth_tree::Missing) {
+        self.metrics.apply_page_loads.inc();
+        self.groups[at].is_fetching = true;
+        let load = self.env.load_pages(self.groups[at].store.pages(), missing.wants);
+        let completions = self.completions.clone();
+        self.env.spawn(TaskQueue::Consensus, async move {
+            completions.push(Completion::Loaded(at, load.await));
+        });
+    }
+
+    /// Fetches entries that were logged before this start.
+    fn read_back(&mut self, at: usize, from: LogIndex, before: Option<LogIndex>) {
+        let group: GroupId = self.groups[at].id;
+        self.groups[at].is_fetching = true;
+        let read = self.wal.read(group, from, READ_BACK_BYTES_MAX);
+        let completions = self.completions.clone();
+        self.env.spawn(TaskQueue::Consensus, async move {
+            let entries = read.await.map(|entries| {
+                let older = entries.into_iter().take_while(|entry| before.is_none_or(|before| entry.index < before));
+                older.map(|Entry { index, term, payload, .. }| TailEntry { index, term, payload }).collect()
+            });
+            completions.push(Completion::ReadBack(at, entries));
+        });
+    }
+}
+
+fn to_wal(HardState { term, vote, commit }: HardState) -> plinth_wal::HardState {
+    plinth_wal::HardState { term, vote, commit }
+}
+
+pub(crate) fn from_wal(plinth_wal::HardState { term, vote, commit }: plinth_wal::HardState) -> HardState {
+    HardState { term, vote, commit }
+}

@@ -1,0 +1,195 @@
+//! The requests of one executor that wait for an answer from a shard.
+//!
+//! A ticket names a slot and the slot's generation, so an answer that comes after its request gave up finds nobody and is dropped.
+
+use std::{
+    cell::RefCell,
+    future::Future,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use plinth_base::{Instant, mailbox::Receiver};
+use plinth_env::{Env, TaskQueue};
+
+use crate::message::{Answer, Refusal, Reply, ReplyTo};
+
+/// The end at which an executor receives answers.
+pub type ReplyPort = Receiver<Answer>;
+
+/// Answers taken from the mailbox at once.
+const ANSWERS_PER_PASS_MAX: usize = 1024;
+
+/// How often waiting requests are looked at for their timeout.
+const SWEEP_INTERVAL: Duration = Duration::from_millis(250);
+
+/// An executor's side of all conversations with shards.
+pub struct Executor<E: Env> {
+    env: E,
+    index: u16,
+    slots: Rc<RefCell<Slots>>,
+    timeout: Duration,
+}
+
+impl<E: Env> Clone for Executor<E> {
+    fn clone(&self) -> Self {
+        Self { env: self.env.clone(), index: self.index, slots: Rc::clone(&self.slots), timeout: self.timeout }
+    }
+}
+
+#[derive(Default)]
+struct Slots {
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+    waiting: usize,
+}
+
+#[derive(Default)]
+struct Slot {
+    generation: u32,
+    state: State,
+}
+
+#[derive(Default)]
+enum State {
+    #[default]
+    Free,
+    Waiting { waker: Option<Waker>, deadline: Instant },
+    Answered(Reply),
+}
+
+impl<E: Env> Executor<E> {
+    /// The executor `index`, whose answers come through `port`. Requests give up after `timeout`.
+    pub fn start(env: &E, index: u16, port: ReplyPort, timeout: Duration) -> Self {
+        let slots = Rc::new(RefCell::new(Slots::default()));
+        env.spawn(TaskQueue::Consensus, deliver(port, Rc::clone(&slots)));
+        env.spawn(TaskQueue::Serve, sweep(env.clone(), Rc::clone(&slots)));
+        Self { env: env.clone(), index, slots, timeout }
+    }
+
+    /// Its environment.
+    #[must_use]
+    pub fn env(&self) -> &E {
+        &self.env
+    }
+
+    /// A place for one answer. `Ticket::reply_to` goes with the question; awaiting the ticket gives the answer.
+    #[must_use]
+    pub fn ticket(&self) -> Ticket {
+        let deadline = self.env.now() + self.timeout;
+        let ticket = self.slots.borrow_mut().open(deadline);
+        Ticket { slots: Rc::clone(&self.slots), reply_to: ReplyTo { executor: self.index, ticket } }
+    }
+}
+
+impl Slots {
+    fn open(&mut self, deadline: Instant) -> u64 {
+        let at = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(Slot::default());
+            u32::try_from(self.slots.len() - 1).expect("fewer requests in flight than 2^32")
+        });
+        self.waiting += 1;
+        let slot = &mut self.slots[at as usize];
+        slot.state = State::Waiting { waker: None, deadline };
+        u64::from(slot.generation) << 32 | u64::from(at)
+    }
+
+    fn slot(&mut self, ticket: u64) -> Option<&mut Slot> {
+        let slot = self.slots.get_mut((ticket & u64::from(u32::MAX)) as usize)?;
+        (u64::from(slot.generation) == ticket >> 32).then_some(slot)
+    }
+
+    fn answer(&mut self, ticket: u64, reply: Reply) {
+        let Some(slot) = self.slot(ticket) else { return };
+        if let State::Waiting { waker, .. } = std::mem::replace(&mut slot.state, State::Answered(reply))
+            && let Some(waker) = waker
+        {
+            waker.wake();
+        }
+    }
+
+    fn close(&mut self, ticket: u64) {
+        let Some(slot) = self.slot(ticket) else { return };
+        *slot = Slot { generation: slot.generation.wrapping_add(1), state: State::Free };
+        self.waiting -= 1;
+        self.free.push((ticket & u64::from(u32::MAX)) as u32);
+    }
+
+    fn expire(&mut self, now: Instant) {
+        for slot in &mut self.slots {
+            if let State::Waiting { waker, deadline } = &mut slot.state
+                && *deadline <= now
+            {
+                let waker = waker.take();
+                slot.state = State::Answered(Reply::Refused(Refusal::TimedOut));
+                if let Some(waker) = waker {
+                    waker.wake();
+                }
+            }
+        }
+    }
+}
+
+async fn deliver(mut port: ReplyPort, slots: Rc<RefCell<Slots>>) {
+    let mut answers = Vec::new();
+    loop {
+        port.ready().await;
+        port.drain(ANSWERS_PER_PASS_MAX, &mut answers);
+        let mut slots = slots.borrow_mut();
+        for Answer { ticket, reply } in answers.drain(..) {
+            slots.answer(ticket, reply);
+        }
+    }
+}
+
+async fn sweep<E: Env>(env: E, slots: Rc<RefCell<Slots>>) {
+    loop {
+        env.sleep(SWEEP_INTERVAL).await;
+        let mut slots = slots.borrow_mut();
+        if slots.waiting > 0 {
+            slots.expire(env.now());
+        }
+    }
+}
+
+/// A question under way; dropping it gives the answer up.
+pub struct Ticket {
+    slots: Rc<RefCell<Slots>>,
+    reply_to: ReplyTo,
+}
+
+impl Ticket {
+    /// Where the answer has to go.
+    #[must_use]
+    pub fn reply_to(&self) -> ReplyTo {
+        self.reply_to
+    }
+}
+
+impl Future for Ticket {
+    type Output = Reply;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Reply> {
+        let mut slots = self.slots.borrow_mut();
+        let slot = slots.slot(self.reply_to.ticket).expect("an open ticket has its slot");
+        match &mut slot.state {
+            State::Answered(_) => {
+                let State::Answered(reply) = std::mem::take(&mut slot.state) else { unreachable!("looked at above") };
+                Poll::Ready(reply)
+            }
+            State::Waiting { waker, .. } => {
+                *waker = Some(cx.waker().clone());
+                Poll::Pending
+            }
+            State::Free => unreachable!("a ticket is polled until it is answered, once"),
+        }
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.slots.borrow_mut().close(self.reply_to.ticket);
+    }
+}

@@ -1,0 +1,22 @@
+//! What answers the calls of a connection.
+
+use std::future::Future;
+
+use bytes::Bytes;
+use plinth_rpc::{Method, Reply, RequestMeta, Status};
+
+/// The API behind the connections of one executor.
+///
+/// A future returned here is dropped when its client goes away, resets the call or runs out of time: whatever must go on then
+/// has to be a task of its own.
+pub trait Service: 'static {
+    /// Answers a unary call. Only methods of kind unary come here; time limits of the caller are kept by the connection.
+    ///
+    /// `request` is the encoded message. It often is a slice of the read buffer: who keeps a part of it for long copies it, or keeps
+    /// the whole buffer.
+    fn unary(&self, method: Method, request: Bytes, meta: RequestMeta) -> impl Future<Output = Result<Reply, Status>>;
+
+    /// Answers an HTTP/1 request: all of method, path, query and headers. The routes are the service's; a body that came with the
+    /// request is skipped.
+    fn http(&self, request: http::Request<()>) -> impl Future<Output = http::Response<Bytes>>;
+}

@@ -1,0 +1,9 @@
+//! The connection loop on in-memory pipes, against the h2 crate's client and against raw bytes.
+
+mod client;
+mod hostile;
+mod http1;
+mod pressure;
+mod rig;
+mod times;
+mod unary;

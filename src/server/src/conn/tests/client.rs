@@ -1,0 +1,120 @@
+//! A small gRPC client on the h2 crate.
+
+use std::{future::poll_fn, time::Duration};
+
+use bytes::{Bytes, BytesMut};
+use h2::{
+    RecvStream, SendStream,
+    client::{ResponseFuture, SendRequest},
+};
+use http::{HeaderMap, Request};
+use plinth_rpc::{FRAME_HEADER_BYTES, Frame, Method};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+/// One connection.
+#[derive(Clone)]
+pub struct Client {
+    requests: SendRequest<Bytes>,
+}
+
+/// How a call came out.
+#[derive(Debug)]
+pub struct Answer {
+    pub http_status: u16,
+    pub headers: HeaderMap,
+    pub message: Option<Bytes>,
+    pub trailers: HeaderMap,
+}
+
+impl Answer {
+    /// `grpc-status` and `grpc-message`, from the trailers or, if there was no message, from the headers.
+    pub fn status(&self) -> (i32, String) {
+        let from = if self.headers.contains_key("grpc-status") { &self.headers } else { &self.trailers };
+        let text = |name| from.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
+        (text("grpc-status").parse().unwrap_or(-1), text("grpc-message"))
+    }
+}
+
+/// A request whose body the test sends itself.
+pub struct Open {
+    pub answer: ResponseFuture,
+    pub body: SendStream<Bytes>,
+}
+
+pub fn request(path: &str) -> Request<()> {
+    Request::post(format!("http://plinth{path}"))
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .body(())
+        .expect("valid parts")
+}
+
+pub fn frame(message: &[u8]) -> Bytes {
+    Frame::build(message.len(), |out| out.extend_from_slice(message)).into_bytes()
+}
+
+impl Client {
+    pub async fn new<T: AsyncRead + AsyncWrite + Unpin + 'static>(io: T) -> Self {
+        Self::with_window(io, 8 << 20).await
+    }
+
+    /// A client whose windows are `window_bytes` for each stream and large for the connection.
+    pub async fn with_window<T: AsyncRead + AsyncWrite + Unpin + 'static>(io: T, window_bytes: u32) -> Self {
+        let (requests, connection) = h2::client::Builder::new()
+            .initial_window_size(window_bytes)
+            .initial_connection_window_size(1 << 30)
+            .handshake(io)
+            .await
+            .expect("handshake");
+        tokio::task::spawn_local(async move {
+            // How it ends is the server's story.
+            let _ = connection.await;
+        });
+        Self { requests }
+    }
+
+    pub async fn open(&self, request: Request<()>) -> Result<Open, h2::Error> {
+        let mut requests = self.requests.clone().ready().await?;
+        let (answer, body) = requests.send_request(request, false)?;
+        Ok(Open { answer, body })
+    }
+
+    /// Sends `body` as it is, then reads the whole answer.
+    pub async fn raw(&self, request: Request<()>, body: Bytes) -> Result<Answer, h2::Error> {
+        let mut open = self.open(request).await?;
+        open.body.send_data(body, true)?;
+        read(open.answer).await
+    }
+
+    pub async fn call(&self, method: Method, message: &[u8]) -> Answer {
+        self.raw(request(method.path()), frame(message)).await.expect("the call has an answer")
+    }
+
+    pub async fn call_within(&self, method: Method, message: &[u8], timeout: &'static str) -> Answer {
+        let mut request = request(method.path());
+        request.headers_mut().insert("grpc-timeout", http::HeaderValue::from_static(timeout));
+        self.raw(request, frame(message)).await.expect("the call has an answer")
+    }
+}
+
+pub async fn read(answer: ResponseFuture) -> Result<Answer, h2::Error> {
+    let (head, mut body) = answer.await?.into_parts();
+    let message = read_message(&mut body).await?;
+    let trailers = poll_fn(|cx| body.poll_trailers(cx)).await?.unwrap_or_default();
+    Ok(Answer { http_status: head.status.as_u16(), headers: head.headers, message, trailers })
+}
+
+async fn read_message(body: &mut RecvStream) -> Result<Option<Bytes>, h2::Error> {
+    let mut bytes = BytesMut::new();
+    while let Some(chunk) = poll_fn(|cx| body.poll_data(cx)).await {
+        let chunk = chunk?;
+        body.flow_control().release_capacity(chunk.len())?;
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok((!bytes.is_empty()).then(|| bytes.freeze().slice(FRAME_HEADER_BYTES..)))
+}
+
+/// Lets everything else happen that can without time passing.
+pub async fn settle() {
+    tokio::time::sleep(Duration::from_nanos(1)).await;
+}

@@ -1,0 +1,136 @@
+//! Who a member is: its id and its cluster's, computed as etcd computes them at bootstrap, so that a node started with
+//! etcd's flags shows etcd's ids.
+
+use plinth_base::MemberId;
+use sha1::{Digest, Sha1};
+
+use crate::config::{Bootstrap, ClusterState};
+
+/// The ids that replies carry.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Identity {
+    /// This member.
+    pub member_id: MemberId,
+    /// The cluster it belongs to.
+    pub cluster_id: u64,
+}
+
+impl Identity {
+    /// The ids of a new cluster whose only member is called `name`. The error is one line.
+    pub fn bootstrap(name: &str, bootstrap: &Bootstrap) -> Result<Self, String> {
+        if bootstrap.cluster_state == ClusterState::Existing {
+            return Err("--initial-cluster-state=existing joins a running cluster, which this release can't: \
+                        leave it out to start a new one"
+                .to_owned());
+        }
+        let members = bootstrap.initial_members(name);
+        let Some((_, own_urls)) = members.iter().find(|(member, _)| member == name) else {
+            return Err(format!(
+                "couldn't find local name \"{name}\" in the initial cluster configuration: make --name one of --initial-cluster"
+            ));
+        };
+        if members.len() > 1 {
+            return Err(format!(
+                "--initial-cluster names {} members, but this release runs clusters of one: name only \"{name}\"",
+                members.len()
+            ));
+        }
+        let advertised: Vec<_> = bootstrap.advertise_peer_urls.iter().map(ToString::to_string).collect();
+        if *own_urls != advertised {
+            return Err(format!(
+                "--initial-cluster has {name}={} but --initial-advertise-peer-urls has {}: give both the same URLs",
+                own_urls.join(","),
+                advertised.join(",")
+            ));
+        }
+        let ids: Vec<_> = members.iter().map(|(_, urls)| member_id(urls, &bootstrap.cluster_token)).collect();
+        let own = member_id(own_urls, &bootstrap.cluster_token);
+        Ok(Self { member_id: own, cluster_id: cluster_id(&ids) })
+    }
+}
+
+/// The id of a member of the initial cluster: the first 8 bytes of SHA-1 over its sorted peer URLs and the cluster's
+/// token.
+#[must_use]
+pub fn member_id(peer_urls: &[String], cluster_token: &str) -> MemberId {
+    let mut urls: Vec<_> = peer_urls.iter().map(String::as_str).collect();
+    urls.sort_unstable();
+    let mut hash = Sha1::new();
+    for url in urls {
+        hash.update(url.as_bytes());
+    }
+    hash.update(cluster_token.as_bytes());
+    MemberId(first_eight(hash))
+}
+
+/// The id of a cluster: the first 8 bytes of SHA-1 over the ids of its initial members, ascending.
+#[must_use]
+pub fn cluster_id(members: &[MemberId]) -> u64 {
+    let mut ids: Vec<_> = members.iter().map(|member| member.0).collect();
+    ids.sort_unstable();
+    let mut hash = Sha1::new();
+    for id in ids {
+        hash.update(id.to_be_bytes());
+    }
+    first_eight(hash)
+}
+
+fn first_eight(hash: Sha1) -> u64 {
+    let digest = hash.finalize();
+    let (head, _) = digest.split_first_chunk::<8>().expect("SHA-1 has 20 bytes");
+    u64::from_be_bytes(*head)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::urls::Url;
+
+    fn bootstrap(initial_cluster: Option<&str>, advertised: &str) -> Bootstrap {
+        Bootstrap {
+            advertise_peer_urls: Url::parse_list(advertised).expect("good URLs"),
+            initial_cluster: initial_cluster.map(|text| Bootstrap::parse_cluster(text).expect("a good cluster")),
+            cluster_state: ClusterState::New,
+            cluster_token: "etcd-cluster".to_owned(),
+        }
+    }
+
+    #[test]
+    fn the_default_node_has_etcds_ids() {
+        let ids = Identity::bootstrap("default", &bootstrap(None, "http://localhost:2380")).expect("one member");
+        assert_eq!(format!("{:x}", ids.member_id.0), "8e9e05c52164694d");
+        assert_eq!(format!("{:x}", ids.cluster_id), "cdf818194e3a8c32");
+    }
+
+    #[test]
+    fn the_name_does_not_matter_but_the_token_does() {
+        let defaults = Identity::bootstrap("default", &bootstrap(None, "http://localhost:2380")).expect("one member");
+        let named = Identity::bootstrap("infra1", &bootstrap(None, "http://localhost:2380")).expect("one member");
+        assert_eq!(defaults, named);
+        let mut other = bootstrap(None, "http://localhost:2380");
+        other.cluster_token = "other".to_owned();
+        assert_ne!(Identity::bootstrap("default", &other).expect("one member"), defaults);
+    }
+
+    #[test]
+    fn a_cluster_that_cannot_be_started_is_refused_with_the_reason() {
+        let cases = [
+            (bootstrap(Some("a=http://h:1"), "http://h:1"), "couldn't find local name \"default\""),
+            (bootstrap(Some("default=http://h:1,b=http://i:1"), "http://h:1"), "clusters of one"),
+            (bootstrap(Some("default=http://h:1"), "http://h:2"), "give both the same URLs"),
+        ];
+        for (bootstrap, want) in cases {
+            let error = Identity::bootstrap("default", &bootstrap).expect_err(want);
+            assert!(error.contains(want), "{error}");
+        }
+        let mut joining = bootstrap(None, "http://h:1");
+        joining.cluster_state = ClusterState::Existing;
+        assert!(Identity::bootstrap("default", &joining).expect_err("joining").contains("existing"));
+    }
+
+    #[test]
+    fn urls_count_in_sorted_order() {
+        let (a, b) = ("http://a:1".to_owned(), "http://b:1".to_owned());
+        assert_eq!(member_id(&[a.clone(), b.clone()], "t"), member_id(&[b, a], "t"));
+    }
+}

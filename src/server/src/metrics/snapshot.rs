@@ -1,0 +1,119 @@
+//! The node's numbers at one moment, as a scrape shows them.
+
+use plinth_base::{
+    MemberId,
+    metrics::{APPLY_NS, FLUSH_NS, HistogramSnapshot},
+};
+
+/// How long applies of one kind took.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Apply {
+    /// etcd's name of the request: `Put`, `DeleteRange`, `Txn`, `Compaction`, ...
+    pub op: &'static str,
+    /// Whether it succeeded.
+    pub success: bool,
+    /// Nanoseconds, in [`APPLY_NS`].
+    pub took: HistogramSnapshot,
+}
+
+/// Everything that is added up over shards and executors for one scrape. The fields are named after their metrics.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct MetricsSnapshot {
+    /// This member.
+    pub member_id: MemberId,
+    /// Whether a leader is known.
+    pub has_leader: bool,
+    /// Whether this member leads.
+    pub is_leader: bool,
+    /// Whether this member is a learner.
+    pub is_learner: bool,
+    /// Changes of leader that this member saw.
+    pub leader_changes_seen: u64,
+    /// The last committed index.
+    pub proposals_committed: u64,
+    /// The last applied index.
+    pub proposals_applied: u64,
+    /// Proposals that wait for commit or apply.
+    pub proposals_pending: u64,
+    /// Proposals that failed.
+    pub proposals_failed: u64,
+    /// Heartbeats that this leader sent late.
+    pub heartbeat_send_failures: u64,
+    /// Applies that took too long.
+    pub slow_apply: u64,
+    /// ReadIndex rounds that took too long.
+    pub slow_read_indexes: u64,
+    /// ReadIndex rounds that failed.
+    pub read_indexes_failed: u64,
+    /// The size at which writes stop, in bytes.
+    pub quota_backend_bytes: u64,
+    /// Applies by kind and result.
+    pub applies: Vec<Apply>,
+    /// Ranges that succeeded and that failed: nanoseconds, in [`APPLY_NS`].
+    pub ranges: [HistogramSnapshot; 2],
+    /// Allocated size of the data, in bytes.
+    pub db_total_bytes: u64,
+    /// Used size of the data, in bytes.
+    pub db_in_use_bytes: u64,
+    /// Reads that hold a root.
+    pub db_open_read_transactions: u64,
+    /// Range operations.
+    pub range_count: u64,
+    /// Put operations.
+    pub put_count: u64,
+    /// Delete operations.
+    pub delete_count: u64,
+    /// Transactions.
+    pub txn_count: u64,
+    /// Live keys.
+    pub keys: u64,
+    /// The newest revision.
+    pub current_revision: i64,
+    /// The compacted revision; -1 if there is none.
+    pub compact_revision: i64,
+    /// Bytes of keys and values put since the start.
+    pub put_bytes: u64,
+    /// Flushes of the log: nanoseconds, in [`FLUSH_NS`].
+    pub wal_fsync: HistogramSnapshot,
+    /// Bytes written to the log.
+    pub wal_write_bytes: u64,
+    /// Checkpoints of the tree: nanoseconds, in [`FLUSH_NS`].
+    pub backend_commit: HistogramSnapshot,
+}
+
+impl Default for MetricsSnapshot {
+    fn default() -> Self {
+        Self {
+            member_id: MemberId(0),
+            has_leader: false,
+            is_leader: false,
+            is_learner: false,
+            leader_changes_seen: 0,
+            proposals_committed: 0,
+            proposals_applied: 0,
+            proposals_pending: 0,
+            proposals_failed: 0,
+            heartbeat_send_failures: 0,
+            slow_apply: 0,
+            slow_read_indexes: 0,
+            read_indexes_failed: 0,
+            quota_backend_bytes: 0,
+            applies: Vec::new(),
+            ranges: [HistogramSnapshot::empty(APPLY_NS), HistogramSnapshot::empty(APPLY_NS)],
+            db_total_bytes: 0,
+            db_in_use_bytes: 0,
+            db_open_read_transactions: 0,
+            range_count: 0,
+            put_count: 0,
+            delete_count: 0,
+            txn_count: 0,
+            keys: 0,
+            current_revision: 1,
+            compact_revision: -1,
+            put_bytes: 0,
+            wal_fsync: HistogramSnapshot::empty(FLUSH_NS),
+            wal_write_bytes: 0,
+            backend_commit: HistogramSnapshot::empty(FLUSH_NS),
+        }
+    }
+}

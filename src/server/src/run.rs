@@ -1,0 +1,212 @@
+//! From a configuration to a running node, and back to an exit code.
+//!
+//! The main thread owns the directories, the listeners and the signals; each executor runs [`executor::run`]. Executor 0 carries the shard: it
+//! opens the files, hands the shard's handle to the others, publishes the member, and leads the stop: first every executor lets its connections end, then
+//! the shard writes its last checkpoint.
+//!
+//! Invariant: nothing is served before the member is published and a linearizable read went through; a failure of the log or of a tree ends the process
+//! at once.
+
+mod executor;
+mod figures;
+mod service;
+
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use plinth_base::{
+    GroupId,
+    limits::MAILBOX_MESSAGES_MAX,
+    mailbox::{Receiver, Sender, mailbox},
+};
+use plinth_env::SyncMethod;
+use plinth_kv::MemberRecord;
+use plinth_node::{Answer, Message, ShardHandle, ShardOptions, api};
+use plinth_uring::{
+    UringEnv,
+    net::{ListenAddr, Listeners},
+    signals::{SignalThread, StopSignal},
+};
+
+use crate::{
+    config::Config,
+    conn::GrpcMetrics,
+    cores::Allowance,
+    data_dir::DataDir,
+    identity::Identity,
+    log::{self, Form, Notice},
+    routes::HttpTotals,
+    start_error::StartError,
+    urls::BindAddress,
+    version::ETCD_VERSION,
+};
+
+/// What an executor is told by executor 0.
+pub(crate) enum Control {
+    /// Serve, through this shard.
+    Serve(Box<ShardHandle<UringEnv>>),
+    /// Let the connections end.
+    Stop,
+    /// The shard is down, or never came up: end.
+    End,
+}
+
+/// What one executor takes out at its start.
+pub(crate) struct Seat {
+    pub(crate) control: Receiver<Control>,
+    pub(crate) answers: Receiver<Answer>,
+    /// Of executor 0 alone.
+    pub(crate) first: Option<FirstSeat>,
+}
+
+/// What executor 0 takes out beside it.
+pub(crate) struct FirstSeat {
+    pub(crate) inbox: Receiver<Message>,
+    pub(crate) signals: Receiver<StopSignal>,
+    pub(crate) done: Receiver<()>,
+}
+
+/// What all executors share.
+pub(crate) struct Boot {
+    pub(crate) config: Config,
+    pub(crate) form: Form,
+    pub(crate) data_path: std::path::PathBuf,
+    pub(crate) identity: plinth_node::Identity,
+    pub(crate) shard_options: ShardOptions,
+    pub(crate) api_options: Arc<api::ApiOptions>,
+    pub(crate) listeners: Vec<Listeners>,
+    pub(crate) grpc: Vec<Arc<GrpcMetrics>>,
+    pub(crate) http: HttpTotals,
+    pub(crate) inbox: Sender<Message>,
+    pub(crate) answers: Vec<Sender<Answer>>,
+    pub(crate) control: Vec<Sender<Control>>,
+    pub(crate) done: Sender<()>,
+    seats: Mutex<Vec<Option<Seat>>>,
+    failure: Mutex<Option<StartError>>,
+    stopped_by: OnceLock<StopSignal>,
+}
+
+impl Boot {
+    pub(crate) fn take_seat(&self, index: usize) -> Seat {
+        let mut seats = self.seats.lock().unwrap_or_else(PoisonError::into_inner);
+        seats[index].take().expect("each executor sits down once")
+    }
+
+    pub(crate) fn fail(&self, error: StartError) {
+        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+    }
+
+    pub(crate) fn stopped_by(&self, signal: StopSignal) {
+        // Only executor 0 says so, once.
+        let _ = self.stopped_by.set(signal);
+    }
+
+    /// Tells every executor, itself included.
+    pub(crate) fn tell_all(&self, control: impl Fn() -> Control) {
+        for executor in &self.control {
+            assert!(executor.send(control()).is_ok(), "an executor is told three things in its life");
+        }
+    }
+}
+
+/// Runs a node until it is told to stop; gives the exit code.
+///
+/// # Errors
+/// Whatever keeps it from starting, as one line that says what to do.
+pub fn run(config: Config, notices: Vec<Notice>) -> Result<u8, StartError> {
+    let form = log::install(&config.log)?;
+    notices.iter().for_each(Notice::log);
+    let cores = config.cores.resolve(&Allowance::of_this_process().map_err(StartError::failed)?).map_err(StartError::failed)?;
+    let (mut dir, notices) = DataDir::open(&config)?;
+    notices.iter().for_each(Notice::log);
+    let boot = Arc::new(prepare(config, form, &mut dir, cores.len())?);
+    let shared = Arc::clone(&boot);
+    plinth_uring::run(&cores, move |context| executor::run(context, Arc::clone(&shared)))
+        .map_err(|error| StartError::failed(error.to_string()))?;
+    if let Some(error) = boot.failure.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        return Err(error);
+    }
+    Ok(boot.stopped_by.get().map_or(0, |signal| signal.exit_code()))
+}
+
+fn prepare(config: Config, form: Form, dir: &mut DataDir, executors: usize) -> Result<Boot, StartError> {
+    let marker = match dir.marker() {
+        Some(marker) => *marker,
+        None => {
+            let identity = Identity::bootstrap(&config.name, &config.bootstrap).map_err(StartError::failed)?;
+            dir.mark(identity, config.shards.unwrap_or(1), config.wal_sync_method.unwrap_or(SyncMethod::WriteDsync))?
+        }
+    };
+    let listeners = bind(&config, executors)?;
+    let (_signals, signals) = leaked_signals()?;
+    let (inbox, inbox_end) = mailbox(MAILBOX_MESSAGES_MAX);
+    let (done, done_end) = mailbox(executors);
+    let mut first = Some(FirstSeat { inbox: inbox_end, signals, done: done_end });
+    let (mut seats, mut answers, mut control) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..executors {
+        let (answer, answer_end) = mailbox(4 * MAILBOX_MESSAGES_MAX);
+        let (order, order_end) = mailbox(4);
+        seats.push(Some(Seat { control: order_end, answers: answer_end, first: first.take() }));
+        answers.push(answer);
+        control.push(order);
+    }
+    let member = MemberRecord {
+        id: marker.member_id,
+        name: config.name.clone(),
+        peer_urls: config.bootstrap.advertise_peer_urls.iter().map(ToString::to_string).collect(),
+        client_urls: config.advertise_client_urls.iter().map(ToString::to_string).collect(),
+        is_learner: false,
+    };
+    let unstarted = MemberRecord { name: String::new(), client_urls: Vec::new(), ..member.clone() };
+    let mut shard_options = ShardOptions::new(dir.tree_path(), dir.wal_path());
+    shard_options.groups = vec![GroupId(0)];
+    shard_options.sync_method = config.wal_sync_method.unwrap_or(marker.wal_sync_method);
+    shard_options.quota_bytes = config.quota_backend_bytes;
+    Ok(Boot {
+        form,
+        data_path: dir.path().to_path_buf(),
+        identity: plinth_node::Identity { cluster_id: marker.cluster_id, member, initial_members: vec![unstarted] },
+        shard_options,
+        api_options: Arc::new(api::ApiOptions {
+            cluster_id: marker.cluster_id,
+            member_id: marker.member_id.0,
+            version: ETCD_VERSION,
+            request_bytes_max: config.limits.request_bytes_max,
+            txn_ops_max: config.limits.txn_ops_max,
+            quota_bytes: config.quota_backend_bytes.map_or(i64::MAX, |bytes| i64::try_from(bytes).unwrap_or(i64::MAX)),
+        }),
+        listeners,
+        grpc: (0..executors).map(|_| Arc::default()).collect(),
+        http: HttpTotals::default(),
+        inbox,
+        answers,
+        control,
+        done,
+        seats: Mutex::new(seats),
+        failure: Mutex::new(None),
+        stopped_by: OnceLock::new(),
+        config,
+    })
+}
+
+/// The thread lives as long as the process: a second signal must end it even while the first is being obeyed.
+fn leaked_signals() -> Result<((), Receiver<StopSignal>), StartError> {
+    let (thread, signals) =
+        SignalThread::start().map_err(|error| StartError::failed(format!("cannot catch signals: {error}")))?;
+    std::mem::forget(thread);
+    Ok(((), signals))
+}
+
+fn bind(config: &Config, executors: usize) -> Result<Vec<Listeners>, StartError> {
+    config
+        .listen_client_urls
+        .iter()
+        .chain(&config.listen_metrics_urls)
+        .map(|url| {
+            let addr = match url.bind_address().map_err(StartError::failed)? {
+                BindAddress::Tcp(addr) => ListenAddr::Tcp(addr),
+                BindAddress::Unix(path) => ListenAddr::Unix(path),
+            };
+            Listeners::bind(&addr, executors).map_err(|error| StartError::failed(error.to_string()))
+        })
+        .collect()
+}

@@ -1,0 +1,212 @@
+//! What is known of each page: nothing, or when it was last seen in memory, verified.
+//!
+//! A stamp is the time at which the page was last proven or touched. The kernel evicts a page only if two of its scans
+//! find it untouched, so a page stamped within `TRUST_MS` is there; an older one is asked for (its page table entry) before it is
+//! touched, and so is every one while the kernel evicts pages.
+//! Memory is 4 bytes a page, and only what was ever stamped is backed by real memory.
+//!
+//! Invariant: whoever lets a stamp age replaces exactly the value it judged (compare and swap), and never a fresh
+//! one: a page loaded while it is judged keeps its new stamp.
+
+use std::{
+    ops::Range,
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use rustix::time::{ClockId, clock_gettime};
+
+/// How long a page is trusted to stay after it was proven or touched, in milliseconds: a tick of the
+/// coarse clock.
+const TRUST_MS: u32 = 4;
+
+/// How long no stamp is trusted after a page was found evicted, in milliseconds: under pressure a reclaim that was interrupted
+/// can still drop a page that was touched since.
+const PRESSURE_MS: u32 = 10_000;
+
+/// Not in memory, or not verified.
+const MISSING: u32 = 0;
+
+/// In memory when last looked at, too long ago to be trusted.
+const STALE: u32 = 1;
+
+/// The smallest time stamp.
+const TIME_MIN: u32 = 2;
+
+/// Stamps of the pages of one file.
+pub(super) struct Residency {
+    stamps: Box<[AtomicU32]>,
+    /// When a page was last found evicted; `MISSING` if none was lately.
+    evicted: AtomicU32,
+}
+
+impl Residency {
+    pub(super) fn new(pages: usize) -> Self {
+        // The allocator hands out zeroed memory that is not backed before it is written.
+        let zeroes = vec![0u32; pages].into_boxed_slice();
+        Self { stamps: atomics(zeroes), evicted: AtomicU32::new(MISSING) }
+    }
+
+    pub(super) fn pages(&self) -> usize {
+        self.stamps.len()
+    }
+
+    /// The pages were verified, or written: they are in memory and right.
+    pub(super) fn mark(&self, pages: Range<usize>) {
+        let now = now_ms();
+        for stamp in &self.stamps[pages] {
+            stamp.store(now, Ordering::Release);
+        }
+    }
+
+    /// Nothing is known of the pages any more.
+    pub(super) fn clear(&self, pages: Range<usize>) {
+        for stamp in &self.stamps[pages] {
+            stamp.store(MISSING, Ordering::Release);
+        }
+    }
+
+    /// Whether all pages are in memory and verified. `ask` is called at most once, if the knowledge of one is too old.
+    pub(super) fn check(&self, pages: Range<usize>, ask: impl FnOnce() -> bool) -> bool {
+        self.check_at(now_ms(), pages, ask)
+    }
+
+    fn check_at(&self, now: u32, pages: Range<usize>, ask: impl FnOnce() -> bool) -> bool {
+        let stamps = &self.stamps[pages];
+        let mut all_fresh = !self.under_pressure(now);
+        for stamp in stamps {
+            let value = stamp.load(Ordering::Acquire);
+            if value == MISSING {
+                return false;
+            }
+            all_fresh &= is_fresh(value, now);
+        }
+        let there = all_fresh || ask();
+        if !there {
+            self.evicted.store(now, Ordering::Relaxed);
+        }
+        for stamp in stamps {
+            let value = stamp.load(Ordering::Relaxed);
+            if value == MISSING {
+                return false;
+            }
+            if there {
+                // The touch that follows keeps the page for another while. One store a page and clock tick.
+                if value != now {
+                    replace(stamp, value, now);
+                }
+            } else {
+                // Of a run all pages go: which one is gone was not asked.
+                replace(stamp, value, MISSING);
+            }
+        }
+        there
+    }
+
+    fn under_pressure(&self, now: u32) -> bool {
+        let evicted = self.evicted.load(Ordering::Relaxed);
+        evicted != MISSING && now.wrapping_sub(evicted) <= PRESSURE_MS
+    }
+
+    /// Asks for the pages of `range` that were not seen lately, and forgets those that are gone. `ask` gives one answer per page.
+    pub(super) fn sweep(&self, range: Range<usize>, ask: impl FnOnce(Range<usize>) -> Vec<bool>) {
+        self.sweep_at(now_ms(), range, ask);
+    }
+
+    fn sweep_at(&self, now: u32, range: Range<usize>, ask: impl FnOnce(Range<usize>) -> Vec<bool>) {
+        let base = range.start;
+        let seen: Vec<u32> = self.stamps[range].iter().map(|stamp| stamp.load(Ordering::Acquire)).collect();
+        let old = |value: &u32| *value != MISSING && !is_fresh(*value, now);
+        let (Some(first), Some(last)) = (seen.iter().position(old), seen.iter().rposition(old)) else { return };
+        let answers = ask(base + first..base + last + 1);
+        for (index, there) in (first..=last).zip(answers) {
+            if old(&seen[index]) {
+                if !there {
+                    self.evicted.store(now, Ordering::Relaxed);
+                }
+                let to = if there { STALE } else { MISSING };
+                replace(&self.stamps[base + index], seen[index], to);
+            }
+        }
+    }
+}
+
+fn replace(stamp: &AtomicU32, from: u32, to: u32) {
+    // Lost to a newer stamp: that one is right.
+    let _ = stamp.compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed);
+}
+
+fn is_fresh(value: u32, now: u32) -> bool {
+    value >= TIME_MIN && now.wrapping_sub(value) <= TRUST_MS
+}
+
+/// Milliseconds of the coarse clock, which costs a few nanoseconds; wraps after 49 days, long after a sweep made stamps stale.
+fn now_ms() -> u32 {
+    let time = clock_gettime(ClockId::MonotonicCoarse);
+    let ms = time.tv_sec.wrapping_mul(1000).wrapping_add(time.tv_nsec / 1_000_000);
+    (ms as u32).max(TIME_MIN)
+}
+
+#[allow(unsafe_code)]
+fn atomics(zeroes: Box<[u32]>) -> Box<[AtomicU32]> {
+    // SAFETY: AtomicU32 has the size, alignment and bit validity of u32, and the box is the only owner.
+    unsafe { Box::from_raw(Box::into_raw(zeroes) as *mut [AtomicU32]) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with_stamps(stamps: &[u32]) -> Residency {
+        Residency { stamps: atomics(stamps.into()), evicted: AtomicU32::new(MISSING) }
+    }
+
+    fn stamps(residency: &Residency) -> Vec<u32> {
+        residency.stamps.iter().map(|stamp| stamp.load(Ordering::Relaxed)).collect()
+    }
+
+    #[test]
+    fn fresh_pages_are_there_without_asking_and_old_ones_only_after_it() {
+        let residency = with_stamps(&[1000, 997, 900, MISSING]);
+        assert!(residency.check_at(1000, 0..2, || panic!("both are fresh")));
+        assert!(!residency.check_at(1000, 2..3, || false));
+        assert_eq!(stamps(&residency), [1000, 1000, MISSING, MISSING]);
+        assert!(!residency.check_at(1000, 0..4, || panic!("one is missing anyway")));
+    }
+
+    #[test]
+    fn a_page_that_is_still_there_gets_a_fresh_stamp() {
+        let residency = with_stamps(&[STALE, 20]);
+        assert!(residency.check_at(1000, 0..2, || true));
+        assert_eq!(stamps(&residency), [1000, 1000]);
+    }
+
+    #[test]
+    fn while_the_kernel_evicts_pages_even_fresh_ones_are_asked_for() {
+        let residency = with_stamps(&[1000, 900]);
+        assert!(!residency.check_at(1000, 1..2, || false));
+        assert!(!residency.check_at(1001, 0..1, || false));
+        let residency = with_stamps(&[20_000, 900]);
+        assert!(!residency.check_at(1000, 1..2, || false));
+        assert!(residency.check_at(20_001, 0..1, || panic!("the pressure is long over")));
+    }
+
+    #[test]
+    fn a_sweep_forgets_only_old_pages_that_are_gone() {
+        let residency = with_stamps(&[MISSING, 1000, 20, 21, STALE, 999]);
+        residency.sweep_at(1000, 0..6, |range| {
+            assert_eq!(range, 2..5);
+            vec![false, true, false]
+        });
+        assert_eq!(stamps(&residency), [MISSING, 1000, MISSING, STALE, MISSING, 999]);
+    }
+
+    #[test]
+    fn a_page_loaded_during_a_sweep_keeps_its_stamp() {
+        let residency = with_stamps(&[20]);
+        residency.sweep_at(1000, 0..1, |_| {
+            residency.stamps[0].store(1001, Ordering::Release);
+            vec![false]
+        });
+        assert_eq!(stamps(&residency), [1001]);
+    }
+}

@@ -1,0 +1,251 @@
+//! Making a new file, and opening one after a clean stop or a crash.
+//!
+//! A new file gets its name only when it is whole: it is written beside it and renamed.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use plinth_base::{AlignedBuf, Corrupt, Mark, crc32c, limits::IO_BYTES_MAX};
+use plinth_env::{Env, File, OpenMode, OpenOptions};
+
+use crate::{
+    bitmap::Bitmap,
+    checkpoint::stored_bitmaps,
+    error::TreeError,
+    layout::{Kind, PAGE_BYTES, PAGE_HEADER_BYTES, PageHeader, run_pages},
+    ledger::{Dirty, Ledger},
+    meta::{BadMeta, META_PAGES, Meta},
+    node::TreeRoot,
+    punch::Punching,
+    room::Growth,
+    space::{Pins, Space},
+    store::{Store, StoreOptions, TreeSpec},
+    view::{Published, Trees},
+    writer::PageWriter,
+};
+
+/// The smallest file: the metas, two bitmaps, and something to begin with.
+const FILE_PAGES_MIN: u64 = 16;
+
+impl<E: Env> Store<E> {
+    /// Makes a file with empty trees. A file that has the name is replaced.
+    pub async fn create(env: E, options: StoreOptions) -> Result<Self, TreeError> {
+        options.assert_valid();
+        let fresh = fresh_path(&options.path);
+        match env.remove_file(&fresh).await {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
+            _ => {}
+        }
+        let file = env.open(&fresh, OpenOptions::cached(OpenMode::CreateNew)).await?;
+        let file_pages = (options.grow_bytes / PAGE_BYTES as u64).max(FILE_PAGES_MIN);
+        file.allocate(0, file_pages * PAGE_BYTES as u64).await?;
+        let file_id = env.random_u64();
+        let roots = vec![TreeRoot::default(); options.trees.len()];
+        let trees = Trees { roots, state: Bytes::new() };
+        let mut space = Space::new(file_pages, META_PAGES);
+        let mut metas: Vec<Meta> = Vec::new();
+        for generation in 1..=META_PAGES {
+            if let Some(older) = metas.last() {
+                space.free(generation, older.bitmap_run());
+            }
+            let run = space.allocate(run_pages(Meta::bitmap_bytes(file_pages))).ok_or(TreeError::StorageFull)?;
+            let mut writer = PageWriter::new(env.clone(), file.clone(), None, file_id, generation);
+            let pace = &mut async |_| {};
+            let bitmap = writer.write_run(Kind::Bitmap, run.first, &stored_bitmaps(&space), pace).await?;
+            let meta = Meta { generation, file_id, pages: file_pages, bitmap, trees: trees.clone() };
+            writer.write_meta(&meta, options.trees, pace).await?;
+            metas.push(meta);
+        }
+        env.rename(&fresh, &options.path).await?;
+        let parent = options.path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        env.sync_dir(parent.unwrap_or(Path::new("."))).await?;
+        let newest = metas.pop().expect("two metas were made");
+        Self::start(env, file, options, newest, metas.pop(), space)
+    }
+
+    /// Opens a file at its newest usable checkpoint. After a crash the metas are read past the page cache, which is dropped, and the
+    /// owner verifies the newest checkpoint (`begin_verify`) before it gives up the log behind it.
+    pub async fn open(env: E, options: StoreOptions, after_crash: bool) -> Result<Self, TreeError> {
+        options.assert_valid();
+        let file = env.open(&options.path, OpenOptions::cached(OpenMode::Write)).await?;
+        if after_crash {
+            file.drop_cache().await?;
+        }
+        let mut found = read_metas(&env, &options.path, options.trees, after_crash).await?;
+        found.sort_by_key(|meta| std::cmp::Reverse(meta.generation));
+        let mut found = found.into_iter();
+        let newest = found.next().expect("read_metas fails without a meta");
+        let older = found.next();
+        check_pair(&newest, older.as_ref(), &options.path)?;
+        if older.is_none() {
+            Mark::CheckpointLost.hit();
+        }
+        let file_pages = file.len().await? / PAGE_BYTES as u64;
+        let (used, holes) = read_bitmaps(&file, &newest, &options.path).await?;
+        let older_used = match &older {
+            Some(older) => Some(read_bitmaps(&file, older, &options.path).await?.0),
+            None => None,
+        };
+        let space = Space::of_checkpoints(used, older_used.as_ref(), holes, newest.generation, file_pages);
+        Self::start(env, file, options, newest, older, space)
+    }
+
+    fn start(
+        env: E,
+        file: E::File,
+        mut options: StoreOptions,
+        newest: Meta,
+        older: Option<Meta>,
+        space: Space,
+    ) -> Result<Self, TreeError> {
+        let file_pages = space.pages();
+        // A file that is longer already doesn't grow, but all of it is read.
+        options.file_bytes_max = options.file_bytes_max.max(file_pages * PAGE_BYTES as u64);
+        let pages_end = options.file_bytes_max / PAGE_BYTES as u64;
+        let pages = env.open_pages(&file, PAGE_BYTES, options.file_bytes_max)?;
+        let pins = Pins::new(newest.generation);
+        let punching = Punching::resume(&space);
+        let working = newest.trees.clone();
+        let published =
+            Published { trees: working.clone(), specs: options.trees, pages_end, sequence: 0, pin: pins.pin() };
+        let mut store = Self {
+            env,
+            file,
+            file_id: newest.file_id,
+            options,
+            pages,
+            working,
+            changed: false,
+            resettled: false,
+            newest_change: 0,
+            published: Arc::new(published),
+            published_dirty: Dirty::default(),
+            ledger: Ledger::new(),
+            pins,
+            capacity: space.capacity(),
+            space: Some(space),
+            frozen: None,
+            newest,
+            older,
+            settling: None,
+            growth: Growth { file_pages, ..Growth::default() },
+            punching,
+            poisoned: false,
+        };
+        store.release_pages();
+        Ok(store)
+    }
+}
+
+fn fresh_path(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".new");
+    name.into()
+}
+
+pub(crate) fn corrupt(file: &Path, offset: u64, want: String, got: String) -> TreeError {
+    Corrupt { file: file.to_path_buf(), offset, want, got }.into()
+}
+
+/// The usable metas, at least one.
+pub(crate) async fn read_metas<E: Env>(
+    env: &E,
+    path: &Path,
+    trees: &[TreeSpec],
+    direct: bool,
+) -> Result<Vec<Meta>, TreeError> {
+    let open = OpenOptions { direct, ..OpenOptions::cached(OpenMode::Read) };
+    let file = env.open(path, open).await?;
+    let (result, buf) = file.read_at(0, AlignedBuf::zeroed(META_PAGES as usize * PAGE_BYTES)).await;
+    result?;
+    let mut metas = Vec::new();
+    let mut bad = Vec::new();
+    for (slot, bytes) in (0u64..).zip(buf.as_slice().chunks_exact(PAGE_BYTES)) {
+        match Meta::decode(bytes, slot, trees, path)? {
+            Ok(meta) => metas.push(meta),
+            Err(error) => bad.push((slot, error)),
+        }
+    }
+    if metas.is_empty() { Err(no_meta(&bad, path)) } else { Ok(metas) }
+}
+
+/// The error for a file without a usable meta.
+fn no_meta(bad: &[(u64, BadMeta)], path: &Path) -> TreeError {
+    let file = path.to_path_buf();
+    for (slot, error) in bad {
+        match error {
+            BadMeta::Magic => {}
+            BadMeta::Version(got) => return TreeError::Version { file, got: *got, want: crate::meta::FORMAT_VERSION },
+            BadMeta::Checksum { want, got } => {
+                let offset = slot * PAGE_BYTES as u64 + crate::meta::META_CHECKSUM_AT as u64;
+                return corrupt(path, offset, format!("meta checksum {want:08x}"), format!("{got:08x}"));
+            }
+        }
+    }
+    TreeError::NotATree { file }
+}
+
+/// Two usable metas are of one file, and of generations that follow each other.
+pub(crate) fn check_pair(newest: &Meta, older: Option<&Meta>, path: &Path) -> Result<(), TreeError> {
+    let Some(older) = older else { return Ok(()) };
+    let offset = older.slot().0 * PAGE_BYTES as u64;
+    if older.file_id != newest.file_id {
+        return Err(corrupt(
+            path,
+            offset,
+            format!("file id {:016x}", newest.file_id),
+            format!("{:016x}", older.file_id),
+        ));
+    }
+    if older.generation + 1 != newest.generation {
+        let want = format!("generation {}", newest.generation - 1);
+        return Err(corrupt(path, offset, want, format!("{}", older.generation)));
+    }
+    Ok(())
+}
+
+/// The used pages and the holes of a generation.
+pub(crate) async fn read_bitmaps<F: File>(file: &F, meta: &Meta, path: &Path) -> Result<(Bitmap, Bitmap), TreeError> {
+    let file_pages = file.len().await? / PAGE_BYTES as u64;
+    if file_pages < meta.pages {
+        let want = format!("at least {} pages", meta.pages);
+        return Err(corrupt(path, file_pages * PAGE_BYTES as u64, want, format!("{file_pages} pages")));
+    }
+    let run = meta.bitmap_run();
+    let offset = run.first.0 * PAGE_BYTES as u64;
+    if run.end().0 > meta.pages {
+        return Err(corrupt(path, offset, "a bitmap inside the file".to_owned(), format!("pages up to {}", run.end())));
+    }
+    let payload_bytes = Meta::bitmap_bytes(meta.pages);
+    let bytes = read_run(file, offset, PAGE_HEADER_BYTES + payload_bytes).await?;
+    let got = crc32c(0, &bytes);
+    if got != meta.bitmap.checksum {
+        return Err(corrupt(path, offset, format!("checksum {:08x}", meta.bitmap.checksum), format!("{got:08x}")));
+    }
+    let header =
+        PageHeader::decode(&bytes).map_err(|error| corrupt(path, offset, "a page".to_owned(), error.0.to_owned()))?;
+    if header.kind != Kind::Bitmap || header.page != run.first || header.file_id != meta.file_id {
+        return Err(corrupt(path, offset, "the bitmap of this file".to_owned(), format!("{header:?}")));
+    }
+    let (used, holes) = bytes[PAGE_HEADER_BYTES..].split_at(payload_bytes / 2);
+    match (Bitmap::load(used, meta.pages), Bitmap::load(holes, meta.pages)) {
+        (Some(used), Some(holes)) => Ok((used, holes)),
+        _ => Err(corrupt(path, offset, format!("bits for {} pages", meta.pages), "bits behind the end".to_owned())),
+    }
+}
+
+/// `bytes` from `offset`, in as many reads as it takes.
+pub(crate) async fn read_run<F: File>(file: &F, offset: u64, bytes: usize) -> Result<Vec<u8>, TreeError> {
+    let mut out = Vec::new();
+    while out.len() < bytes {
+        let left = (bytes - out.len()).min(IO_BYTES_MAX);
+        let (result, buf) = file.read_at(offset + out.len() as u64, AlignedBuf::zeroed(left)).await;
+        result?;
+        out.extend_from_slice(&buf.as_slice()[..left]);
+    }
+    Ok(out)
+}

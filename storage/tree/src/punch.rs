@@ -1,0 +1,116 @@
+//! Giving free space back to the file system.
+//!
+//! Long free runs become *holes*, which are never handed out; both durable metas must say so before the blocks go, so that no
+//! recovery takes a hole for space that is reserved. Growing fills holes first.
+//!
+//! A crash in the middle leaves holes some of whose blocks are still there; they are punched again after the next open.
+
+use plinth_base::{PageId, PageRun};
+use plinth_env::{Env, File};
+
+use crate::{error::TreeError, layout::PAGE_BYTES, room::RESERVE_PAGES, space::Space, store::Store};
+
+/// Shorter free runs are kept.
+const PUNCH_PAGES_MIN: u64 = (1 << 20) / PAGE_BYTES as u64;
+
+/// Holes whose blocks have not been given back.
+#[derive(Default)]
+pub(crate) struct Punching {
+    /// With the first generation whose bitmap has them.
+    waiting: Vec<(u64, PageRun)>,
+    running: bool,
+}
+
+impl Punching {
+    /// After opening: nobody knows which holes were punched.
+    pub fn resume(space: &Space) -> Self {
+        let runs = space.holes().runs(0).map(|(first, pages)| {
+            let count = u32::try_from(pages).unwrap_or(u32::MAX);
+            // The older meta may not have them yet.
+            (u64::MAX, PageRun { first: PageId(first), count })
+        });
+        Self { waiting: runs.collect(), running: false }
+    }
+
+    pub fn is_running(&self) -> bool {
+        self.running
+    }
+
+    /// `run` is no hole any longer.
+    pub fn filled(&mut self, run: PageRun) {
+        self.waiting.retain(|(_, hole)| hole.end() <= run.first || run.end() <= hole.first);
+    }
+}
+
+/// Holes to be punched: run it as a background task and hand the result to `Store::finish_punch`.
+#[must_use = "the store can't begin another one before this is finished"]
+pub struct Punch<E: Env> {
+    file: E::File,
+    runs: Vec<PageRun>,
+}
+
+/// Holes that were punched.
+#[must_use = "goes to Store::finish_punch"]
+pub struct PunchDone {
+    pages: u64,
+    result: Result<(), TreeError>,
+}
+
+impl<E: Env> Punch<E> {
+    /// Gives the blocks back.
+    pub async fn run(self) -> PunchDone {
+        let mut pages = 0;
+        for run in self.runs {
+            let (offset, bytes) = (run.first.0 * PAGE_BYTES as u64, u64::from(run.count) * PAGE_BYTES as u64);
+            if let Err(error) = self.file.punch_hole(offset, bytes).await {
+                return PunchDone { pages, result: Err(error.into()) };
+            }
+            pages += u64::from(run.count);
+        }
+        PunchDone { pages, result: Ok(()) }
+    }
+}
+
+impl<E: Env> Store<E> {
+    /// Makes holes of free runs of 1 MiB and more, but for `keep_bytes`, and returns those that may be punched now. New ones take
+    /// two checkpoints: call it after each, until [`Store::has_holes_waiting`] says no.
+    pub fn begin_punch(&mut self, keep_bytes: u64) -> Option<Punch<E>> {
+        if self.punching.running || self.growth.running || self.poisoned {
+            return None;
+        }
+        self.release_pages();
+        let generation = self.newest.generation + 1;
+        let keep_pages = self.ledger.dirty.pages + 2 * RESERVE_PAGES + keep_bytes / PAGE_BYTES as u64;
+        let space = self.space.as_mut()?;
+        for run in space.dig(PUNCH_PAGES_MIN, space.free_pages().saturating_sub(keep_pages)) {
+            self.punching.waiting.push((generation, run));
+        }
+        self.capacity = space.capacity();
+        // After a reopening the next two checkpoints write what is known now.
+        for (since, _) in &mut self.punching.waiting {
+            *since = (*since).min(generation);
+        }
+        let older = self.older.as_ref().map_or(0, |meta| meta.generation);
+        let ready = self.punching.waiting.extract_if(.., |(since, _)| *since <= older);
+        let runs: Vec<_> = ready.map(|(_, run)| run).collect();
+        // What waits needs a checkpoint even if nobody writes.
+        self.changed |= !self.punching.waiting.is_empty();
+        if runs.is_empty() {
+            return None;
+        }
+        self.punching.running = true;
+        Some(Punch { file: self.file.clone(), runs })
+    }
+
+    /// Takes a result over and returns how many bytes were given back. After an error the rest stays until the next open.
+    pub fn finish_punch(&mut self, done: PunchDone) -> Result<u64, TreeError> {
+        self.punching.running = false;
+        done.result.map(|()| done.pages * PAGE_BYTES as u64)
+    }
+
+    /// Whether there are holes that wait for a checkpoint before they are punched.
+    #[must_use]
+    pub fn has_holes_waiting(&self) -> bool {
+        !self.punching.waiting.is_empty()
+    }
+}

@@ -1,0 +1,111 @@
+//! After a checkpoint: the working tree lets go of leaves in memory that have durable pages now.
+//!
+//! Nobody changes a leaf for that: the branches above are copied with a link to the page in place of the node, as in any other
+//! change. Older roots keep the nodes until they are dropped.
+
+use std::sync::Arc;
+
+use plinth_env::Env;
+
+use crate::{
+    layout::DEPTH_MAX,
+    ledger::Ledger,
+    node::{Link, Node, NodeBody},
+    store::Store,
+};
+
+/// Where settling goes on. Children may have moved since; what is skipped is settled after the next checkpoint.
+#[derive(Clone, Copy, Default, Debug)]
+pub(crate) struct Settling {
+    tree: usize,
+    /// The next child at each level.
+    next: [usize; DEPTH_MAX],
+}
+
+impl<E: Env> Store<E> {
+    /// Moves the working tree from leaves in memory to their pages, as far as the last checkpoint wrote them. Looks at no more
+    /// than about `nodes_max` nodes; true when done. What it frees goes when the roots published before are dropped. A checkpoint
+    /// that begins ends it; the rest is done after that.
+    pub fn settle(&mut self, nodes_max: usize) -> bool {
+        let Some(mut settling) = self.settling else { return true };
+        let mut budget = nodes_max.max(DEPTH_MAX);
+        while let Some(root) = self.working.roots.get_mut(settling.tree) {
+            if let Some(link) = root.link.as_mut().filter(|link| link.page.is_none()) {
+                let before = self.ledger.dirty;
+                let done = settle_below(link, root.depth - 1, &mut settling.next, &mut budget, &mut self.ledger);
+                debug_assert_eq!(before.pages, self.ledger.dirty.pages, "settling makes nothing dirty");
+                self.resettled = true;
+                if !done {
+                    self.settling = Some(settling);
+                    return false;
+                }
+            }
+            settling.tree += 1;
+        }
+        self.settling = None;
+        true
+    }
+}
+
+/// Settles what `link` leads to; false if the budget ran out. `link` has no page.
+fn settle_below(
+    link: &mut Link,
+    level: usize,
+    next: &mut [usize; DEPTH_MAX],
+    budget: &mut usize,
+    ledger: &mut Ledger,
+) -> bool {
+    let Some(left) = budget.checked_sub(1) else { return false };
+    *budget = left;
+    let node = link.node.get().expect("a link without a page has a node");
+    // No checkpoint is running, so every page that a node names is durable.
+    let page = node.disk.get().copied();
+    if level == 0 {
+        if let Some(page) = page {
+            *link = Link::of_page(page, link.totals);
+        }
+        return true;
+    }
+    let from = next[level];
+    let has_work =
+        node.branch().children[from.min(node.branch().children.len())..].iter().any(|child| child.page.is_none());
+    if has_work {
+        let branch = branch_to_settle(link, ledger);
+        for (at, child) in branch.iter_mut().enumerate().skip(from) {
+            if child.page.is_none() && !settle_below(child, level - 1, next, budget, ledger) {
+                next[level] = at;
+                return false;
+            }
+        }
+    }
+    next[level] = 0;
+    let settled = link.node.get().is_some_and(|node| node.branch().children.iter().all(|child| child.page.is_some()));
+    if settled {
+        link.page = page;
+    }
+    true
+}
+
+/// The children of a branch, unshared, without changing what the branch says or where it is stored.
+fn branch_to_settle<'a>(link: &'a mut Link, ledger: &mut Ledger) -> &'a mut [Link] {
+    let arc = link.node.get_mut().expect("a link without a page has a node");
+    if Arc::get_mut(arc).is_none() {
+        let copy = match arc.disk.get() {
+            Some(_) => {
+                let body = NodeBody::Branch(arc.branch().clone());
+                Arc::new(Node { born: arc.born, disk: arc.disk.clone(), body })
+            }
+            // A checkpoint may give the shared one a page later, so the copy is a change like any other.
+            None => {
+                let copy = ledger.copy_node(arc);
+                ledger.retire_node(arc);
+                copy
+            }
+        };
+        *arc = copy;
+    }
+    match &mut Arc::get_mut(arc).expect("unshared just now").body {
+        NodeBody::Branch(branch) => &mut branch.children,
+        NodeBody::Leaf(_) => panic!("a leaf where the tree's depth says branch"),
+    }
+}

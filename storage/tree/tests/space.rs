@@ -1,0 +1,226 @@
+//! Space: a full disk is an answer, freed space is used again and given back, and files stay small.
+
+mod common;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use common::{Bed, assert_same, assert_sound, loaded, options};
+use plinth_base::Prng;
+use plinth_sim_env::{Sim, SimEnv, SimOptions};
+use plinth_tree::{Store, TreeError, put_pages_max, remove_pages_max};
+
+fn key(i: u32) -> Vec<u8> {
+    format!("key/{i:08}").into_bytes()
+}
+
+/// Puts until the disk is full; returns how many entries fit.
+async fn fill(bed: &mut Bed, body: &Bytes, from: u32) -> u32 {
+    let mut count = from;
+    loop {
+        let pages = put_pages_max(12, body.len()) + remove_pages_max();
+        if !bed.store.room(body.len()).admits_put(pages) {
+            let Some(grow) = bed.store.begin_grow(pages) else { return count };
+            let done = grow.run().await;
+            match bed.store.finish_grow(done) {
+                Ok(()) => continue,
+                Err(TreeError::StorageFull) => return count,
+                Err(error) => panic!("{error}"),
+            }
+        }
+        let room = bed.store.room(body.len());
+        bed.put(0, &key(count), b"h", body).await;
+        let after = bed.store.room(body.len());
+        assert!(after.needed_pages <= room.needed_pages + pages, "a put needs no more than its estimate");
+        count += 1;
+        if count.is_multiple_of(500) {
+            bed.checkpoint().await;
+            bed.store.settle(usize::MAX);
+        }
+    }
+}
+
+#[test]
+fn on_a_full_disk_reads_removals_and_checkpoints_go_on_and_space_comes_back() {
+    let sim = Sim::new(1, SimOptions { capacity_bytes: 12 << 20, ..SimOptions::default() });
+    let env = sim.env();
+    let mut prng = Prng::new(1);
+    sim.block_on(async {
+        let mut bed = Bed::create(env.clone()).await;
+        let body = Bytes::from(vec![7; 700]);
+        let count = fill(&mut bed, &body, 0).await;
+        assert!(count > 3000, "{count} entries fit");
+        bed.checkpoint().await;
+        assert_same(&env, bed.store.view(), &Arc::clone(bed.store.pages()), &bed.model, &mut prng).await;
+        for i in 0..count / 2 {
+            assert!(bed.store.room(0).admits_remove(remove_pages_max()), "removals use the reserve");
+            bed.remove(0, &key(i)).await;
+            if i % 100 == 0 {
+                bed.checkpoint().await;
+            }
+        }
+        for _ in 0..3 {
+            bed.store.set_state(Bytes::from_static(b"next"));
+            bed.checkpoint().await;
+        }
+        assert_sound(&env).await;
+        let more = fill(&mut bed, &body, count).await - count;
+        assert!(more > count / 3, "{more} more entries fit after {count}, of which half were removed");
+        bed.checkpoint().await;
+        assert_sound(&env).await;
+        assert_same(&env, bed.store.view(), &Arc::clone(bed.store.pages()), &bed.model, &mut prng).await;
+    });
+}
+
+/// Removes everything and checkpoints until all of it is free.
+async fn empty(bed: &mut Bed) {
+    for key in bed.model[0].keys().cloned().collect::<Vec<_>>() {
+        bed.remove(0, &key).await;
+    }
+    for _ in 0..3 {
+        bed.store.set_state(Bytes::from_static(b"next"));
+        bed.checkpoint().await;
+    }
+}
+
+async fn punch_all(bed: &mut Bed) -> u64 {
+    let mut bytes = 0;
+    for _ in 0..4 {
+        if let Some(punch) = bed.store.begin_punch(0) {
+            let done = punch.run().await;
+            bytes += bed.store.finish_punch(done).expect("the disk can punch");
+        }
+        bed.checkpoint().await;
+    }
+    assert!(!bed.store.has_holes_waiting());
+    bytes
+}
+
+async fn punch_and_reuse(env: SimEnv) {
+    let mut prng = Prng::new(3);
+    let mut bed = Bed::create(env.clone()).await;
+    let body = Bytes::from(vec![7; 3000]);
+    for i in 0..4000 {
+        bed.put(0, &key(i), b"h", &body).await;
+    }
+    bed.checkpoint().await;
+    let full = bed.store.sizes();
+    assert!(full.in_use_bytes > 12_000_000 && full.total_bytes >= full.in_use_bytes, "{full:?}");
+    empty(&mut bed).await;
+    let bytes = punch_all(&mut bed).await;
+    let empty = bed.store.sizes();
+    assert!(bytes > 10_000_000 && empty.total_bytes + bytes <= full.total_bytes, "{bytes} punched, {empty:?}");
+    assert_sound(&env).await;
+    drop(bed.store);
+    bed.store = Store::open(env.clone(), options(), true).await.expect("the file is sound");
+    assert_eq!(bed.store.sizes().total_bytes, empty.total_bytes, "holes are remembered");
+    for i in 0..3000 {
+        bed.put(0, &key(i), b"h", &body).await;
+        if i % 700 == 0 {
+            bed.checkpoint().await;
+        }
+    }
+    bed.checkpoint().await;
+    assert_sound(&env).await;
+    assert_same(&env, bed.store.view(), &Arc::clone(bed.store.pages()), &bed.model, &mut prng).await;
+    assert!(bed.store.sizes().total_bytes <= full.total_bytes, "growing fills holes first: {:?}", bed.store.sizes());
+}
+
+#[test]
+fn long_free_runs_are_punched_remembered_and_filled_again() {
+    let sim = Sim::new(2, SimOptions::default());
+    sim.block_on(punch_and_reuse(sim.env()));
+}
+
+#[test]
+fn rewriting_the_same_keys_does_not_grow_the_file_forever() {
+    let sim = Sim::new(4, SimOptions::default());
+    let env = sim.env();
+    sim.block_on(async {
+        let mut bed = Bed::create(env.clone()).await;
+        let body = Bytes::from(vec![1; 2000]);
+        let mut sizes = Vec::new();
+        for round in 0..12u32 {
+            for i in 0..300 {
+                bed.put(0, &key(i * 7 % 300), &round.to_le_bytes(), &body).await;
+            }
+            bed.checkpoint().await;
+            bed.store.settle(usize::MAX);
+            sizes.push(bed.store.sizes().total_bytes);
+        }
+        assert_eq!(sizes[5], sizes[11], "{sizes:?}");
+    });
+}
+
+#[test]
+fn ascending_keys_fill_their_pages() {
+    let sim = Sim::new(5, SimOptions::default());
+    let env = sim.env();
+    sim.block_on(async {
+        let mut bed = Bed::create(env.clone()).await;
+        let body = Bytes::from(vec![1; 80]);
+        for i in 0..20_000 {
+            bed.put(0, &key(i), b"", &body).await;
+        }
+        bed.checkpoint().await;
+        let report = assert_sound(&env).await;
+        let entry_bytes = 20_000 * (12 + 80 + 6);
+        let used_bytes = report.generations[0].used_pages * 4096;
+        assert!(used_bytes < entry_bytes * 11 / 10, "{used_bytes} for {entry_bytes}");
+        assert_eq!(report.generations[0].trees[0].1.entries, 20_000);
+    });
+}
+
+async fn relocate_all(bed: &mut Bed) {
+    let mut relocation = bed.store.begin_relocation().expect("the tail is in use");
+    let pages = Arc::clone(bed.store.pages());
+    let env = bed.env.clone();
+    let store = &mut bed.store;
+    while !loaded(&env, &pages, || store.relocate(&mut relocation, 7)).await {}
+    for round in 0..4u8 {
+        bed.store.set_state(Bytes::from(vec![round]));
+        bed.checkpoint().await;
+    }
+}
+
+#[test]
+fn the_tail_of_the_file_is_emptied_and_given_back() {
+    let sim = Sim::new(6, SimOptions::default());
+    let env = sim.env();
+    let mut prng = Prng::new(6);
+    sim.block_on(async {
+        let mut bed = Bed::create(env.clone()).await;
+        for i in 0..6000 {
+            let body = Bytes::from(vec![7; if i % 5 == 0 { 5000 } else { 300 }]);
+            let mut key = key(i);
+            if i % 50 == 0 {
+                key.resize(600 + i as usize, b'l');
+            }
+            let key = key;
+            bed.put(0, &key, b"h", &body).await;
+        }
+        bed.checkpoint().await;
+        // What is left is spread over the whole file.
+        for (i, key) in bed.model[0].keys().cloned().collect::<Vec<_>>().into_iter().enumerate() {
+            if i % 10 != 0 {
+                bed.remove(0, &key).await;
+            }
+        }
+        for round in 0..3u8 {
+            bed.store.set_state(Bytes::from(vec![round]));
+            bed.checkpoint().await;
+        }
+        assert_sound(&env).await;
+        relocate_all(&mut bed).await;
+        assert_sound(&env).await;
+        assert!(bed.store.begin_relocation().is_none(), "nothing is left in the tail");
+        let before = bed.store.sizes();
+        punch_all(&mut bed).await;
+        let after = bed.store.sizes();
+        // What stays free is the reserve, the slack of the relocation, and runs too short to punch.
+        assert!(after.total_bytes + (3 << 20) < before.total_bytes, "{before:?} {after:?}");
+        assert!(after.total_bytes < after.in_use_bytes + (6 << 20), "{before:?} {after:?}");
+        assert_sound(&env).await;
+        assert_same(&env, bed.store.view(), &Arc::clone(bed.store.pages()), &bed.model, &mut prng).await;
+    });
+}

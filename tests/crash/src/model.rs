@@ -1,0 +1,139 @@
+//! The plainest key-value store with etcd's revisions: what the server must be equal to.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+/// A change of one key or a range of keys.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Change {
+    /// Sets a key.
+    Put {
+        /// The key.
+        key: Bytes,
+        /// Its new value.
+        value: Bytes,
+    },
+    /// Removes `key`, or all keys of `key..end` if `end` is not empty.
+    Delete {
+        /// The key, or the first of the range.
+        key: Bytes,
+        /// The first key behind the range; empty for a single key.
+        end: Bytes,
+    },
+}
+
+/// One request of a client.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Op {
+    /// A Put or DeleteRange call.
+    One(Change),
+    /// A Txn call that looks whether a key exists.
+    Txn {
+        /// The key that is looked for.
+        guard: Bytes,
+        /// What is done if it exists.
+        present: Vec<Change>,
+        /// What is done if it doesn't.
+        absent: Vec<Change>,
+    },
+}
+
+/// What a request did, as its answer says it.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Outcome {
+    /// Whether a transaction's guard existed.
+    pub present: bool,
+    /// How many keys each deletion removed, in order.
+    pub deleted: Vec<i64>,
+    /// How many keys were set.
+    pub puts: usize,
+}
+
+impl Outcome {
+    /// Whether it made a revision.
+    #[must_use]
+    pub fn changed(&self) -> bool {
+        self.puts > 0 || self.deleted.iter().any(|n| *n > 0)
+    }
+}
+
+/// A key's value and history, as a range returns it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Record {
+    /// The value.
+    pub value: Bytes,
+    /// The revision that created the key.
+    pub created: i64,
+    /// The revision that last changed it.
+    pub modified: i64,
+    /// Changes since its creation, 1 for the creation itself.
+    pub version: i64,
+}
+
+impl std::fmt::Debug for Record {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let head = String::from_utf8_lossy(&self.value[..self.value.len().min(24)]).into_owned();
+        let Self { created, modified, version, value } = self;
+        write!(f, "{{created {created}, modified {modified}, version {version}, {} bytes {head:?}}}", value.len())
+    }
+}
+
+/// All keys at one revision.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct State(pub BTreeMap<Bytes, Record>);
+
+impl State {
+    /// Applies a request as revision `revision` and says what it did.
+    pub fn apply(&mut self, op: &Op, revision: i64) -> Outcome {
+        let mut outcome = Outcome::default();
+        let changes = match op {
+            Op::One(change) => std::slice::from_ref(change),
+            Op::Txn { guard, present, absent } => {
+                outcome.present = self.0.contains_key(guard);
+                if outcome.present { present } else { absent }
+            }
+        };
+        for change in changes {
+            match change {
+                Change::Put { key, value } => {
+                    self.put(key, value, revision);
+                    outcome.puts += 1;
+                }
+                Change::Delete { key, end } => outcome.deleted.push(self.delete(key, end)),
+            }
+        }
+        outcome
+    }
+
+    fn put(&mut self, key: &Bytes, value: &Bytes, revision: i64) {
+        let value = value.clone();
+        match self.0.get_mut(key) {
+            Some(record) => {
+                *record = Record { value, created: record.created, modified: revision, version: record.version + 1 };
+            }
+            None => {
+                self.0.insert(key.clone(), Record { value, created: revision, modified: revision, version: 1 });
+            }
+        }
+    }
+
+    fn delete(&mut self, key: &Bytes, end: &Bytes) -> i64 {
+        if end.is_empty() {
+            return i64::from(self.0.remove(key).is_some());
+        }
+        let doomed: Vec<Bytes> = self.0.range(key.clone()..end.clone()).map(|(key, _)| key.clone()).collect();
+        doomed.iter().for_each(|key| drop(self.0.remove(key)));
+        doomed.len() as i64
+    }
+
+    /// The first difference to what the server has, in words; `None` if there is none.
+    #[must_use]
+    pub fn difference(&self, server: &Self) -> Option<String> {
+        let keys = self.0.keys().chain(server.0.keys());
+        let key = keys.filter(|key| self.0.get(*key) != server.0.get(*key)).min()?;
+        let say = |record: Option<&Record>| record.map_or_else(|| "nothing".to_owned(), |record| format!("{record:?}"));
+        let name = String::from_utf8_lossy(key);
+        Some(format!("key {name:?}: expected {}, the server has {}", say(self.0.get(key)), say(server.0.get(key))))
+    }
+}

@@ -1,0 +1,225 @@
+//! The driver: what a test holds to run, crash and inspect a simulated machine.
+
+use std::{
+    cell::Cell,
+    future::Future,
+    io,
+    path::{Path, PathBuf},
+    pin::pin,
+    rc::Rc,
+    time::Duration,
+};
+
+use crate::{
+    disk::Effect,
+    env::SimEnv,
+    exec::{Bounds, Stopped, World},
+    options::{Faults, OpKind, SimOptions, as_ns},
+};
+
+/// How far a run may go.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Limit {
+    /// Until its future is done.
+    None,
+    /// At most so much virtual time.
+    Time(Duration),
+    /// At most so many submissions and completions of operations of the disk: a crash can fall between any two of them.
+    DiskEvents(u64),
+}
+
+/// A simulated machine. It is driven from outside: a test runs futures on it, crashes it, and runs others on what is left.
+pub struct Sim {
+    seed: u64,
+    world: Rc<World>,
+    unix_start: Rc<Cell<Duration>>,
+}
+
+impl Sim {
+    /// A machine with an empty disk.
+    #[must_use]
+    #[expect(clippy::needless_pass_by_value, reason = "options are built for the call")]
+    pub fn new(seed: u64, options: SimOptions) -> Self {
+        let unix_start = Rc::new(Cell::new(options.unix_start));
+        Self { seed, world: World::new(seed, &options), unix_start }
+    }
+
+    /// The seed it was made with.
+    #[must_use]
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// An environment of the present run; after a crash a new one is needed.
+    #[must_use]
+    pub fn env(&self) -> SimEnv {
+        SimEnv { world: Rc::clone(&self.world), epoch: self.world.epoch(), unix_start: Rc::clone(&self.unix_start) }
+    }
+
+    /// Runs until `main` is done; spawned tasks run beside it and stay when it ends.
+    ///
+    /// # Panics
+    ///
+    /// When `main` can never be done, with a description of what waits.
+    pub fn block_on<T>(&self, main: impl Future<Output = T>) -> T {
+        self.block_on_within(main, Limit::None).unwrap_or_else(|stopped| panic!("seed {}: {stopped}", self.seed))
+    }
+
+    /// Runs until `main` is done; an error if it never can be.
+    pub fn try_block_on<T>(&self, main: impl Future<Output = T>) -> Result<T, Stopped> {
+        self.block_on_within(main, Limit::None)
+    }
+
+    /// Runs until `main` is done or `limit` is reached. `main` is dropped then, spawned tasks stay, and operations under way
+    /// are still under way: a crash now hits them.
+    pub fn block_on_within<T>(&self, main: impl Future<Output = T>, limit: Limit) -> Result<T, Stopped> {
+        let mut result = None;
+        let driven = {
+            let main = pin!(async { result = Some(main.await) });
+            self.world.drive(Some(main), self.bounds(limit))
+        };
+        driven.map(|()| result.expect("a future that is done has left its result"))
+    }
+
+    /// Runs spawned tasks for `duration` of virtual time, idle time included.
+    ///
+    /// # Panics
+    ///
+    /// When the tasks run in circles.
+    pub fn run_for(&self, duration: Duration) {
+        match self.world.drive(None, self.bounds(Limit::Time(duration))) {
+            Ok(()) | Err(Stopped::Limit) => {}
+            Err(stopped) => panic!("seed {}: {stopped}", self.seed),
+        }
+    }
+
+    /// Runs spawned tasks until `done` says so, looking every `step` of virtual time; false if that takes longer than `max`.
+    pub fn run_until(&self, step: Duration, max: Duration, mut done: impl FnMut() -> bool) -> bool {
+        let end = self.elapsed() + max;
+        while !done() {
+            if self.elapsed() >= end {
+                return false;
+            }
+            self.run_for(step);
+        }
+        true
+    }
+
+    fn bounds(&self, limit: Limit) -> Bounds {
+        match limit {
+            Limit::None => Bounds::NONE,
+            Limit::Time(duration) => {
+                Bounds { until_ns: self.world.now().0.saturating_add(as_ns(duration)), ..Bounds::NONE }
+            }
+            Limit::DiskEvents(count) => {
+                Bounds { disk_events: self.world.disk_events().saturating_add(count), ..Bounds::NONE }
+            }
+        }
+    }
+
+    /// Cuts the power: all tasks are dropped, handles become stale, and of what was not flushed each write is kept, lost or torn.
+    pub fn crash(&self) {
+        self.world.stop(true);
+        self.world.disk().crash();
+    }
+
+    /// Kills the process, not the machine: tasks are dropped and handles become stale, but what was written is there.
+    pub fn kill(&self) {
+        self.world.stop(false);
+        self.world.disk().kill();
+    }
+
+    /// Changes what goes wrong from now on.
+    pub fn change_faults(&self, change: impl FnOnce(&mut Faults)) {
+        change(&mut self.world.disk().faults);
+    }
+
+    /// Lets one operation fail as the device would: the one after `skip` others of its kind on paths that contain `path_part`.
+    /// A crash cancels it.
+    pub fn fail_op(&self, kind: OpKind, path_part: &str, skip: u64) {
+        self.world.disk().plan(kind, path_part, skip, Effect::Fail);
+    }
+
+    /// Lets one operation take `delay` longer; which one, as with [`Sim::fail_op`].
+    pub fn delay_op(&self, kind: OpKind, path_part: &str, skip: u64, delay: Duration) {
+        self.world.disk().plan(kind, path_part, skip, Effect::Delay(delay));
+    }
+
+    /// Makes the disk larger or smaller; what is on it stays.
+    pub fn set_capacity(&self, bytes: u64) {
+        self.world.disk().set_capacity(bytes);
+    }
+
+    /// Sets the wall clock to `unix` now; the monotonic clock goes on.
+    pub fn set_unix_time(&self, unix: Duration) {
+        self.unix_start.set(unix.saturating_sub(self.elapsed()));
+    }
+
+    /// Drops the page cache of all files: no page of any file is in memory afterwards.
+    pub fn drop_caches(&self) {
+        self.world.disk().drop_caches();
+    }
+
+    /// Flips the lowest bit of the byte at `offset`, in the cache and on the device; false where the file has no byte.
+    #[must_use]
+    pub fn flip_bit(&self, path: &Path, offset: u64) -> bool {
+        self.world.disk().flip_bit(path, offset)
+    }
+
+    /// A file's bytes as reads see them.
+    #[must_use]
+    pub fn read_file(&self, path: &Path) -> Option<Vec<u8>> {
+        self.world.disk().content(path, false)
+    }
+
+    /// A file's bytes as they certainly are on the device. Its name may still be lost.
+    #[must_use]
+    pub fn read_durable(&self, path: &Path) -> Option<Vec<u8>> {
+        self.world.disk().content(path, true)
+    }
+
+    /// Puts a file on the disk, durable with its name and its directories, in place of one that was there.
+    pub fn write_file(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        self.world.disk().plant(path, bytes)
+    }
+
+    /// All files with their lengths in bytes, sorted by path.
+    #[must_use]
+    pub fn files(&self) -> Vec<(PathBuf, u64)> {
+        self.world.disk().files()
+    }
+
+    /// How often each kind of fault struck so far, sorted by name.
+    #[must_use]
+    pub fn faults(&self) -> Vec<(&'static str, u64)> {
+        self.world.disk().counters.list()
+    }
+
+    /// Virtual time since the start.
+    #[must_use]
+    pub fn elapsed(&self) -> Duration {
+        Duration::from_nanos(self.world.elapsed_ns())
+    }
+
+    /// Submissions and completions of operations of the disk so far.
+    #[must_use]
+    pub fn disk_events(&self) -> u64 {
+        self.world.disk_events()
+    }
+
+    /// A hash of everything that happened so far: polls, timers, operations with their bytes, crashes, and the times of all these.
+    #[must_use]
+    pub fn trace_hash(&self) -> u64 {
+        self.world.trace_hash()
+    }
+}
+
+impl Drop for Sim {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("simulation failed with seed {} after {:?} of virtual time", self.seed, self.elapsed());
+        }
+        // Tasks hold the world that holds them.
+        self.world.clear();
+    }
+}

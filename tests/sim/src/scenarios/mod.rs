@@ -1,0 +1,15 @@
+//! All scenarios, by name.
+
+mod disk;
+pub mod node;
+
+use crate::scenario::Scenario;
+
+pub use disk::DiskScenario;
+pub use node::NodeScenario;
+
+/// Every scenario that the command line knows.
+#[must_use]
+pub fn all() -> Vec<Box<dyn Scenario>> {
+    vec![Box::new(DiskScenario), Box::new(NodeScenario)]
+}

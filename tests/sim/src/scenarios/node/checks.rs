@@ -1,0 +1,96 @@
+//! What must be so: after each start against the model, and between lives in the files themselves.
+
+use std::path::Path;
+
+use plinth_env::Env;
+use plinth_kv::{Audit, AuditError, Budget, State, trees};
+use plinth_rpc::Status;
+use plinth_sim_env::Sim;
+
+use super::{
+    client::Shared,
+    machine::{GROUPS, Node, tree_path},
+    wire,
+};
+use crate::{
+    model::{self, Range, Response},
+    scenario::Violation,
+};
+
+/// Entries that one slice of an audit visits.
+const AUDIT_SLICE_ENTRIES: u32 = 200;
+
+/// Everything that a key space holds at a revision (0: the latest one), with that revision.
+pub(super) async fn everything<E: Env>(node: &Node<E>, at: usize, revision: i64) -> Result<(i64, model::State), Status> {
+    let all = Range { key: vec![0], range_end: vec![0], revision, ..Range::default() };
+    match wire::ranged(node.apis[at].range(wire::range(&all, false)).await?) {
+        Response::Range { revision, kvs, .. } => Ok((revision, model::state_of(kvs))),
+        other => unreachable!("a range is answered as a range, not as {other:?}"),
+    }
+}
+
+/// Proves that the trees of a group agree with each other and with the state record.
+async fn audit<E: Env>(env: &E, node: &Node<E>, at: usize) -> Result<(), String> {
+    let root = node.handle.groups[at].root();
+    let mut audit = Audit::default();
+    loop {
+        match audit.step(root.snapshot.view(), &root.state, &mut Budget::new(AUDIT_SLICE_ENTRIES)) {
+            Ok(Some(_)) => return Ok(()),
+            Ok(None) => env.yield_now().await,
+            Err(AuditError::Missing(missing)) => {
+                let load = env.load_pages(root.snapshot.pages(), missing.wants);
+                load.await.map_err(|error| error.to_string())?;
+            }
+            Err(AuditError::Contradiction(what)) => return Err(what),
+        }
+    }
+}
+
+/// The node that has just started holds what it promised, in every group.
+pub(super) fn after_start<E: Env>(sim: &Sim, env: &E, node: &Node<E>, clients: &[Shared]) -> Result<(), Violation> {
+    for (at, clients) in clients.iter().enumerate() {
+        let group = GROUPS[at];
+        let wrong = |what: String| Violation(format!("group {group}: {what}"));
+        let unreadable = |status: Status| wrong(format!("{} after a start", status.message));
+        let (current, state) = sim.block_on(everything(node, at, 0)).map_err(unreadable)?;
+        let mut failed = None;
+        let observe = |revision| match sim.block_on(everything(node, at, revision)) {
+            Ok((_, state)) => state,
+            Err(status) => {
+                failed = Some(status);
+                model::State::new()
+            }
+        };
+        let checked = clients.borrow_mut().history.check(current, observe);
+        if let Some(status) = failed {
+            return Err(unreadable(status));
+        }
+        checked.map_err(|violation| wrong(violation.0))?;
+        if *clients.borrow().history.model().state() != state {
+            return Err(wrong(format!("revision {current} read as the latest is not what the model has")));
+        }
+        sim.block_on(audit(env, node, at)).map_err(wrong)?;
+    }
+    Ok(())
+}
+
+/// Every tree file that is there is sound, page by page. Nobody has them open.
+pub(super) fn files(sim: &Sim) -> Result<Vec<State>, Violation> {
+    let mut states = Vec::new();
+    for group in GROUPS {
+        let path = tree_path(group);
+        if sim.read_file(&path).is_none() {
+            continue;
+        }
+        let report = sim.block_on(plinth_tree::check(&sim.env(), &path, trees::TREES));
+        let report = report.map_err(|error| Violation(format!("the checker says: {error}")))?;
+        let state = State::decode(&report.generations[0].state).map_err(|bad| Violation(bad.0.to_owned()))?;
+        states.push(state);
+    }
+    Ok(states)
+}
+
+/// Whether an error of a node or a file names `path`.
+pub(super) fn names(error: &str, path: &Path) -> bool {
+    error.contains(&path.display().to_string())
+}

@@ -1,0 +1,99 @@
+//! A node on the simulated machine: how it is set up, started and looked at.
+
+use std::{cell::RefCell, path::PathBuf, rc::Rc, sync::Arc, time::Duration};
+
+use plinth_base::{GroupId, MemberId, Prng, limits::MAILBOX_MESSAGES_MAX, mailbox::mailbox};
+use plinth_env::{Env, TaskQueue};
+use plinth_kv::MemberRecord;
+use plinth_node::{
+    Executor, Identity, NodeError, ShardHandle, ShardOptions, ShardPorts,
+    api::{Api, ApiOptions, request_timeout},
+    open_shard,
+};
+
+/// The groups on the shard.
+pub(super) const GROUPS: [GroupId; 2] = [GroupId(0), GroupId(1)];
+
+/// Where the trees are, and the log: apart, so that a fault can be aimed at one of them.
+pub(super) const DATA_DIR: &str = "/data/member";
+pub(super) const WAL_DIR: &str = "/data/wal";
+
+const ELECTION_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A node that runs.
+pub(super) struct Node<E: Env> {
+    /// One API for each group.
+    pub(super) apis: Vec<Api<E>>,
+    pub(super) handle: ShardHandle<E>,
+    /// How the shard ended, once it has.
+    pub(super) end: Rc<RefCell<Option<Result<(), NodeError>>>>,
+}
+
+/// Sizes so small that checkpoints, rotations and slices come all the time.
+pub(super) fn options(prng: &mut Prng) -> ShardOptions {
+    let mut any = |choices: &[u64]| choices[prng.index(choices.len())];
+    ShardOptions {
+        groups: GROUPS.to_vec(),
+        segment_bytes: any(&[64 << 10, 128 << 10, 512 << 10]),
+        checkpoint_log_bytes: any(&[100 << 10, 300 << 10, 1 << 20]),
+        checkpoint_dirty_bytes: any(&[64 << 10, 256 << 10, 1 << 20]),
+        checkpoint_age: Duration::from_millis(any(&[500, 2_000, 10_000])),
+        dirty_bytes_max: any(&[1 << 20, 4 << 20]),
+        seal_after: Duration::from_millis(any(&[100, 200, 1_000])),
+        quota_bytes: None,
+        apply_budget: any(&[1, 2, 7, 64, 4096]) as u32,
+        tree_bytes_max: 1 << 30,
+        grow_bytes: any(&[256 << 10, 4 << 20]),
+        ..ShardOptions::new(PathBuf::from(DATA_DIR), PathBuf::from(WAL_DIR))
+    }
+}
+
+/// The tree file of a group.
+pub(super) fn tree_path(group: GroupId) -> PathBuf {
+    PathBuf::from(DATA_DIR).join(format!("group-{group}.tree"))
+}
+
+fn identity() -> Identity {
+    let member = MemberRecord {
+        id: MemberId(0x8e9e_05c5_2164_694d),
+        name: "default".to_owned(),
+        peer_urls: vec!["http://localhost:2380".to_owned()],
+        client_urls: vec!["http://localhost:2379".to_owned()],
+        is_learner: false,
+    };
+    Identity { cluster_id: 0xcdf8_1819_4e3a_8c32, initial_members: vec![member.clone()], member }
+}
+
+/// Opens the shard and lets it run.
+pub(super) async fn start<E: Env>(env: E, options: ShardOptions) -> Result<Node<E>, NodeError> {
+    let (inbox, receiver) = mailbox(MAILBOX_MESSAGES_MAX);
+    let (answers, port) = mailbox(MAILBOX_MESSAGES_MAX);
+    let identity = identity();
+    let api_options = ApiOptions {
+        cluster_id: identity.cluster_id,
+        member_id: identity.member_id().0,
+        version: "3.6.0",
+        request_bytes_max: 3 << 19,
+        txn_ops_max: crate::model::TXN_OPS_MAX,
+        quota_bytes: 0,
+    };
+    let shard = open_shard(&env, options, &identity, ShardPorts { inbox: receiver, replies: vec![answers] }).await?;
+    let handle = shard.handle(inbox);
+    let executor = Executor::start(&env, 0, port, request_timeout(ELECTION_TIMEOUT));
+    let end = Rc::new(RefCell::new(None));
+    let ended = Rc::clone(&end);
+    env.spawn(TaskQueue::Consensus, async move {
+        let result = shard.run().await;
+        *ended.borrow_mut() = Some(result);
+    });
+    let api = Api::new(executor, handle.clone(), Arc::new(api_options));
+    let apis = GROUPS.iter().map(|group| api.clone().with_group(*group)).collect();
+    Ok(Node { apis, handle, end })
+}
+
+/// Waits until the node leads its groups, as the only member does when its vote is durable, or until it has ended.
+pub(super) async fn lead<E: Env>(env: &E, node: &Node<E>) {
+    while node.end.borrow().is_none() && node.handle.groups.iter().any(|group| group.status.leader() == 0) {
+        env.sleep(Duration::from_millis(1)).await;
+    }
+}

@@ -1,0 +1,57 @@
+//! `cargo xtask ci`: everything that a change must pass.
+
+use crate::{
+    packages,
+    shell::{Failure, Outcome, has_program},
+    steps::{Need, Step, run_steps},
+};
+
+const BEFORE_TESTS: &[Step] = &[
+    Step { name: "format", command: &["cargo", "fmt", "--all", "--check"], needs: &[] },
+    Step {
+        name: "clippy",
+        command: &["cargo", "clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"],
+        needs: &[],
+    },
+];
+
+const TESTS_NEXTEST: Step =
+    Step { name: "tests", command: &["cargo", "nextest", "run", "--workspace", "--no-fail-fast"], needs: &[] };
+const TESTS_CARGO: Step =
+    Step { name: "tests", command: &["cargo", "test", "--quiet", "--workspace", "--no-fail-fast"], needs: &[] };
+
+const AFTER_TESTS: &[Step] = &[
+    Step { name: "simulation", command: &["cargo", "xtask", "sim", "--seeds", "20"], needs: &[] },
+    Step { name: "peers", command: &["cargo", "xtask", "peers"], needs: &[] },
+    Step {
+        name: "conformance of etcd",
+        command: &["cargo", "xtask", "conformance", "--against", "etcd"],
+        needs: &[Need::Peers],
+    },
+    Step {
+        name: "conformance of plinth",
+        command: &["cargo", "xtask", "conformance", "--against", "plinth"],
+        needs: &[Need::Peers],
+    },
+    Step {
+        name: "fresh start and etcdctl",
+        command: &["cargo", "xtask", "fresh-start"],
+        needs: &[Need::Peers, Need::Port2379],
+    },
+    Step { name: "crash", command: &["cargo", "xtask", "crash", "--runs", "4"], needs: &[Need::Fuse] },
+];
+
+pub(crate) fn run(args: &[String]) -> Outcome {
+    if !args.is_empty() {
+        return Err(Failure::Text("ci takes no arguments".to_owned()));
+    }
+    // Without its packages a step is skipped, and says why.
+    if let Err(error) = packages::install_missing() {
+        println!("{error}");
+    }
+    let tests = if has_program("cargo-nextest") { TESTS_NEXTEST } else { TESTS_CARGO };
+    let mut steps = Vec::from(BEFORE_TESTS);
+    steps.push(tests);
+    steps.extend_from_slice(AFTER_TESTS);
+    run_steps(&steps)
+}
