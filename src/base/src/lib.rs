@@ -6,6 +6,7 @@
 pub mod aligned;
 pub mod codec;
 pub mod corrupt;
+pub mod hash;
 pub mod ids;
 pub mod limits;
 pub mod log;

@@ -78,6 +78,7 @@ pub struct DiskSpace {
 /// read or write never reaches the caller: reads behind the end give zeroes, a write is whole or an error.
 ///
 /// A write is durable only through `write_durable` or a later `sync`; until then a crash keeps, loses or tears it, block by block.
+#[expect(clippy::len_without_is_empty, reason = "a length of a file costs a call, and nobody asks whether it is 0")]
 pub trait File: Clone + 'static {
     /// Fills `buf` from `offset`.
     fn read_at(&self, offset: u64, buf: AlignedBuf) -> impl Future<Output = (io::Result<()>, AlignedBuf)> + 'static;

@@ -1,4 +1,4 @@
-//! Commands as bytes in the log. The layout is versioned by the first byte; `docs/format/log.md` names it.
+//! Commands as bytes in the log: a format byte, the proposal's id, then the command. Numbers are varints, byte strings stand behind their length.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use plinth_base::codec::{Malformed, Reader, put_bytes, put_varint};

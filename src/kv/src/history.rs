@@ -20,29 +20,25 @@ pub(crate) fn ended(value: &ValueRef<'_>) -> Revision {
     sound(parse_log_key(value.head().get(..REVISION_BYTES).unwrap_or_default()))
 }
 
-/// Walks the keys visible at one revision.
+/// Walks the keys that have any version and tells of each whether it was visible at one revision. One step visits one key, so that whoever walks can
+/// stop anywhere: between two visible keys there may be any number of others.
 pub(crate) struct HistoryCursor<'a> {
     at: i64,
     live: Cursor<'a>,
     past: Cursor<'a>,
     scratch: Vec<u8>,
-    /// Where it stands.
+    /// Where it stands; `live` stands at the first key at or above it.
     key: Vec<u8>,
-    record: Option<Record<'a>>,
 }
 
 impl<'a> HistoryCursor<'a> {
     pub(crate) fn new<P: PageSource>(view: View<'a, P>, at: i64) -> Self {
         let (live, past) = (view.cursor(LIVE), view.cursor(PAST));
-        Self { at, live, past, scratch: Vec::new(), key: Vec::new(), record: None }
+        Self { at, live, past, scratch: Vec::new(), key: Vec::new() }
     }
 
     pub(crate) fn key(&self) -> &[u8] {
         &self.key
-    }
-
-    pub(crate) fn record(&self) -> Record<'a> {
-        self.record.expect("a cursor is read only where it found a key")
     }
 
     pub(crate) fn next(&mut self) -> Result<bool, Missing> {
@@ -50,22 +46,8 @@ impl<'a> HistoryCursor<'a> {
         self.seek(&from)
     }
 
-    /// Leaves the cursor where it was if a page is missing.
-    pub(crate) fn seek(&mut self, key: &[u8]) -> Result<bool, Missing> {
-        let mut from = key.to_vec();
-        loop {
-            let Some(candidate) = self.candidate(&from)? else { return Ok(false) };
-            if let Some(record) = self.visible(&candidate)? {
-                self.key = candidate;
-                self.record = Some(record);
-                return Ok(true);
-            }
-            from = successor(&candidate);
-        }
-    }
-
-    /// The first key at or above `from` that has any version.
-    fn candidate(&mut self, from: &[u8]) -> Result<Option<Vec<u8>>, Missing> {
+    /// Goes to the first key at or above `from` that has any version.
+    pub(crate) fn seek(&mut self, from: &[u8]) -> Result<bool, Missing> {
         let live = if self.live.seek(from)? { Some(self.live.key()?.to_vec()) } else { None };
         past_key(from, Revision::default(), &mut self.scratch);
         let past = if self.past.seek(&self.scratch)? {
@@ -73,22 +55,25 @@ impl<'a> HistoryCursor<'a> {
         } else {
             None
         };
-        Ok(match (live, past) {
+        let first = match (live, past) {
             (Some(live), Some(past)) => Some(live.min(past)),
             (live, past) => live.or(past),
-        })
+        };
+        let found = first.is_some();
+        self.key = first.unwrap_or_default();
+        Ok(found)
     }
 
-    /// The version of `key` that was visible. `live` stands at the first key at or above it.
-    fn visible(&mut self, key: &[u8]) -> Result<Option<Record<'a>>, Missing> {
-        if self.live.is_valid() && self.live.key()? == key {
+    /// The version of the key that was visible.
+    pub(crate) fn record(&mut self) -> Result<Option<Record<'a>>, Missing> {
+        if self.live.is_valid() && self.live.key()? == self.key {
             let record = sound(Record::parse(self.live.value(), 0));
             if record.meta().modified.main <= self.at {
                 return Ok(Some(record));
             }
         }
-        past_key(key, Revision { main: self.at + 1, sub: 0 }, &mut self.scratch);
-        if !self.past.seek_before(&self.scratch)? || sound(parse_past_key(self.past.key()?)).0 != key {
+        past_key(&self.key, Revision { main: self.at + 1, sub: 0 }, &mut self.scratch);
+        if !self.past.seek_before(&self.scratch)? || sound(parse_past_key(self.past.key()?)).0 != self.key {
             return Ok(None);
         }
         let value = self.past.value();

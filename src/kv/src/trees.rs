@@ -1,4 +1,4 @@
-//! The trees of a group's file. Their order is part of the file format: `docs/format/tree.md` names the slots.
+//! The trees of a group's file. Their names and their order are part of the file: it is refused if they differ.
 
 use plinth_base::codec::varint_len;
 use plinth_tree::{TreeId, TreeSpec};

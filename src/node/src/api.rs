@@ -40,8 +40,8 @@ pub struct ApiOptions {
     pub request_bytes_max: usize,
     /// Operations in one list of a transaction.
     pub txn_ops_max: usize,
-    /// The space quota in bytes as Status shows it.
-    pub quota_bytes: i64,
+    /// The space quota in bytes; `None` is no limit.
+    pub quota_bytes: Option<u64>,
 }
 
 /// The API of one executor. Clones share everything.
@@ -129,6 +129,7 @@ impl<E: Env> Api<E> {
     /// # Errors
     /// etcd's status for whatever is wrong with the request or the server.
     pub async fn unary(&self, method: Method, request: Bytes, meta: &RequestMeta) -> Result<Reply, Status> {
+        meta.client_api_version()?;
         if meta.has_leader && self.group().status.leader() == 0 {
             return Err(errors::NO_LEADER);
         }
@@ -186,7 +187,7 @@ impl<E: Env> Api<E> {
         let message = Message::Propose { group: self.group().group, payload, cost_bytes, reply };
         self.shard.inbox.send(message).map_err(|_| errors::TOO_MANY_REQUESTS)?;
         match ticket.await {
-            ShardReply::Applied(outcome) => Ok(outcome),
+            ShardReply::Applied(outcome) => Ok(*outcome),
             ShardReply::Refused(refusal) => Err(refused(refusal)),
             ShardReply::ReadReady | ShardReply::Stopped => unreachable!("a proposal is answered as a proposal"),
         }
@@ -194,7 +195,7 @@ impl<E: Env> Api<E> {
 
     /// Tells the shard to stop and waits until it has.
     pub async fn stop(&self) {
-        let ticket = self.executor.ticket();
+        let ticket = self.executor.patient_ticket();
         if self.shard.inbox.send(Message::Stop { reply: ticket.reply_to() }).is_ok() {
             ticket.await;
         }

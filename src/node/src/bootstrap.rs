@@ -134,8 +134,11 @@ pub async fn open_shard<E: Env>(
     }
     let (wal, cut) = files.open_or_create_wal(&stores).await?;
     if let Some(cut) = cut {
+        // With one batch in flight a torn batch was never acknowledged; only one that rotted later could have been, and nobody can tell.
+        let what = if cut.may_hold_acknowledged { "a torn or rotten batch" } else { "a torn start of a segment" };
         plinth_base::log_warn!(
-            "the end of the log was torn by a crash and was cut: nothing acknowledged was in it",
+            "the end of the log was cut: its last batch is not whole, as a crash in the middle of a write leaves it",
+            "what" => what,
             "file" => plinth_base::log::Value::display(&cut.file.display()),
             "offset" => cut.offset
         );
@@ -201,7 +204,8 @@ impl<E: Env> Files<'_, E> {
     async fn create_tree(&self, unfinished: PathBuf, path: PathBuf) -> Result<Store<E>, NodeError> {
         let mut store = Store::create(self.env.clone(), self.store_options(unfinished.clone())).await?;
         let Identity { cluster_id, initial_members, .. } = self.identity;
-        plinth_kv::bootstrap(&mut store, *cluster_id, initial_members).expect("a new store has all its pages in memory");
+        plinth_kv::bootstrap(&mut store, *cluster_id, initial_members)
+            .expect("a new store has all its pages in memory");
         store.publish();
         let checkpoint = store.begin_checkpoint().expect("something was published");
         let done = checkpoint.run(async |_| {}).await;
@@ -242,7 +246,13 @@ impl<E: Env> Files<'_, E> {
         State::decode(store.state()).map_err(|what| NodeError::State { path: self.tree_path(group), what: what.0 })
     }
 
-    fn group(&self, id: GroupId, store: Store<E>, log: Option<GroupState>, was_clean: bool) -> Result<Group<E>, NodeError> {
+    fn group(
+        &self,
+        id: GroupId,
+        store: Store<E>,
+        log: Option<GroupState>,
+        was_clean: bool,
+    ) -> Result<Group<E>, NodeError> {
         let state = self.state(id, &store)?;
         let path = self.tree_path(id);
         if state.cluster_id != self.identity.cluster_id {
@@ -254,7 +264,10 @@ impl<E: Env> Files<'_, E> {
         })?;
         if state.applied < log.start.index {
             // The log behind the older checkpoint is gone, so both must have been lost.
-            return Err(NodeError::MissingFile { path, advice: "the tree is older than the log begins; restore the member from a backup" });
+            return Err(NodeError::MissingFile {
+                path,
+                advice: "the tree is older than the log begins; restore the member from a backup",
+            });
         }
         if log.last.index > state.applied {
             plinth_base::log_info!("entries of the log are replayed", "from" => state.applied.0 + 1, "to" => log.last.index.0);

@@ -132,7 +132,12 @@ impl<E: Env> Group<E> {
     }
 
     /// Applies what is committed, as far as the budget goes.
-    pub(crate) fn apply(&mut self, now: Instant, budget: &mut Budget, metrics: &ShardMetrics) -> Result<Applied, NodeError> {
+    pub(crate) fn apply(
+        &mut self,
+        now: Instant,
+        budget: &mut Budget,
+        metrics: &ShardMetrics,
+    ) -> Result<Applied, NodeError> {
         if self.is_fetching {
             return Ok(Applied::All);
         }
@@ -144,7 +149,10 @@ impl<E: Env> Group<E> {
             if budget.is_spent() {
                 return Ok(Applied::More);
             }
-            budget.spend();
+            // Once for the entry: a slice that goes on with it has all of its budget to get somewhere.
+            if self.apply_began.is_none() {
+                budget.spend();
+            }
             let began = *self.apply_began.get_or_insert(now);
             let step = self.machine.apply(&mut self.store, entry.index, entry.term, &entry.payload, budget);
             match step {
@@ -186,7 +194,7 @@ impl<E: Env> Group<E> {
         }
         for (index, reply, outcome) in self.outcomes.drain(..) {
             assert!(index <= self.durable, "an entry is acknowledged only when it is durable");
-            answer(reply, Reply::Applied(outcome));
+            answer(reply, Reply::Applied(Box::new(outcome)));
         }
         let applied = self.applied();
         while self.reads.front().is_some_and(|(index, _)| *index <= applied) {

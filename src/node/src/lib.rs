@@ -19,9 +19,10 @@ mod shard;
 mod waiters;
 
 pub use bootstrap::{NodeError, open_shard};
-pub use message::{Answer, Message, ReplyTo, Reply as ShardReply, Refusal};
+pub use message::{Answer, Message, Refusal, Reply as ShardReply, ReplyTo};
 pub use metrics::ShardMetrics;
 pub use options::{Identity, ShardOptions};
+pub use plinth_kv::{Command, MemberRecord};
 pub use published::{GroupStatus, Published};
 pub use shard::{Shard, ShardHandle, ShardPorts};
 pub use waiters::{Executor, ReplyPort};

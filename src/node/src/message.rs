@@ -53,8 +53,8 @@ pub struct Answer {
 /// What became of a message.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Reply {
-    /// The command was applied and its root is published.
-    Applied(Outcome),
+    /// The command was applied and its root is published. Boxed: mailboxes hold many answers, and most of their places are empty.
+    Applied(Box<Outcome>),
     /// The published root may be read.
     ReadReady,
     /// The shard has stopped.

@@ -48,8 +48,6 @@ pub struct ShardOptions {
     pub dirty_bytes_max: u64,
     /// An idle log is sealed after this.
     pub seal_after: Duration,
-    /// The space quota in bytes; `None` is no limit.
-    pub quota_bytes: Option<u64>,
     /// Entries visited by commands in one turn.
     pub apply_budget: u32,
     /// The largest tree file, in bytes: the address range that is reserved for it.
@@ -73,7 +71,6 @@ impl ShardOptions {
             checkpoint_age: Duration::from_secs(60),
             dirty_bytes_max: 256 << 20,
             seal_after: Duration::from_millis(200),
-            quota_bytes: Some(2 << 30),
             apply_budget: 4096,
             tree_bytes_max: 256 << 30,
             grow_bytes: 16 << 20,

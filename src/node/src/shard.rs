@@ -18,7 +18,7 @@ use plinth_base::{
 };
 use plinth_env::{Env, PageError, TaskQueue};
 use plinth_raft::Effects;
-use plinth_tree::{CheckpointDone, GrowDone, TreeError};
+use plinth_tree::{CheckpointDone, GrowDone, PunchDone, TreeError};
 use plinth_wal::{FlushDone, MaintenanceDone, Wal, WalError};
 
 pub(crate) use background::BackgroundWork;
@@ -74,6 +74,7 @@ pub(crate) enum Completion<E: Env> {
     ReadBack(usize, Result<Vec<TailEntry>, WalError>),
     Checkpointed(usize, CheckpointDone),
     Grown(usize, GrowDone),
+    Punched(usize, PunchDone),
     Verified(usize, Result<u64, TreeError>),
     Tick,
 }
@@ -94,6 +95,8 @@ pub struct Shard<E: Env> {
     held: VecDeque<Message>,
     /// When something was last logged.
     last_logged: Instant,
+    /// The log found no room for another segment.
+    is_log_full: bool,
     stopping: Option<ReplyTo>,
     has_stopped: bool,
     /// Who is told when everything is on disk.
@@ -107,7 +110,14 @@ pub struct Shard<E: Env> {
 }
 
 impl<E: Env> Shard<E> {
-    pub(crate) fn new(env: &E, options: ShardOptions, member: u64, wal: Wal<E>, groups: Vec<Group<E>>, ports: ShardPorts) -> Self {
+    pub(crate) fn new(
+        env: &E,
+        options: ShardOptions,
+        member: u64,
+        wal: Wal<E>,
+        groups: Vec<Group<E>>,
+        ports: ShardPorts,
+    ) -> Self {
         Self {
             env: env.clone(),
             options,
@@ -120,6 +130,7 @@ impl<E: Env> Shard<E> {
             metrics: Arc::default(),
             held: VecDeque::new(),
             last_logged: env.now(),
+            is_log_full: false,
             stopping: None,
             has_stopped: false,
             stopped_for: None,

@@ -56,7 +56,10 @@ struct Slot {
 enum State {
     #[default]
     Free,
-    Waiting { waker: Option<Waker>, deadline: Instant },
+    Waiting {
+        waker: Option<Waker>,
+        deadline: Instant,
+    },
     Answered(Reply),
 }
 
@@ -75,10 +78,20 @@ impl<E: Env> Executor<E> {
         &self.env
     }
 
-    /// A place for one answer. `Ticket::reply_to` goes with the question; awaiting the ticket gives the answer.
+    /// A place for one answer, which gives up after the request timeout. `Ticket::reply_to` goes with the question; awaiting the ticket
+    /// gives the answer.
     #[must_use]
     pub fn ticket(&self) -> Ticket {
-        let deadline = self.env.now() + self.timeout;
+        self.ticket_until(self.env.now() + self.timeout)
+    }
+
+    /// The same without a timeout: for a stop, which takes as long as its last checkpoint.
+    #[must_use]
+    pub(crate) fn patient_ticket(&self) -> Ticket {
+        self.ticket_until(Instant(u64::MAX))
+    }
+
+    fn ticket_until(&self, deadline: Instant) -> Ticket {
         let ticket = self.slots.borrow_mut().open(deadline);
         Ticket { slots: Rc::clone(&self.slots), reply_to: ReplyTo { executor: self.index, ticket } }
     }

@@ -27,9 +27,25 @@ impl Frame {
     /// A frame whose message `write` appends. `message_bytes` is what is reserved for it; more or less may come.
     #[must_use]
     pub fn build(message_bytes: usize, write: impl FnOnce(&mut BytesMut)) -> Self {
+        let mut out = Self::begin(message_bytes);
+        write(&mut out);
+        Self::finish(out)
+    }
+
+    /// A buffer to which a message is appended, behind room for the header. `message_bytes` is what is reserved for it.
+    #[must_use]
+    pub fn begin(message_bytes: usize) -> BytesMut {
         let mut out = BytesMut::with_capacity(FRAME_HEADER_BYTES + message_bytes);
         out.put_bytes(0, FRAME_HEADER_BYTES);
-        write(&mut out);
+        out
+    }
+
+    /// The frame of what was appended to a buffer from [`Frame::begin`].
+    ///
+    /// # Panics
+    /// If the message is 4 GiB or longer.
+    #[must_use]
+    pub fn finish(mut out: BytesMut) -> Self {
         let len = u32::try_from(out.len() - FRAME_HEADER_BYTES).expect("handlers send what exceeds 4 GiB in chunks");
         out[1..FRAME_HEADER_BYTES].copy_from_slice(&len.to_be_bytes());
         Self(out.freeze())

@@ -4,10 +4,10 @@ use std::{path::PathBuf, time::Duration};
 
 use plinth_base::log::Level;
 use plinth_env::SyncMethod;
+use plinth_uring::cores::{CoresError, CoresSpec};
 
 use crate::{
     conn::ConnConfig,
-    cores::CoreChoice,
     flags::Settings,
     go_duration,
     log::{Form, LogConfig, Notice, Output},
@@ -47,11 +47,13 @@ pub struct Config {
     /// The log.
     pub log: LogConfig,
     /// The cores to run on.
-    pub cores: CoreChoice,
+    pub cores: Option<CoresSpec>,
     /// How many shards; None leaves it to the data directory, and to 1 at the first start.
     pub shards: Option<u16>,
     /// How the log reaches the device; None measures at the first start.
     pub wal_sync_method: Option<SyncMethod>,
+    /// A checkpoint starts when the log has grown by so many bytes.
+    pub checkpoint_log_bytes: u64,
 }
 
 /// What one client may do.
@@ -131,10 +133,23 @@ const REQUEST_BYTES_MAX: u64 = (1 << 31) - (1 << 20);
 const TXN_OPS_MAX: u64 = 1 << 20;
 /// The most shards a node can have.
 const SHARDS_MAX: u32 = 64;
+/// The range of `--checkpoint-log-bytes`: below it there would be a checkpoint every few batches, above it a start after a crash
+/// would take minutes.
+const CHECKPOINT_LOG_BYTES_MIN: u64 = 64 << 10;
+const CHECKPOINT_LOG_BYTES_MAX: u64 = 16 << 30;
 /// What gRPC takes where `--grpc-keepalive-min-time` is 0.
 const GRPC_PING_INTERVAL_MIN_DEFAULT: Duration = Duration::from_secs(300);
 /// What gRPC takes where `--grpc-keepalive-interval` or `-timeout` is 0.
 const GRPC_PING_DEFAULT: (Duration, Duration) = (Duration::from_secs(7200), Duration::from_secs(20));
+
+/// `--cores`; none is the default.
+fn cores(settings: &Settings) -> Result<Option<CoresSpec>, StartError> {
+    let text = settings.get("cores");
+    if text.is_empty() {
+        return Ok(None);
+    }
+    text.parse().map(Some).map_err(|error: CoresError| StartError::usage(error.to_string()))
+}
 
 /// Reads and checks all settings. Also gives what is to be logged once there is a log: remarks on flags and values.
 pub fn from_settings(settings: &Settings) -> Result<(Config, Vec<Notice>), StartError> {
@@ -158,9 +173,10 @@ pub fn from_settings(settings: &Settings) -> Result<(Config, Vec<Notice>), Start
         heartbeat_interval,
         election_timeout,
         log: log_config(settings),
-        cores: CoreChoice::parse(settings.get("cores")).map_err(StartError::usage)?,
+        cores: cores(settings)?,
         shards: shards(settings)?,
         wal_sync_method: sync_method(settings.get("wal-sync-method")),
+        checkpoint_log_bytes: checkpoint_log_bytes(settings)?,
         name,
     };
     Ok((config, notices))
@@ -392,6 +408,12 @@ fn shards(settings: &Settings) -> Result<Option<u16>, StartError> {
         Ok(count) if (1..=SHARDS_MAX).contains(&shards) => Ok(Some(count)),
         _ => Err(StartError::failed(format!("--shards={shards} is out of range: give 1 to {SHARDS_MAX}"))),
     }
+}
+
+fn checkpoint_log_bytes(settings: &Settings) -> Result<u64, StartError> {
+    const FLAG: &str = "checkpoint-log-bytes";
+    let bytes = in_range(FLAG, number(settings, FLAG), CHECKPOINT_LOG_BYTES_MIN, CHECKPOINT_LOG_BYTES_MAX)?;
+    Ok(bytes as u64)
 }
 
 /// The method of this name; none for `auto`.

@@ -28,7 +28,7 @@ use crate::{
 /// The log's directory in the data directory.
 const WAL_NAME: &str = "wal";
 /// The trees' directory in the data directory.
-const TREE_NAME: &str = "tree";
+pub const TREE_NAME: &str = "tree";
 
 /// A data directory that belongs to this process.
 #[derive(Debug)]

@@ -1,13 +1,12 @@
 //! The `plinth` server, as a library so that its parts can be tested and benched apart from the binary.
 //!
 //! From a command line to a configuration: `startup` → `flags` → `config`; who the node is and what it owns:
-//! `identity`, `data_dir` (`lock`, `marker`), `cores`; how it shows itself: `conn` (sockets and gRPC), `routes` (HTTP),
+//! `identity`, `data_dir` (`lock`, `marker`); how it shows itself: `conn` (sockets and gRPC), `routes` (HTTP),
 //! `metrics`, `log`, `banner`.
 
 pub mod banner;
 pub mod config;
 pub mod conn;
-pub mod cores;
 pub mod data_dir;
 pub mod flags;
 pub mod go_duration;

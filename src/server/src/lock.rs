@@ -49,6 +49,20 @@ impl DirLock {
             .map_err(|error| fail("write", error))?;
         Ok(Self { _file: file })
     }
+
+    /// Takes the lock of a stopped node's directory for a tool that only reads: nothing is written, not even the pid.
+    pub fn acquire_to_read(dir: &Path) -> Result<Self, StartError> {
+        let path = dir.join(LOCK_FILE);
+        let fail = |error: std::io::Error| {
+            StartError::failed(format!("cannot lock {}: {error}: name a data directory of plinth", path.display()))
+        };
+        let mut file = File::open(&path).map_err(fail)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Self { _file: file }),
+            Err(TryLockError::WouldBlock) => Err(in_use(dir, "data-dir", &mut file)),
+            Err(TryLockError::Error(error)) => Err(fail(error)),
+        }
+    }
 }
 
 fn in_use(dir: &Path, flag: &str, file: &mut File) -> StartError {
@@ -77,6 +91,20 @@ mod tests {
         assert!(error.to_string().contains("--data-dir"), "{error}");
         drop(first);
         DirLock::acquire(dir.path(), "data-dir").expect("it is free again");
+    }
+
+    #[test]
+    fn a_reader_keeps_owners_out_and_leaves_the_file_alone() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        assert!(DirLock::acquire_to_read(dir.path()).is_err(), "there is nothing to read");
+        let path = dir.path().join(LOCK_FILE);
+        std::fs::write(&path, "99999\n").expect("written");
+        let reader = DirLock::acquire_to_read(dir.path()).expect("nobody has the flock");
+        assert!(DirLock::acquire(dir.path(), "data-dir").is_err());
+        drop(reader);
+        assert_eq!(std::fs::read_to_string(&path).expect("readable"), "99999\n");
+        let _owner = DirLock::acquire(dir.path(), "data-dir").expect("it is free again");
+        assert!(DirLock::acquire_to_read(dir.path()).is_err());
     }
 
     #[test]

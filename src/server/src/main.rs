@@ -14,7 +14,7 @@ fn main() -> ExitCode {
             print!("{text}");
             Ok(0)
         }
-        Ok(startup::Action::Run(config, notices)) => run::run(*config, notices),
+        Ok(startup::Action::Run(config, notices)) => run::run(*config, &notices),
         Err(error) => Err(error),
     };
     ExitCode::from(outcome.unwrap_or_else(|error| startup::report(&error)))

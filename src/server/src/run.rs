@@ -19,10 +19,10 @@ use plinth_base::{
     mailbox::{Receiver, Sender, mailbox},
 };
 use plinth_env::SyncMethod;
-use plinth_kv::MemberRecord;
-use plinth_node::{Answer, Message, ShardHandle, ShardOptions, api};
+use plinth_node::{Answer, MemberRecord, Message, ShardHandle, ShardOptions, api};
 use plinth_uring::{
     UringEnv,
+    cores::{self, Available},
     net::{ListenAddr, Listeners},
     signals::{SignalThread, StopSignal},
 };
@@ -30,7 +30,6 @@ use plinth_uring::{
 use crate::{
     config::Config,
     conn::GrpcMetrics,
-    cores::Allowance,
     data_dir::DataDir,
     identity::Identity,
     log::{self, Form, Notice},
@@ -112,10 +111,11 @@ impl Boot {
 ///
 /// # Errors
 /// Whatever keeps it from starting, as one line that says what to do.
-pub fn run(config: Config, notices: Vec<Notice>) -> Result<u8, StartError> {
+pub fn run(config: Config, notices: &[Notice]) -> Result<u8, StartError> {
     let form = log::install(&config.log)?;
     notices.iter().for_each(Notice::log);
-    let cores = config.cores.resolve(&Allowance::of_this_process().map_err(StartError::failed)?).map_err(StartError::failed)?;
+    let cores = Available::of_this_process().and_then(|available| cores::choose(config.cores.as_ref(), &available));
+    let cores = cores.map_err(|error| StartError::failed(error.to_string()))?;
     let (mut dir, notices) = DataDir::open(&config)?;
     notices.iter().for_each(Notice::log);
     let boot = Arc::new(prepare(config, form, &mut dir, cores.len())?);
@@ -137,7 +137,7 @@ fn prepare(config: Config, form: Form, dir: &mut DataDir, executors: usize) -> R
         }
     };
     let listeners = bind(&config, executors)?;
-    let (_signals, signals) = leaked_signals()?;
+    let signals = signals()?;
     let (inbox, inbox_end) = mailbox(MAILBOX_MESSAGES_MAX);
     let (done, done_end) = mailbox(executors);
     let mut first = Some(FirstSeat { inbox: inbox_end, signals, done: done_end });
@@ -160,7 +160,7 @@ fn prepare(config: Config, form: Form, dir: &mut DataDir, executors: usize) -> R
     let mut shard_options = ShardOptions::new(dir.tree_path(), dir.wal_path());
     shard_options.groups = vec![GroupId(0)];
     shard_options.sync_method = config.wal_sync_method.unwrap_or(marker.wal_sync_method);
-    shard_options.quota_bytes = config.quota_backend_bytes;
+    shard_options.checkpoint_log_bytes = config.checkpoint_log_bytes;
     Ok(Boot {
         form,
         data_path: dir.path().to_path_buf(),
@@ -172,7 +172,7 @@ fn prepare(config: Config, form: Form, dir: &mut DataDir, executors: usize) -> R
             version: ETCD_VERSION,
             request_bytes_max: config.limits.request_bytes_max,
             txn_ops_max: config.limits.txn_ops_max,
-            quota_bytes: config.quota_backend_bytes.map_or(i64::MAX, |bytes| i64::try_from(bytes).unwrap_or(i64::MAX)),
+            quota_bytes: config.quota_backend_bytes,
         }),
         listeners,
         grpc: (0..executors).map(|_| Arc::default()).collect(),
@@ -189,11 +189,11 @@ fn prepare(config: Config, form: Form, dir: &mut DataDir, executors: usize) -> R
 }
 
 /// The thread lives as long as the process: a second signal must end it even while the first is being obeyed.
-fn leaked_signals() -> Result<((), Receiver<StopSignal>), StartError> {
+fn signals() -> Result<Receiver<StopSignal>, StartError> {
     let (thread, signals) =
         SignalThread::start().map_err(|error| StartError::failed(format!("cannot catch signals: {error}")))?;
     std::mem::forget(thread);
-    Ok(((), signals))
+    Ok(signals)
 }
 
 fn bind(config: &Config, executors: usize) -> Result<Vec<Listeners>, StartError> {

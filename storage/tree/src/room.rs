@@ -41,7 +41,8 @@ impl Room {
 /// Sizes as people ask for them, in bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Sizes {
-    /// Pages in use and free pages that were not given back to the file system.
+    /// Pages in use and the free ones between them that were not given back to the file system. What lies behind the last page
+    /// in use is room reserved for writes to come and doesn't count.
     pub total_bytes: u64,
     /// Pages that the newest durable generation reaches, or an older one that is still needed.
     pub in_use_bytes: u64,
@@ -186,7 +187,9 @@ impl<E: Env> Store<E> {
 }
 
 fn sizes(space: &crate::space::Space) -> Sizes {
-    let held_pages = space.pages() - space.holes().ones();
+    let holes = space.holes().ones();
+    let in_use_pages = space.pages() - holes - space.free_pages();
     let page_bytes = PAGE_BYTES as u64;
-    Sizes { total_bytes: held_pages * page_bytes, in_use_bytes: (held_pages - space.free_pages()) * page_bytes }
+    let total_pages = space.end().saturating_sub(holes).max(in_use_pages);
+    Sizes { total_bytes: total_pages * page_bytes, in_use_bytes: in_use_pages * page_bytes }
 }

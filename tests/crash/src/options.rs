@@ -13,6 +13,7 @@ usage: plinth-crash [options]
   --binary PATH        the server (default target/release/plinth)
   --server-args ARGS   its arguments besides directory and URLs, separated by blanks
   --checker CMD        command that proves a stopped data directory sound; the directory becomes its last argument
+                       (default: `plinthutl check` from beside the server, if it is there)
   --checkpoint-metric NAME   the counter of /metrics that grows with each checkpoint
   --writes N           acknowledged writes before a crash, at least (default 2000)
   --names MODEL        what makes names durable in power mode: strict (a sync of their directory, the default)
@@ -23,7 +24,7 @@ usage: plinth-crash [options]
 
 /// What the server is started with besides its directory and URLs: one core, and checkpoints far more often than one
 /// would want, so that crashes hit them.
-pub const SERVER_ARGS: &str = "--cores 1";
+pub const SERVER_ARGS: &str = "--cores 1 --checkpoint-log-bytes 262144";
 /// etcd's name for what plinth's checkpoints are to it.
 pub const CHECKPOINT_METRIC: &str = "etcd_disk_backend_commit_duration_seconds_count";
 
@@ -116,6 +117,10 @@ impl Options {
         if options.expect_loss {
             options.mode = Some(Mode::Power);
         }
+        let plinthutl = options.binary.with_file_name("plinthutl");
+        if options.checker.is_empty() && plinthutl.is_file() {
+            options.checker = vec![plinthutl.display().to_string(), "check".to_owned()];
+        }
         Ok(options)
     }
 
@@ -179,9 +184,22 @@ mod tests {
     }
 
     #[test]
+    fn the_checker_beside_the_server_is_used_unless_another_is_named() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let plinthutl = dir.path().join("plinthutl");
+        std::fs::write(&plinthutl, b"").expect("writable");
+        let binary = format!("--binary {}", dir.path().join("plinth").display());
+        let options = parse(&binary).expect("well formed");
+        assert_eq!(options.checker, [plinthutl.display().to_string(), "check".to_owned()]);
+        let options = parse(&format!("{binary} --checker true")).expect("well formed");
+        assert_eq!(options.checker, ["true"]);
+    }
+
+    #[test]
     fn options_are_taken_or_refused_with_a_reason() {
         let options = parse("--runs 3 --mode power --seed 9").expect("well formed");
         assert_eq!((options.runs, options.mode, options.seed), (3, Some(Mode::Power), Some(9)));
+        assert!(parse("--binary /nonexistent/plinth").expect("well formed").checker.is_empty());
         assert_eq!(parse("--expect-loss").expect("well formed").mode, Some(Mode::Power));
         assert_eq!(parse("--mode x").expect_err("no such mode"), "--mode is kill, power or both, not \"x\"");
         assert_eq!(parse("--runs").expect_err("incomplete"), "--runs needs a value, or is no option");

@@ -38,6 +38,7 @@ const AFTER_TESTS: &[Step] = &[
         command: &["cargo", "xtask", "fresh-start"],
         needs: &[Need::Peers, Need::Port2379],
     },
+    Step { name: "end to end", command: &["cargo", "xtask", "e2e"], needs: &[] },
     Step { name: "crash", command: &["cargo", "xtask", "crash", "--runs", "4"], needs: &[Need::Fuse] },
 ];
 

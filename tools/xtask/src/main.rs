@@ -4,6 +4,7 @@ mod accept;
 mod ci;
 mod conformance;
 mod crash;
+mod e2e;
 mod fresh_start;
 mod packages;
 mod peers;
@@ -22,6 +23,7 @@ usage: cargo xtask COMMAND
   conformance [--against plinth|etcd|PROGRAM] [NAME]
                                            play the cases under tests/conformance to a server
   crash [--runs N] ...                     crash a server under load, look for lost writes
+  e2e [NAME]                               what operators see of the real binary
   sim [--seeds N] ...                      run the simulator
   fresh-start                              start a server as the README says, use it, stop it, start it again
   peers                                    put etcd 3.5.1 and Debian's etcd 3.4 under target/peers
@@ -34,6 +36,7 @@ fn main() -> ExitCode {
         Some("ci") => ci::run(rest),
         Some("conformance") => conformance::run(rest),
         Some("crash") => crash::run(rest),
+        Some("e2e") => e2e::run(rest),
         Some("sim") => sim::run(rest),
         Some("fresh-start") => fresh_start::run(),
         Some("peers") => peers::run(),

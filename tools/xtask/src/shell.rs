@@ -75,9 +75,10 @@ pub(crate) fn run_package(package: &str, release: bool, args: &[String]) -> Outc
     }
 }
 
-/// Builds the server as users get it and says where it is.
+/// Builds the server and the offline tool beside it as users get them, and says where the server is.
 pub(crate) fn build_server() -> Result<PathBuf, String> {
-    run(command("cargo", &["build", "--quiet", "--release", "--package", "plinth-server"]))?;
+    let packages = ["--package", "plinth-server", "--package", "plinth-plinthutl"];
+    run(command("cargo", &[&["build", "--quiet", "--release"][..], &packages].concat()))?;
     Ok(target_dir().join("release/plinth"))
 }
 

@@ -1,7 +1,7 @@
 //! One key written or deleted: `live`, `past` and `log` follow each other, and a missing page in between is a pause, not an end.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use plinth_base::{Revision, crc32c};
+use plinth_base::{Revision, hash::hash64};
 use plinth_tree::{Detached, Env, Missing, NewBody, NewValue, Store};
 
 use crate::{
@@ -171,18 +171,13 @@ impl Change {
     }
 }
 
-/// Two differently seeded checksums of everything that a change stores: `stored` is the head and the value of what it put.
+/// A hash of everything that a change stores: `stored` is the head and the value of what it put.
 pub(crate) fn content_hash(revision: Revision, key: &[u8], stored: Option<(&[u8], &[u8])>) -> u64 {
-    let half = |seed: u32| {
-        let mut crc = crc32c(seed, &log_key(revision));
-        crc = crc32c(crc, key);
-        if let Some((head, value)) = stored {
-            crc = crc32c(crc, head);
-            crc = crc32c(crc, value);
-        }
-        u64::from(crc)
-    };
-    half(0) << 32 | half(0x9e37_79b9)
+    let revision = log_key(revision);
+    match stored {
+        Some((head, value)) => hash64(&[&revision, key, head, value]),
+        None => hash64(&[&revision, key]),
+    }
 }
 
 /// A value without a head.

@@ -25,7 +25,8 @@ impl CompareRun {
             if !budget.spend() {
                 return Ok(None);
             }
-            if !compare.holds(&keys.record())? {
+            let record = keys.record()?.expect("at the latest revision every key is visible");
+            if !compare.holds(&record)? {
                 return Ok(Some(false));
             }
             self.resume = Some(successor(keys.key()?));

@@ -60,10 +60,7 @@ impl PutRun {
         {
             return Ok(Err(error));
         }
-        let old = match store.view().get(LIVE, &put.key)? {
-            Some(value) => Some(sound(Record::parse(value, 0))),
-            None => None,
-        };
+        let old = store.view().get(LIVE, &put.key)?.map(|value| sound(Record::parse(value, 0)));
         let old_meta = old.map(|record| record.meta());
         let lease = if put.ignore_lease { old_meta.map_or(0, |meta| meta.lease) } else { put.lease };
         // The old version moves to `past` with its value, so a value that is kept is written a second time.

@@ -26,7 +26,7 @@ enum Stage {
     /// Which branch of which node is taken, and whether what its operations need is there.
     Path(Path),
     /// Doing them.
-    Execute(Execution),
+    Execute(Box<Execution>),
 }
 
 #[derive(Debug)]
@@ -65,7 +65,7 @@ impl TxnRun {
                     Err(error) => return Ok(Err(error)),
                     Ok(None) => return Ok(Ok(None)),
                     Ok(Some(steps)) => {
-                        self.stage = Stage::Execute(Execution { steps, next: 0, op: None, open: Vec::new() });
+                        self.stage = Stage::Execute(Box::new(Execution { steps, next: 0, op: None, open: Vec::new() }));
                     }
                 },
                 Stage::Execute(execution) => {

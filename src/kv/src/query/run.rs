@@ -117,7 +117,7 @@ impl QueryRun {
     }
 
     /// Walks on from `resume` and calls `each` with every key of the range that is visible, until it returns false, the range ends (`Done`) or the
-    /// budget does (`More`). `resume` stands behind the last key that `each` took, so that whatever stops the walk, no key is taken twice; an
+    /// budget does (`More`). `resume` stands behind the last key that was dealt with, so that whatever stops the walk, no key is taken twice; an
     /// `each` that misses a page must have done nothing.
     fn walk<'a, P: PageSource>(
         &mut self,
@@ -128,14 +128,17 @@ impl QueryRun {
         let mut keys = Visible::new(view, self.at);
         let mut found = keys.seek(&self.resume)?;
         while found {
-            let key = keys.key()?;
-            if !self.query.range.reaches(key) {
+            if !self.query.range.reaches(keys.key()?) {
                 break;
             }
             if !budget.spend() {
                 return Ok(Progress::More);
             }
-            if !each(self, key, keys.record())? {
+            let record = keys.record()?;
+            let key = keys.key()?;
+            if let Some(record) = record
+                && !each(self, key, record)?
+            {
                 break;
             }
             self.resume.clear();
@@ -219,7 +222,8 @@ impl QueryRun {
                 let key = &sorted[next].key;
                 let pushed = keys.seek(key).and_then(|found| {
                     assert!(found && keys.key()? == key, "a key that was visible stays so at its revision");
-                    self.push(key, keys.record(), sink)
+                    let record = keys.record()?.expect("a key that was visible stays so at its revision");
+                    self.push(key, record, sink)
                 });
                 if let Err(missing) = pushed {
                     self.stage = Stage::Emit(sorted, next);

@@ -1,10 +1,14 @@
-//! A walk over the keys that are visible at a revision, in key order.
+//! A walk over the keys of a revision, in key order.
 
 use plinth_tree::{Cursor, Missing, PageSource, View};
 
 use crate::{Record, history::HistoryCursor, record::sound, trees::LIVE};
 
 /// The walk: at the latest revision over `live` alone, at an older one over `live` and `past` together.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one lives on the stack of a slice; a box would cost an allocation per read"
+)]
 pub(crate) enum Visible<'a> {
     Latest(Cursor<'a>),
     Old(HistoryCursor<'a>),
@@ -19,7 +23,7 @@ impl<'a> Visible<'a> {
         }
     }
 
-    /// Goes to the first visible key at or above `key`; false if there is none.
+    /// Goes to the first key at or above `key` that may be visible; false if there is none.
     pub(crate) fn seek(&mut self, key: &[u8]) -> Result<bool, Missing> {
         match self {
             Self::Latest(cursor) => cursor.seek(key),
@@ -27,7 +31,7 @@ impl<'a> Visible<'a> {
         }
     }
 
-    /// Goes to the next visible key.
+    /// Goes to the next key that may be visible.
     pub(crate) fn next(&mut self) -> Result<bool, Missing> {
         match self {
             Self::Latest(cursor) => cursor.next(),
@@ -42,9 +46,10 @@ impl<'a> Visible<'a> {
         }
     }
 
-    pub(crate) fn record(&self) -> Record<'a> {
+    /// What was visible of the key; at the latest revision always something.
+    pub(crate) fn record(&mut self) -> Result<Option<Record<'a>>, Missing> {
         match self {
-            Self::Latest(cursor) => sound(Record::parse(cursor.value(), 0)),
+            Self::Latest(cursor) => Ok(Some(sound(Record::parse(cursor.value(), 0)))),
             Self::Old(cursor) => cursor.record(),
         }
     }

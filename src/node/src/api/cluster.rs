@@ -16,10 +16,7 @@ impl<E: Env> Api<E> {
             self.read_index().await?;
         }
         let members = self.members().await?;
-        Ok(pb::MemberListResponse {
-            header: Some(self.header(0)),
-            members: members.into_iter().map(member).collect(),
-        })
+        Ok(pb::MemberListResponse { header: Some(self.header(0)), members: members.into_iter().map(member).collect() })
     }
 
     pub(super) async fn members(&self) -> Result<Vec<MemberRecord>, Status> {

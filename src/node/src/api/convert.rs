@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use plinth_kv::{
-    AlarmAction, AlarmKind, Command, Compare, CompareResult, CompareTarget, DeleteRange, KeyRange, KeyValue, KvError, Op,
-    OpOutcome, Put, Query, SortOrder, SortTarget, Txn, TxnNode, TxnOutcome,
+    AlarmAction, AlarmKind, Command, Compare, CompareResult, CompareTarget, DeleteRange, KeyRange, KeyValue, KvError,
+    Op, OpOutcome, Put, Query, SortOrder, SortTarget, Txn, TxnNode, TxnOutcome,
 };
 use plinth_rpc::{Status, errors, etcdserverpb as pb, mvccpb};
 
@@ -149,22 +149,27 @@ pub(crate) fn is_read_only(txn: &Txn) -> bool {
 
 /// etcd's estimate of the space that a request takes: what the quota is checked against.
 pub(crate) fn put_cost(put: &Put) -> u64 {
-    const OVERHEAD_BYTES: u64 = 256;
-    OVERHEAD_BYTES + put.key.len() as u64 + put.value.len() as u64
+    space_cost(&put.key, &put.value)
 }
 
-/// The dearer branch, nested transactions included.
-pub(crate) fn txn_cost(txn: &Txn, node: usize) -> u64 {
-    let branch = |ops: &[Op]| -> u64 {
+fn space_cost(key: &[u8], value: &[u8]) -> u64 {
+    const OVERHEAD_BYTES: u64 = 256;
+    OVERHEAD_BYTES + key.len() as u64 + value.len() as u64
+}
+
+/// The dearer branch, nested transactions included. Of the request, because the quota is checked before anything else is.
+pub(crate) fn txn_cost(request: &pb::TxnRequest) -> u64 {
+    use pb::request_op::Request;
+    let branch = |ops: &[pb::RequestOp]| -> u64 {
         ops.iter()
-            .map(|op| match op {
-                Op::Put(put) => put_cost(put),
-                Op::Txn(nested) => txn_cost(txn, *nested as usize),
-                Op::Range(_) | Op::DeleteRange(_) => 0,
+            .map(|op| match &op.request {
+                Some(Request::RequestPut(put)) => space_cost(&put.key, &put.value),
+                Some(Request::RequestTxn(nested)) => txn_cost(nested),
+                _ => 0,
             })
             .sum()
     };
-    branch(&txn.nodes[node].success).max(branch(&txn.nodes[node].failure))
+    branch(&request.success).max(branch(&request.failure))
 }
 
 pub(crate) fn alarm(request: &pb::AlarmRequest) -> Option<Command> {

@@ -1,6 +1,6 @@
 //! A range reply, put together from pages without an intermediate message.
 //!
-//! Field by field as etcd's `RangeResponse`: header (1), kvs (2), more (3), count (4). A test holds it to the generated type.
+//! Field by field as etcd's `RangeResponse`: header (1), kvs (2), more (3), count (4). The conformance cases and the simulator decode it with the generated type.
 
 use bytes::{BufMut, BytesMut};
 use plinth_base::codec::{put_varint, varint_len};
@@ -17,14 +17,17 @@ const TAG_MORE: u8 = 0x18;
 const TAG_COUNT: u8 = 0x20;
 const TAG_KEY: u8 = 0x0a;
 
-/// The reply so far.
+/// Reserved for a reply at first: header and one small key.
+const REPLY_BYTES: usize = 507;
+
+/// The reply so far, behind room for its frame's header.
 pub(crate) struct RangeEncoder {
     message: BytesMut,
 }
 
 impl RangeEncoder {
     pub(crate) fn new(header: &pb::ResponseHeader) -> Self {
-        let mut message = BytesMut::with_capacity(512);
+        let mut message = Frame::begin(REPLY_BYTES);
         message.put_u8(TAG_HEADER);
         put_varint(&mut message, header.encoded_len() as u64);
         header.encode(&mut message).expect("a growing buffer has room");
@@ -39,7 +42,7 @@ impl RangeEncoder {
             self.message.put_u8(TAG_COUNT);
             put_varint(&mut self.message, result.count as u64);
         }
-        Reply::Message(Frame::build(self.message.len(), |out| out.put_slice(&self.message)))
+        Reply::Message(Frame::finish(self.message))
     }
 }
 

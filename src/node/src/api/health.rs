@@ -31,7 +31,8 @@ impl<E: Env> Api<E> {
     /// # Errors
     /// The text of what went wrong.
     pub async fn probe_read(&self, serializable: bool) -> Result<(), String> {
-        let request = pb::RangeRequest { key: vec![0].into(), limit: 1, keys_only: true, serializable, ..Default::default() };
+        let request =
+            pb::RangeRequest { key: vec![0].into(), limit: 1, keys_only: true, serializable, ..Default::default() };
         self.range(request).await.map(drop).map_err(|status| status.message.into_owned())
     }
 }

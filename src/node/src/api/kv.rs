@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use plinth_env::{Env, PageError};
-use plinth_kv::{Budget, Command, OpOutcome, Outcome, Query, QueryRun, query};
+use plinth_kv::{AlarmAction, AlarmKind, Budget, Command, OpOutcome, Outcome, Query, QueryRun, query};
 use plinth_rpc::{Code, Reply, Status, errors, etcdserverpb as pb};
 use prost::Message as _;
 
@@ -78,9 +78,10 @@ impl<E: Env> Api<E> {
     pub async fn put(&self, request: pb::PutRequest) -> Result<pb::PutResponse, Status> {
         let bytes = request.encoded_len();
         let put = convert::put(request);
+        let cost = convert::put_cost(&put);
+        self.check_quota(cost).await?;
         put.validate().map_err(status)?;
         self.check_size(bytes)?;
-        let cost = convert::put_cost(&put);
         let Outcome { revision, result } = self.propose(Command::Put(put), cost).await?;
         match result.map_err(status)? {
             OpOutcome::Put { prev_kv } => {
@@ -118,6 +119,8 @@ impl<E: Env> Api<E> {
     pub async fn txn(&self, request: pb::TxnRequest) -> Result<pb::TxnResponse, Status> {
         let bytes = request.encoded_len();
         let serializable = all_serializable(&request);
+        let cost = convert::txn_cost(&request);
+        self.check_quota(cost).await?;
         let txn = convert::txn(request, self.options.txn_ops_max).map_err(status)?;
         let Outcome { revision, result } = if convert::is_read_only(&txn) {
             if !serializable {
@@ -126,7 +129,6 @@ impl<E: Env> Api<E> {
             self.read_txn(txn).await?
         } else {
             self.check_size(bytes)?;
-            let cost = convert::txn_cost(&txn, 0);
             self.propose(Command::Txn(txn), cost).await?
         };
         match result.map_err(status)? {
@@ -151,6 +153,25 @@ impl<E: Env> Api<E> {
         }
     }
 
+    /// The space quota comes before every other check. What costs nothing always passes, so that deletions can make room. Going over it raises the
+    /// alarm for the whole cluster, through the log.
+    async fn check_quota(&self, cost_bytes: u64) -> Result<(), Status> {
+        if cost_bytes == 0 {
+            return Ok(());
+        }
+        if self.root().state.alarms.iter().any(|(_, kind)| *kind == AlarmKind::NoSpace) {
+            return Err(errors::NO_SPACE);
+        }
+        let held_bytes = u64::try_from(self.group().status.total_bytes()).unwrap_or(0);
+        if self.options.quota_bytes.is_none_or(|quota| held_bytes + cost_bytes < quota) {
+            return Ok(());
+        }
+        plinth_base::log_warn!("the space quota is used up: raising the alarm NOSPACE", "held_bytes" => held_bytes);
+        let member = self.options.member_id;
+        self.propose(Command::Alarm { action: AlarmAction::Activate, member, alarm: AlarmKind::NoSpace }, 0).await?;
+        Err(errors::NO_SPACE)
+    }
+
     pub(super) fn check_size(&self, bytes: usize) -> Result<(), Status> {
         if bytes + REPLICATED_OVERHEAD_BYTES > self.options.request_bytes_max {
             return Err(errors::REQUEST_TOO_LARGE);
@@ -168,8 +189,8 @@ fn all_serializable(request: &pb::TxnRequest) -> bool {
 }
 
 /// A page that can't be read is told to the client and, by the environment, to the operator.
+#[expect(clippy::needless_pass_by_value, reason = "it stands behind map_err")]
 pub(super) fn unreadable(error: PageError) -> Status {
     plinth_base::log_error!("a page can't be read", "error" => plinth_base::log::Value::display(&error));
     Status::new(Code::DataLoss, format!("etcdserver: {error}"))
 }
-

@@ -36,7 +36,7 @@ impl<E: Env> Api<E> {
             db_size_in_use: numbers.in_use_bytes(),
             is_learner: false,
             storage_version: storage_version(self.options.version),
-            db_size_quota: self.options.quota_bytes,
+            db_size_quota: self.options.quota_bytes.map_or(i64::MAX, |bytes| i64::try_from(bytes).unwrap_or(i64::MAX)),
             downgrade_info: Some(pb::DowngradeInfo::default()),
         })
     }
@@ -52,7 +52,8 @@ impl<E: Env> Api<E> {
         let outcome = self.propose(command, 0).await?;
         match outcome.result.map_err(status)? {
             OpOutcome::Alarms(alarms) => {
-                let alarms = alarms.into_iter().map(|(member_id, kind)| pb::AlarmMember { member_id, alarm: kind as i32 });
+                let alarms =
+                    alarms.into_iter().map(|(member_id, kind)| pb::AlarmMember { member_id, alarm: kind as i32 });
                 Ok(pb::AlarmResponse { header: Some(self.header(outcome.revision)), alarms: alarms.collect() })
             }
             other => unreachable!("an alarm request ended as {other:?}"),
@@ -60,7 +61,10 @@ impl<E: Env> Api<E> {
     }
 
     /// gRPC's health service knows one name: the empty one.
-    pub(super) fn health_check(&self, request: &health::HealthCheckRequest) -> Result<health::HealthCheckResponse, Status> {
+    pub(super) fn health_check(
+        &self,
+        request: &health::HealthCheckRequest,
+    ) -> Result<health::HealthCheckResponse, Status> {
         if !request.service.is_empty() {
             return Err(errors::HEALTH_UNKNOWN_SERVICE);
         }

@@ -9,13 +9,17 @@ use plinth_base::{Instant, LogIndex};
 use plinth_env::{Env, TaskQueue};
 use plinth_kv::{AlarmKind, State};
 use plinth_raft::HardState;
-use plinth_tree::{CheckpointDone, GrowDone, TreeError};
+use plinth_tree::{CheckpointDone, GrowDone, PAGE_BYTES, TreeError};
+use plinth_wal::WalError;
 
 use super::{Completion, Shard, send_answer};
 use crate::{bootstrap::NodeError, message::ReplyTo};
 
-/// Pages that a file keeps ready beyond what is dirty: 8 MiB.
-const READY_PAGES: u64 = 2048;
+/// The part of a file's step of growth that is kept ready beyond what is dirty.
+const READY_DIVISOR: u64 = 2;
+
+/// Below this part of it, proposals wait for the growth: what is accepted in the meantime must still fit.
+const LOW_DIVISOR: u64 = 8;
 
 /// The longest value or key that a run of overflow pages is kept ready for, in bytes.
 const RUN_BYTES_MAX: usize = 2 << 20;
@@ -37,6 +41,8 @@ pub(crate) struct BackgroundWork {
     pub(crate) durable_hard_state: HardState,
     /// Reads that wait for the first commit of a term.
     pub(crate) waiting_reads: Vec<ReplyTo>,
+    /// The file is about to be full: proposals wait until it has grown, or can't.
+    pub(crate) is_short: bool,
     /// The file can't grow.
     pub(crate) is_disk_full: bool,
     /// The alarm NOSPACE was proposed and is not applied yet.
@@ -57,6 +63,7 @@ impl BackgroundWork {
             log_bytes: 0,
             durable_hard_state: hard_state,
             waiting_reads: Vec::new(),
+            is_short: false,
             is_disk_full: false,
             alarm_is_proposed: false,
             is_verified,
@@ -155,7 +162,8 @@ impl<E: Env> Shard<E> {
             let group = &mut self.groups[at];
             group.store.release_pages();
             let sizes = group.store.sizes();
-            group.published.status.set_sizes(sizes.total_bytes, sizes.in_use_bytes);
+            let held_bytes = group.held_bytes();
+            group.published.status.set_sizes(sizes.total_bytes + held_bytes, sizes.in_use_bytes + held_bytes);
             self.metrics.dirty_bytes.set(i64::try_from(group.store.dirty_bytes()).unwrap_or(i64::MAX));
             let raised = group.machine.state().alarms.iter().any(|(_, kind)| *kind == AlarmKind::NoSpace);
             group.work.alarm_is_proposed &= !raised;
@@ -167,9 +175,10 @@ impl<E: Env> Shard<E> {
         }
     }
 
-    /// A group that changes little can hold the log's oldest segment for long: its trees are written although nothing much is in them.
+    /// A group that changes little can hold the log's oldest segment for long: its trees are written although nothing much is in them. So are those
+    /// of any group when the log can't grow.
     fn force_oldest(&mut self) {
-        if self.wal.stats().disk_bytes < LOG_FACTOR_MAX * self.options.checkpoint_log_bytes {
+        if !self.is_log_full && self.wal.stats().disk_bytes < LOG_FACTOR_MAX * self.options.checkpoint_log_bytes {
             return;
         }
         let Some((group, _)) = self.wal.oldest_holder() else { return };
@@ -188,7 +197,8 @@ impl<E: Env> Shard<E> {
         if group.work.checkpoint_began.is_some() || !group.work.is_verified {
             return;
         }
-        if !group.store.room(RUN_BYTES_MAX).admits_remove(0) {
+        // Longer runs than those that are dirty already don't matter here.
+        if !group.store.room(0).admits_remove(0) {
             return self.grow_if_short(at);
         }
         let published = group.published.root().state.applied;
@@ -214,24 +224,53 @@ impl<E: Env> Shard<E> {
         group.work.is_settling = true;
         let older = State::decode(&group.store.checkpoints().older).map_or(LogIndex(0), |state| state.applied);
         self.wal.release(group.id, older);
+        self.punch(at);
         self.grow_if_short(at);
         Ok(())
+    }
+
+    fn low_pages(&self) -> u64 {
+        self.options.grow_bytes / LOW_DIVISOR / PAGE_BYTES as u64
+    }
+
+    /// Looks, once a turn, whether what is dirty has come close to the end of the file's space.
+    pub(super) fn note_room(&mut self) {
+        let low_pages = self.low_pages();
+        for at in 0..self.groups.len() {
+            let group = &mut self.groups[at];
+            let is_low = !group.store.room(RUN_BYTES_MAX).admits_put(low_pages);
+            group.work.is_short = is_low && !group.work.is_disk_full;
+            if group.work.is_short {
+                self.grow_if_short(at);
+            }
+        }
+    }
+
+    /// Gives long free runs back to the file system, but what growing would soon ask for again.
+    fn punch(&mut self, at: usize) {
+        let Some(punch) = self.groups[at].store.begin_punch(self.options.grow_bytes) else { return };
+        let completions = self.completions.clone();
+        self.env.spawn(TaskQueue::Background, async move {
+            completions.push(Completion::Punched(at, punch.run().await));
+        });
     }
 
     /// Reserves space ahead of need, so that what is admitted surely fits.
     pub(super) fn grow_if_short(&mut self, at: usize) {
         let now = self.env.now();
+        let ready_pages = self.options.grow_bytes / READY_DIVISOR / PAGE_BYTES as u64;
+        let low_pages = self.low_pages();
         let group = &mut self.groups[at];
         let room = group.store.room(RUN_BYTES_MAX);
-        if room.admits_put(READY_PAGES) {
+        if room.admits_put(ready_pages) {
             group.work.is_disk_full = false;
             return;
         }
         if group.work.is_growing || now < group.work.grow_retry_at {
             return;
         }
-        let Some(grow) = group.store.begin_grow(READY_PAGES) else {
-            group.work.is_disk_full = !room.admits_put(0);
+        let Some(grow) = group.store.begin_grow(ready_pages) else {
+            group.work.is_disk_full = !room.admits_put(low_pages);
             return;
         };
         group.work.is_growing = true;
@@ -242,7 +281,7 @@ impl<E: Env> Shard<E> {
     }
 
     pub(super) fn handle_growth(&mut self, at: usize, done: GrowDone) -> Result<(), NodeError> {
-        let now = self.env.now();
+        let (now, low_pages) = (self.env.now(), self.low_pages());
         let group = &mut self.groups[at];
         group.work.is_growing = false;
         match group.store.finish_grow(done) {
@@ -254,7 +293,7 @@ impl<E: Env> Shard<E> {
             Err(TreeError::StorageFull) => {
                 group.work.grow_retry_at = now + GROW_RETRY;
                 // What was reserved earlier may still be enough for a while.
-                if !group.store.room(RUN_BYTES_MAX).admits_put(0) {
+                if !group.store.room(RUN_BYTES_MAX).admits_put(low_pages) {
                     group.work.is_disk_full = true;
                     self.raise_no_space(at);
                 }
@@ -264,15 +303,25 @@ impl<E: Env> Shard<E> {
         }
     }
 
-    /// The log can't get another segment: what is pending waits, nothing new that costs space is taken.
+    /// The log can't get another segment. What is pending waits for one, nothing new that costs space is taken, and checkpoints are forced: they
+    /// release segments that can be used again.
     pub(super) fn handle_full_log(&mut self, file: &Path) {
-        plinth_base::log_warn!(
-            "no room for another segment of the log: writes wait",
-            "file" => plinth_base::log::Value::display(&file.display())
-        );
-        for group in &mut self.groups {
-            group.work.is_disk_full = true;
+        if !std::mem::replace(&mut self.is_log_full, true) {
+            plinth_base::log_warn!(
+                "no room for another segment of the log: writes that cost space are refused",
+                "file" => plinth_base::log::Value::display(&file.display())
+            );
         }
+    }
+
+    /// Work on the log's files is done, or found the device full.
+    pub(super) fn handle_maintained(&mut self, done: plinth_wal::MaintenanceDone<E>) -> Result<(), NodeError> {
+        match self.wal.finish_maintenance(done) {
+            Ok(()) => self.is_log_full = false,
+            Err(WalError::NoSpace { file }) => self.handle_full_log(&file),
+            Err(error) => return Err(error.into()),
+        }
+        Ok(())
     }
 
     /// On the way down: everything accepted is applied, a last checkpoint holds it, the log is sealed.
@@ -283,7 +332,10 @@ impl<E: Env> Shard<E> {
                 self.refuse(reply, crate::message::Refusal::Stopping);
             }
         }
-        if self.wal.in_flight() || self.wal.pending_bytes() > 0 || !self.groups.iter().all(crate::group::Group::is_settled) {
+        if self.wal.in_flight()
+            || self.wal.pending_bytes() > 0
+            || !self.groups.iter().all(crate::group::Group::is_settled)
+        {
             return;
         }
         for at in 0..self.groups.len() {

@@ -27,6 +27,7 @@ impl<E: Env> Shard<E> {
     pub(super) fn turn(&mut self) -> Result<bool, NodeError> {
         let began = self.env.now();
         self.take_completions()?;
+        self.note_room();
         self.take_messages();
         self.start_flush();
         let is_busy = self.apply()?;
@@ -63,7 +64,7 @@ impl<E: Env> Shard<E> {
                     Err(plinth_wal::WalError::NoSpace { file }) => self.handle_full_log(&file),
                     Err(error) => return Err(error.into()),
                 },
-                Completion::Maintained(done) => self.wal.finish_maintenance(done)?,
+                Completion::Maintained(done) => self.handle_maintained(done)?,
                 Completion::Loaded(at, result) => {
                     result?;
                     self.groups[at].is_fetching = false;
@@ -74,6 +75,7 @@ impl<E: Env> Shard<E> {
                 }
                 Completion::Checkpointed(at, done) => self.handle_checkpoint(at, done)?,
                 Completion::Grown(at, done) => self.handle_growth(at, done)?,
+                Completion::Punched(at, done) => drop(self.groups[at].store.finish_punch(done)?),
                 Completion::Verified(at, pages) => self.handle_verified(at, pages?),
                 Completion::Tick => self.handle_tick(),
             }
@@ -82,6 +84,7 @@ impl<E: Env> Shard<E> {
     }
 
     fn handle_durable(&mut self, durable: &Durable) {
+        self.is_log_full &= !durable.rotated;
         self.metrics.wal_flush.observe(durable.flush_ns);
         self.log_pace.note_flush(self.env.now(), durable.flush_ns);
         self.metrics.wal_flushes.inc();
@@ -125,7 +128,11 @@ impl<E: Env> Shard<E> {
 
     /// Whether there is memory for another proposal's entry and for the pages that it will dirty.
     fn may_accept(&self) -> bool {
-        self.groups.iter().all(|group| group.tail_bytes < TAIL_BYTES_MAX && group.held_bytes() < self.options.dirty_bytes_max)
+        self.groups.iter().all(|group| {
+            group.tail_bytes < TAIL_BYTES_MAX
+                && group.held_bytes() < self.options.dirty_bytes_max
+                && !group.work.is_short
+        })
     }
 
     fn handle_message(&mut self, message: Message) {
@@ -165,7 +172,7 @@ impl<E: Env> Shard<E> {
         self.log_effects_of(at);
     }
 
-    /// Space: what costs none always goes through, so that deletions can make room.
+    /// Room on the disk: what costs none always goes through, so that deletions can make room.
     fn admit(&mut self, at: usize, cost_bytes: u64) -> Result<(), Refusal> {
         let group = &self.groups[at];
         let alarms = &group.machine.state().alarms;
@@ -178,8 +185,7 @@ impl<E: Env> Shard<E> {
         if alarms.iter().any(|(_, kind)| *kind == AlarmKind::NoSpace) {
             return Err(Refusal::NoSpace);
         }
-        let over_quota = self.options.quota_bytes.is_some_and(|quota| group.store.sizes().total_bytes + cost_bytes >= quota);
-        if over_quota || group.work.is_disk_full {
+        if self.is_log_full || group.work.is_disk_full {
             self.raise_no_space(at);
             return Err(Refusal::NoSpace);
         }

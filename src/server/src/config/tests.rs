@@ -41,7 +41,8 @@ fn without_flags_it_is_etcds_default_node() {
     assert_eq!(config.heartbeat_interval, Duration::from_millis(100));
     assert_eq!(config.election_timeout, Duration::from_millis(1000));
     assert_eq!(config.log, LogConfig { level: None, form: None, outputs: vec![Output::Stderr] });
-    assert_eq!((config.cores, config.shards, config.wal_sync_method), (CoreChoice::Default, None, None));
+    assert_eq!((config.cores, config.shards, config.wal_sync_method), (None, None, None));
+    assert_eq!(config.checkpoint_log_bytes, 128 << 20);
     assert!(config.wal_dir.is_none() && config.listen_metrics_urls.is_empty());
 }
 
@@ -52,7 +53,8 @@ fn values_reach_their_fields() {
          --advertise-client-urls=http://h:1 --quota-backend-bytes=-1 --max-request-bytes 100 --max-txn-ops=7 \
          --max-concurrent-streams=9 --grpc-keepalive-min-time=1s --grpc-keepalive-interval=2s --grpc-keepalive-timeout=3s \
          --heartbeat-interval 20 --election-timeout 200 --log-level=debug --log-format=console --log-outputs=stdout,/l \
-         --cores=0-1 --shards=2 --wal-sync-method=linked-sync --listen-metrics-urls=http://127.0.0.1:2381",
+         --cores=0-1 --shards=2 --wal-sync-method=linked-sync --listen-metrics-urls=http://127.0.0.1:2381 \
+         --checkpoint-log-bytes=65536",
     );
     assert_eq!((config.name.as_str(), config.data_dir.to_str()), ("infra1", Some("/d")));
     assert_eq!(config.wal_dir, Some(PathBuf::from("/w")));
@@ -67,8 +69,9 @@ fn values_reach_their_fields() {
     assert_eq!(config.log.level, Some(Level::Debug));
     assert_eq!(config.log.form, Some(Form::Console));
     assert_eq!(config.log.outputs, [Output::Stdout, Output::File(PathBuf::from("/l"))]);
-    assert_eq!(config.cores, CoreChoice::List(vec![0, 1]));
+    assert_eq!(config.cores, Some(CoresSpec::List([0, 1].into())));
     assert_eq!((config.shards, config.wal_sync_method), (Some(2), Some(SyncMethod::LinkedSync)));
+    assert_eq!(config.checkpoint_log_bytes, 65536);
 }
 
 #[test]
@@ -99,7 +102,8 @@ fn every_bad_value_is_refused_with_one_line_that_helps() {
         ("--max-txn-ops=0", "give 1 to"),
         ("--shards=0", "give 1 to 64"),
         ("--shards=65", "give 1 to 64"),
-        ("--cores=x", "give a count"),
+        ("--checkpoint-log-bytes=65535", "give 65536 to"),
+        ("--cores=x", "expected a number of cores"),
         ("--cert-file=/x", "doesn't have"),
         ("--client-cert-auth", "doesn't have"),
         ("--config-file=/x", "not supported yet"),

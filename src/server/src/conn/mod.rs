@@ -10,23 +10,28 @@
 //! | `grpc` | drives the h2 connection: accept, keepalive, drain, farewell |
 //! | `call` | one call: head, message, deadline, handler |
 //! | `send` | the answer, with back-pressure |
-//! | `stream_io` | the socket as h2 sees it: batched writes, watched frames |
+//! | `stream_io` | the socket as h2 sees it: batched writes |
+//! | `intake` | what is read: rationed, watched, authorities settled |
+//! | `authority`, `huffman` | names of the server that h2 would refuse and etcd doesn't |
 //! | `scan`, `keepalive`, `gate` | frame heads; ping policy and own pings; limits on bytes held |
 //! | `registry`, `alarm` | open connections and their end; one timer per connection |
 //! | `http1` | everything that is not gRPC |
 //! | `metrics` | counters per executor |
 //!
 //! Invariants: no byte a client sends makes this panic; what one connection can make the server hold is bounded by [`ConnConfig`] and
-//! the constants of `gate` and `stream_io`; a call that was counted as started is counted as handled exactly once.
+//! the constants of `gate`, `stream_io` and `intake`; a call that was counted as started is counted as handled exactly once.
 //!
 //! Nothing here is durable: a crash loses connections, and clients make new ones.
 
 mod alarm;
+mod authority;
 mod call;
 mod config;
 mod gate;
 mod grpc;
 mod http1;
+mod huffman;
+mod intake;
 mod keepalive;
 mod metrics;
 mod registry;

@@ -33,6 +33,8 @@ pub struct FrameHead {
     pub flags: u8,
     /// Its stream, 0 for the connection.
     pub stream: u32,
+    /// Bytes of the frame behind its head.
+    pub payload_bytes: usize,
 }
 
 impl FrameHead {
@@ -73,25 +75,28 @@ impl FrameScanner {
 
     /// Follows `bytes` and reports each head that is complete.
     pub fn scan(&mut self, mut bytes: &[u8], mut report: impl FnMut(FrameHead)) {
-        loop {
-            let skipped = self.skip.min(bytes.len());
-            self.skip -= skipped;
-            bytes = &bytes[skipped..];
-            if bytes.is_empty() {
-                return;
-            }
-            let taken = bytes.len().min(HEAD_BYTES - self.head_len);
-            self.head[self.head_len..self.head_len + taken].copy_from_slice(&bytes[..taken]);
-            self.head_len += taken;
-            bytes = &bytes[taken..];
-            if self.head_len < HEAD_BYTES {
-                return;
-            }
-            let [a, b, c, kind, flags, s0, s1, s2, s3] = self.head;
-            self.head_len = 0;
-            self.skip = u32::from_be_bytes([0, a, b, c]) as usize;
-            report(FrameHead { kind, flags, stream: u32::from_be_bytes([s0 & 0x7f, s1, s2, s3]) });
+        while let (len, Some(head)) = self.next_head(bytes) {
+            report(head);
+            bytes = &bytes[len..];
         }
+    }
+
+    /// Follows `bytes` to the end of the next head, or to their own end. Returns how far that is, and the head.
+    pub fn next_head(&mut self, bytes: &[u8]) -> (usize, Option<FrameHead>) {
+        let skipped = self.skip.min(bytes.len());
+        self.skip -= skipped;
+        let rest = &bytes[skipped..];
+        let taken = rest.len().min(HEAD_BYTES - self.head_len);
+        self.head[self.head_len..self.head_len + taken].copy_from_slice(&rest[..taken]);
+        self.head_len += taken;
+        if self.head_len < HEAD_BYTES {
+            return (bytes.len(), None);
+        }
+        let [a, b, c, kind, flags, s0, s1, s2, s3] = self.head;
+        self.head_len = 0;
+        self.skip = u32::from_be_bytes([0, a, b, c]) as usize;
+        let stream = u32::from_be_bytes([s0 & 0x7f, s1, s2, s3]);
+        (skipped + taken, Some(FrameHead { kind, flags, stream, payload_bytes: self.skip }))
     }
 }
 
@@ -128,8 +133,9 @@ mod tests {
         let mut want = Vec::new();
         for stream_id in 0..200 {
             let kind = u8::try_from(random.below(10)).expect("small");
-            stream.extend(frame(kind, 1, stream_id, random.index(50)));
-            want.push(FrameHead { kind, flags: 1, stream: stream_id });
+            let payload_bytes = random.index(50);
+            stream.extend(frame(kind, 1, stream_id, payload_bytes));
+            want.push(FrameHead { kind, flags: 1, stream: stream_id, payload_bytes });
         }
         for _ in 0..20 {
             let mut scanner = FrameScanner::client();
@@ -160,7 +166,7 @@ mod tests {
         let mut scanner = FrameScanner::server();
         let mut heads = Vec::new();
         scanner.scan(&goaway(5, h2::Reason::ENHANCE_YOUR_CALM, b"too_many_pings"), |head| heads.push(head));
-        assert_eq!(heads, [FrameHead { kind: kind::GOAWAY, flags: 0, stream: 0 }]);
+        assert_eq!(heads, [FrameHead { kind: kind::GOAWAY, flags: 0, stream: 0, payload_bytes: 22 }]);
         assert!(scanner.at_boundary());
     }
 }

@@ -1,4 +1,4 @@
-//! The socket as h2 sees it: reads are watched and rationed, writes are gathered and leave once per pass.
+//! The socket as h2 sees it: reads go through [`Intake`], writes are gathered and leave once per pass.
 //!
 //! h2 flushes after every larger frame; each would be a system call. Here a flush from above does nothing: the connection loop calls
 //! [`StreamIo::poll_drain`] when everything that was ready has been encoded.
@@ -13,30 +13,26 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::scan::{FrameScanner, kind};
+use super::{
+    intake::Intake,
+    scan::{FrameScanner, kind},
+};
 
 /// Bytes gathered before a write goes to the socket in the middle of a pass.
 pub const OUT_BYTES_MAX: usize = 64 << 10;
 
-/// Bytes one pass may read, so that a fast sender doesn't keep the executor from the calls it already sent.
-const PASS_READ_BYTES_MAX: usize = 256 << 10;
-
 struct Inner<T> {
     socket: T,
-    /// What sniffing read; comes before the socket's bytes.
-    ahead: Bytes,
-    read_quota: usize,
+    intake: Intake,
     out: Vec<u8>,
     /// How much of `out` the socket has.
     out_sent: usize,
     /// h2 was told to wait for room.
     refused: bool,
-    seen: Seen,
-    last_stream: u32,
-    reads: FrameScanner,
+    answered: bool,
     writes: FrameScanner,
 }
 
@@ -65,31 +61,30 @@ impl<T: AsyncRead + AsyncWrite + Unpin> StreamIo<T> {
     pub fn new(socket: T, ahead: Bytes) -> Self {
         Self(Rc::new(RefCell::new(Inner {
             socket,
-            ahead,
-            read_quota: PASS_READ_BYTES_MAX,
+            intake: Intake::new(ahead),
             out: Vec::new(),
             out_sent: 0,
             refused: false,
-            seen: Seen::default(),
-            last_stream: 0,
-            reads: FrameScanner::client(),
+            answered: false,
             writes: FrameScanner::server(),
         })))
     }
 
     /// A pass begins: reading may go on.
     pub fn begin_pass(&self) {
-        self.0.borrow_mut().read_quota = PASS_READ_BYTES_MAX;
+        self.0.borrow_mut().intake.begin_pass();
     }
 
     /// What went by since the last time.
     pub fn take_seen(&self) -> Seen {
-        std::mem::take(&mut self.0.borrow_mut().seen)
+        let mut inner = self.0.borrow_mut();
+        let (read_bytes, pings) = inner.intake.take_seen();
+        Seen { read_bytes, pings, answered: std::mem::take(&mut inner.answered) }
     }
 
     /// The highest stream that the client has opened.
     pub fn last_stream(&self) -> u32 {
-        self.0.borrow().last_stream
+        self.0.borrow().intake.last_stream()
     }
 
     /// Hands everything that was gathered to the socket.
@@ -136,36 +131,12 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Inner<T> {
         self.out_sent = 0;
         Pin::new(&mut self.socket).poll_flush(cx)
     }
-
-    fn note_read(&mut self, bytes: &[u8]) {
-        self.read_quota = self.read_quota.saturating_sub(bytes.len());
-        self.seen.read_bytes += bytes.len();
-        self.reads.scan(bytes, |head| {
-            self.seen.pings += u32::from(head.is_ping());
-            if head.kind == kind::HEADERS {
-                self.last_stream = self.last_stream.max(head.stream);
-            }
-        });
-    }
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for StreamIo<T> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let inner = &mut *self.0.borrow_mut();
-        let before = buf.filled().len();
-        if inner.ahead.is_empty() {
-            if inner.read_quota == 0 {
-                cx.waker().wake_by_ref();
-                return Poll::Pending;
-            }
-            ready!(Pin::new(&mut inner.socket).poll_read(cx, buf))?;
-        } else {
-            let len = inner.ahead.len().min(buf.remaining());
-            buf.put_slice(&inner.ahead[..len]);
-            inner.ahead.advance(len);
-        }
-        inner.note_read(&buf.filled()[before..]);
-        Poll::Ready(Ok(()))
+        inner.intake.poll_read(&mut inner.socket, cx, buf)
     }
 }
 
@@ -183,8 +154,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for StreamIo<T> {
         }
         let taken = &bytes[..bytes.len().min(OUT_BYTES_MAX - inner.out.len())];
         inner.out.extend_from_slice(taken);
-        let seen = &mut inner.seen;
-        inner.writes.scan(taken, |head| seen.answered |= matches!(head.kind, kind::DATA | kind::HEADERS));
+        let answered = &mut inner.answered;
+        inner.writes.scan(taken, |head| *answered |= matches!(head.kind, kind::DATA | kind::HEADERS));
         Poll::Ready(Ok(taken.len()))
     }
 

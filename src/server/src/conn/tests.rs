@@ -1,5 +1,6 @@
 //! The connection loop on in-memory pipes, against the h2 crate's client and against raw bytes.
 
+mod authority;
 mod client;
 mod hostile;
 mod http1;

@@ -28,9 +28,9 @@ pub fn render(totals: &GrpcTotals, out: &mut Exposition) {
         "Total number of RPCs completed on the server, regardless of success or failure.",
     );
     for method in &totals.methods {
-        let [kind, service, name] = labels(method);
+        let [name, service, kind] = labels(method);
         for code in Code::ALL {
-            out.sample(&[("grpc_code", code.name()), kind, service, name], method.handled_with(code));
+            out.sample(&[("grpc_code", code.name()), name, service, kind], method.handled_with(code));
         }
     }
     out.single(
@@ -47,7 +47,8 @@ pub fn render(totals: &GrpcTotals, out: &mut Exposition) {
     );
 }
 
+/// Sorted by name, as Prometheus clients write them.
 fn labels(totals: &MethodTotals) -> [(&'static str, &'static str); 3] {
     let method = totals.method;
-    [("grpc_type", method.kind().name()), ("grpc_service", method.service()), ("grpc_method", method.name())]
+    [("grpc_method", method.name()), ("grpc_service", method.service()), ("grpc_type", method.kind().name())]
 }

@@ -3,14 +3,17 @@
 use std::{cell::Cell, future::poll_fn, rc::Rc, sync::Arc, task::Poll};
 
 use plinth_env::{Env, TaskQueue};
-use plinth_kv::Command;
-use plinth_node::{Executor, NodeError, ShardHandle, ShardPorts, api::{self, Api}, open_shard};
+use plinth_node::{
+    Command, Executor, NodeError, ShardHandle, ShardPorts,
+    api::{self, Api},
+    open_shard,
+};
 use plinth_uring::{ExecutorContext, UringEnv, net::Listener};
 
 use super::{Boot, Control, FirstSeat, service::NodeService};
 use crate::{
     banner::{self, Ready},
-    conn::{ConnConfig, EnvRuntime, Server},
+    conn::{EnvRuntime, Server},
     start_error::StartError,
 };
 
@@ -82,7 +85,10 @@ async fn lead(executor: Executor<UringEnv>, boot: Arc<Boot>, first: FirstSeat) {
 /// Everything on this node's disk is in doubt now: it goes down at once, and what was acknowledged is what was durable before.
 fn die(error: &NodeError) -> ! {
     plinth_base::log_error!("storage failed: the node stops", "error" => plinth_base::log::Value::display(error));
-    std::process::exit(1);
+    // From a thread of its own: `exit` first ends the thread that calls it, and the end of a living executor's aborts the process.
+    let exit = std::thread::spawn(|| std::process::exit(1));
+    drop(exit.join());
+    unreachable!("exit doesn't return")
 }
 
 /// Waits until the member leads and has told its name and URLs through the log, as etcd does before it serves.
@@ -119,18 +125,9 @@ struct Stopping {
 
 impl Serving {
     fn start(env: &UringEnv, context: &ExecutorContext, boot: &Arc<Boot>, api: Api<UringEnv>) -> Self {
-        let config = &boot.config;
-        let conn = ConnConfig {
-            message_bytes_max: config.limits.request_bytes_max + (512 << 10),
-            streams_max: config.limits.concurrent_streams_max,
-            keepalive_interval: config.keepalive.interval,
-            keepalive_timeout: config.keepalive.timeout,
-            keepalive_min_time: config.keepalive.client_interval_min,
-            ..ConnConfig::default()
-        };
         let service = NodeService::new(env.clone(), api, Arc::clone(boot));
         let metrics = Arc::clone(&boot.grpc[context.index]);
-        let server = Server::new(service, EnvRuntime(env.clone()), conn, metrics);
+        let server = Server::new(service, EnvRuntime(env.clone()), boot.config.connections(), metrics);
         let is_stopping = Rc::<Stopping>::default();
         for listeners in &boot.listeners {
             let Some(listener) = Listener::take(listeners, context.index, env) else { continue };

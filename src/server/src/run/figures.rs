@@ -26,7 +26,7 @@ pub(super) fn snapshot(api: &Api<UringEnv>, grpc: &[Arc<GrpcMetrics>]) -> Metric
         proposals_applied: status.applied(),
         proposals_pending: status.pending(),
         proposals_failed: metrics.proposals_failed.get(),
-        quota_backend_bytes: u64::try_from(api.options().quota_bytes).unwrap_or(0),
+        quota_backend_bytes: api.options().quota_bytes.unwrap_or(0),
         db_total_bytes: u64::try_from(status.total_bytes()).unwrap_or(0),
         db_in_use_bytes: u64::try_from(status.in_use_bytes()).unwrap_or(0),
         range_count: totals.method(Method::Range).started,

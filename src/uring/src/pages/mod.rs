@@ -61,7 +61,7 @@ impl MappedPages {
         let bytes = bytes.ok_or_else(|| io::Error::from(io::ErrorKind::OutOfMemory))?;
         Ok(Arc::new(Self {
             mapping: Mapping::open(fd, path, page_bytes, bytes)?,
-            residency: Residency::new(bytes / page_bytes),
+            residency: Residency::new(bytes / page_bytes)?,
             fd: fd.try_clone_to_owned()?,
             path: path.to_owned(),
             page_bytes,

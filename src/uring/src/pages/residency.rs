@@ -9,10 +9,12 @@
 //! one: a page loaded while it is judged keeps its new stamp.
 
 use std::{
-    ops::Range,
+    io,
+    ops::{Deref, Range},
     sync::atomic::{AtomicU32, Ordering},
 };
 
+use memmap2::{MmapOptions, MmapRaw};
 use rustix::time::{ClockId, clock_gettime};
 
 /// How long a page is trusted to stay after it was proven or touched, in milliseconds: a tick of the
@@ -34,16 +36,15 @@ const TIME_MIN: u32 = 2;
 
 /// Stamps of the pages of one file.
 pub(super) struct Residency {
-    stamps: Box<[AtomicU32]>,
+    stamps: Stamps,
     /// When a page was last found evicted; `MISSING` if none was lately.
     evicted: AtomicU32,
 }
 
 impl Residency {
-    pub(super) fn new(pages: usize) -> Self {
-        // The allocator hands out zeroed memory that is not backed before it is written.
-        let zeroes = vec![0u32; pages].into_boxed_slice();
-        Self { stamps: atomics(zeroes), evicted: AtomicU32::new(MISSING) }
+    /// Fails if there is no address space for the table.
+    pub(super) fn new(pages: usize) -> io::Result<Self> {
+        Ok(Self { stamps: Stamps::new(pages)?, evicted: AtomicU32::new(MISSING) })
     }
 
     pub(super) fn pages(&self) -> usize {
@@ -146,10 +147,30 @@ fn now_ms() -> u32 {
     (ms as u32).max(TIME_MIN)
 }
 
-#[allow(unsafe_code)]
-fn atomics(zeroes: Box<[u32]>) -> Box<[AtomicU32]> {
-    // SAFETY: AtomicU32 has the size, alignment and bit validity of u32, and the box is the only owner.
-    unsafe { Box::from_raw(Box::into_raw(zeroes) as *mut [AtomicU32]) }
+/// One stamp per page, in a mapping of its own: an allocator may touch all of what it hands out zeroed, and the table of a file's whole
+/// address range is far larger than what a file ever needs of it.
+struct Stamps {
+    map: MmapRaw,
+    pages: usize,
+}
+
+impl Stamps {
+    fn new(pages: usize) -> io::Result<Self> {
+        let bytes = pages * size_of::<AtomicU32>();
+        let map = MmapRaw::from(MmapOptions::new().len(bytes.max(1)).map_anon()?);
+        Ok(Self { map, pages })
+    }
+}
+
+impl Deref for Stamps {
+    type Target = [AtomicU32];
+
+    #[allow(unsafe_code)]
+    fn deref(&self) -> &[AtomicU32] {
+        // SAFETY: the mapping is `pages` times 4 bytes long, page-aligned, readable and writable, and lives as long as `self`;
+        // it is only ever seen as these atomics, for which every bit pattern is valid.
+        unsafe { std::slice::from_raw_parts(self.map.as_ptr().cast::<AtomicU32>(), self.pages) }
+    }
 }
 
 #[cfg(test)]
@@ -157,7 +178,11 @@ mod tests {
     use super::*;
 
     fn with_stamps(stamps: &[u32]) -> Residency {
-        Residency { stamps: atomics(stamps.into()), evicted: AtomicU32::new(MISSING) }
+        let residency = Residency::new(stamps.len()).expect("a small table");
+        for (stamp, value) in residency.stamps.iter().zip(stamps) {
+            stamp.store(*value, Ordering::Relaxed);
+        }
+        residency
     }
 
     fn stamps(residency: &Residency) -> Vec<u32> {

@@ -21,7 +21,11 @@ use crate::{
 const AUDIT_SLICE_ENTRIES: u32 = 200;
 
 /// Everything that a key space holds at a revision (0: the latest one), with that revision.
-pub(super) async fn everything<E: Env>(node: &Node<E>, at: usize, revision: i64) -> Result<(i64, model::State), Status> {
+pub(super) async fn everything<E: Env>(
+    node: &Node<E>,
+    at: usize,
+    revision: i64,
+) -> Result<(i64, model::State), Status> {
     let all = Range { key: vec![0], range_end: vec![0], revision, ..Range::default() };
     match wire::ranged(node.apis[at].range(wire::range(&all, false)).await?) {
         Response::Range { revision, kvs, .. } => Ok((revision, model::state_of(kvs))),

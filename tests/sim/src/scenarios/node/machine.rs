@@ -40,10 +40,9 @@ pub(super) fn options(prng: &mut Prng) -> ShardOptions {
         checkpoint_age: Duration::from_millis(any(&[500, 2_000, 10_000])),
         dirty_bytes_max: any(&[1 << 20, 4 << 20]),
         seal_after: Duration::from_millis(any(&[100, 200, 1_000])),
-        quota_bytes: None,
         apply_budget: any(&[1, 2, 7, 64, 4096]) as u32,
         tree_bytes_max: 1 << 30,
-        grow_bytes: any(&[256 << 10, 4 << 20]),
+        grow_bytes: any(&[4 << 20, 12 << 20]),
         ..ShardOptions::new(PathBuf::from(DATA_DIR), PathBuf::from(WAL_DIR))
     }
 }
@@ -75,7 +74,7 @@ pub(super) async fn start<E: Env>(env: E, options: ShardOptions) -> Result<Node<
         version: "3.6.0",
         request_bytes_max: 3 << 19,
         txn_ops_max: crate::model::TXN_OPS_MAX,
-        quota_bytes: 0,
+        quota_bytes: None,
     };
     let shard = open_shard(&env, options, &identity, ShardPorts { inbox: receiver, replies: vec![answers] }).await?;
     let handle = shard.handle(inbox);

@@ -31,6 +31,9 @@ use trouble::Trouble;
 /// Clients of each group.
 const CLIENTS: usize = 3;
 
+/// The longest pause of a client and the longest life at that pace, in milliseconds: bursts and long stretches with little to do.
+const PACES: [(u64, u64); 4] = [(2, 100), (30, 1_000), (400, 8_000), (2_000, 20_000)];
+
 /// A seed goes on until it has so much of everything.
 const OPERATIONS_MIN: u64 = 600;
 const LIVES_MIN: u64 = 14;
@@ -64,14 +67,13 @@ impl Scenario for NodeScenario {
 /// them that a node that is wrong is found out.
 pub fn run<E: Env>(seed: u64, faults: Faults, wrap: impl Fn(SimEnv) -> E) -> Result<Outcome, Violation> {
     let mut prng = Prng::new(!seed);
-    let faults = Faults {
-        page_miss: [Chance::NEVER, Chance::one_in(100), Chance::one_in(10)][prng.index(3)],
-        ..faults
-    };
+    let faults =
+        Faults { page_miss: [Chance::NEVER, Chance::one_in(100), Chance::one_in(10)][prng.index(3)], ..faults };
+    let usual_page_miss = faults.page_miss;
     let sim = Sim::new(seed, SimOptions { faults, ..SimOptions::default() });
     let options = machine::options(&mut prng);
     let clients = GROUPS.map(|_| new_clients()).into();
-    let mut run = Run { sim, wrap, prng, options, clients, lives: 0 };
+    let mut run = Run { sim, wrap, prng, options, clients, lives: 0, usual_page_miss };
     while !run.has_done_enough() {
         run.life()?;
     }
@@ -101,6 +103,7 @@ struct Run<W> {
     options: ShardOptions,
     clients: Vec<Shared>,
     lives: u64,
+    usual_page_miss: Chance,
 }
 
 /// How a life ends.
@@ -129,12 +132,10 @@ impl<E: Env, W: Fn(SimEnv) -> E> Run<W> {
         self.lives += 1;
         let trouble = Trouble::draw(&mut self.prng);
         let before = trouble::errors(&self.sim);
-        eprintln!("LIFE {} {trouble:?} at {:?}", self.lives, self.sim.elapsed());
         let end = match self.start(trouble)? {
             Some(node) => self.serve(&node, trouble, before)?,
             None => End::PowerCut,
         };
-        eprintln!("END {end:?} {:?} known {:?} at {:?}", self.sim.files(), self.clients.iter().map(|c| c.borrow().history.known_revision()).collect::<Vec<_>>(), self.sim.elapsed());
         match end {
             End::PowerCut => self.sim.crash(),
             End::Kill => self.sim.kill(),
@@ -181,13 +182,18 @@ impl<E: Env, W: Fn(SimEnv) -> E> Run<W> {
             let end = node.end.borrow();
             return Err(Violation(format!("the node doesn't lead its groups within {LEAD_MAX:?}: {end:?}")));
         }
+        // The clients meet enough misses; reading every revision would take for ever with them.
+        let usual = self.usual_page_miss;
+        self.sim.change_faults(|faults| faults.page_miss = Chance::NEVER);
         checks::after_start(&self.sim, &self.env(), &node, &self.clients)?;
+        self.sim.change_faults(|faults| faults.page_miss = usual);
         Ok(node)
     }
 
     /// Clients at work, with something going wrong, until the end.
     fn serve(&mut self, node: &Node<E>, trouble: Trouble, errors_before: u64) -> Result<End, Violation> {
-        let pause_max = Duration::from_millis([2, 20, 200, 1_000][self.prng.index(4)]);
+        let pace = PACES[self.prng.index(PACES.len())];
+        let (pause_max, time_max) = (Duration::from_millis(pace.0), Duration::from_millis(pace.1));
         for (api, clients) in node.apis.iter().zip(&self.clients) {
             for _ in 0..CLIENTS {
                 let (env, api, clients) = (self.env(), api.clone(), Rc::clone(clients));
@@ -195,10 +201,10 @@ impl<E: Env, W: Fn(SimEnv) -> E> Run<W> {
                 env.spawn(TaskQueue::Serve, client);
             }
         }
-        self.sim.run_for(Duration::from_millis(self.prng.below(2_000)));
+        let (before, after) = (self.part_of(time_max / 4), self.part_of(time_max));
+        self.sim.run_for(before);
         self.cause(node, trouble)?;
-        let busy_us = if pause_max < Duration::from_millis(10) { 1_000_000 } else { 6_000_000 };
-        self.sim.run_for(Duration::from_micros(self.prng.below(busy_us)));
+        self.sim.run_for(after);
         let failed = trouble::errors(&self.sim) > errors_before;
         let mut end = [End::PowerCut, End::PowerCut, End::Kill, End::Stop][self.prng.index(4)];
         if end == End::Stop && !failed && trouble != Trouble::ErrorInLife {
@@ -208,6 +214,11 @@ impl<E: Env, W: Fn(SimEnv) -> E> Run<W> {
         }
         self.check_end(node, end, trouble::errors(&self.sim) > errors_before)?;
         Ok(end)
+    }
+
+    fn part_of(&mut self, duration: Duration) -> Duration {
+        let ns = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        Duration::from_nanos(self.prng.below(ns.max(1)))
     }
 
     fn stop(&self, node: &Node<E>) -> Result<(), Violation> {

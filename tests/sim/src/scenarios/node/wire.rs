@@ -3,7 +3,8 @@
 use plinth_rpc::{Status, errors, etcdserverpb as pb, mvccpb};
 
 use crate::model::{
-    Compare, DeleteRange, KeyValue, Put, Range, Refused, Relation, Request, Response, SortOrder, SortTarget, Target, Txn,
+    Compare, DeleteRange, KeyValue, Put, Range, Refused, Relation, Request, Response, SortOrder, SortTarget, Target,
+    Txn,
 };
 
 /// A range read.
