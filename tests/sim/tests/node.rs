@@ -13,7 +13,7 @@ use plinth_sim::{
 use plinth_sim_env::{Faults, SimEnv};
 
 /// A panic counts as found out too.
-fn run<E: Env>(seed: u64, faults: Faults, wrap: impl Fn(SimEnv) -> E) -> Result<Outcome, Violation> {
+fn run<E: Env>(seed: u64, faults: &Faults, wrap: impl Fn(SimEnv) -> E) -> Result<Outcome, Violation> {
     catch_unwind(AssertUnwindSafe(|| node::run(seed, faults, wrap)))
         .unwrap_or_else(|_| Err(Violation("panicked".into())))
 }
@@ -30,12 +30,12 @@ fn node_keeps_its_promises_and_a_seed_is_the_same_run_twice() {
 #[test]
 fn log_that_drops_flushes_is_caught() {
     let lie = || Faults { lie_about_flush: true, ..Faults::default() };
-    let caught = (0..5).filter(|seed| run(*seed, lie(), |env| env).is_err()).count();
+    let caught = (0..5).filter(|seed| run(*seed, &lie(), |env| env).is_err()).count();
     assert!(caught >= 4, "{caught} of 5");
 }
 
 #[test]
 fn tree_that_writes_its_meta_page_first_is_caught() {
-    let caught = (0..8).filter(|seed| run(*seed, Faults::default(), MetaFirst::new).is_err()).count();
+    let caught = (0..8).filter(|seed| run(*seed, &Faults::default(), MetaFirst::new).is_err()).count();
     assert!(caught >= 1, "{caught} of 8");
 }

@@ -59,16 +59,16 @@ impl Scenario for NodeScenario {
     }
 
     fn run(&self, seed: u64) -> Result<Outcome, Violation> {
-        run(seed, Faults::default(), |env| env)
+        run(seed, &Faults::default(), |env| env)
     }
 }
 
 /// Runs one seed. `faults` come on top of the usual ones, and `wrap` puts something between the node and the machine: tests prove with
 /// them that a node that is wrong is found out.
-pub fn run<E: Env>(seed: u64, faults: Faults, wrap: impl Fn(SimEnv) -> E) -> Result<Outcome, Violation> {
+pub fn run<E: Env>(seed: u64, faults: &Faults, wrap: impl Fn(SimEnv) -> E) -> Result<Outcome, Violation> {
     let mut prng = Prng::new(!seed);
     let faults =
-        Faults { page_miss: [Chance::NEVER, Chance::one_in(100), Chance::one_in(10)][prng.index(3)], ..faults };
+        Faults { page_miss: [Chance::NEVER, Chance::one_in(100), Chance::one_in(10)][prng.index(3)], ..faults.clone() };
     let usual_page_miss = faults.page_miss;
     let sim = Sim::new(seed, SimOptions { faults, ..SimOptions::default() });
     let options = machine::options(&mut prng);

@@ -106,11 +106,11 @@ fn revision(header: Option<pb::ResponseHeader>) -> i64 {
     header.map_or(0, |header| header.revision)
 }
 
-fn pairs(kvs: Vec<mvccpb::KeyValue>) -> Vec<KeyValue> {
-    kvs.into_iter().map(pair).collect()
+fn pairs(kvs: &[mvccpb::KeyValue]) -> Vec<KeyValue> {
+    kvs.iter().map(pair).collect()
 }
 
-fn pair(kv: mvccpb::KeyValue) -> KeyValue {
+fn pair(kv: &mvccpb::KeyValue) -> KeyValue {
     KeyValue {
         key: kv.key.to_vec(),
         value: kv.value.to_vec(),
@@ -124,18 +124,18 @@ fn pair(kv: mvccpb::KeyValue) -> KeyValue {
 /// The answer to a range read.
 pub(super) fn ranged(response: pb::RangeResponse) -> Response {
     let pb::RangeResponse { header, kvs, more, count } = response;
-    Response::Range { revision: revision(header), kvs: pairs(kvs), more, count }
+    Response::Range { revision: revision(header), kvs: pairs(&kvs), more, count }
 }
 
 /// The answer to a put.
 pub(super) fn written(response: pb::PutResponse) -> Response {
-    Response::Put { revision: revision(response.header), prev_kv: response.prev_kv.map(pair) }
+    Response::Put { revision: revision(response.header), prev_kv: response.prev_kv.map(|kv| pair(&kv)) }
 }
 
 /// The answer to a deletion.
 pub(super) fn deleted(response: pb::DeleteRangeResponse) -> Response {
     let pb::DeleteRangeResponse { header, deleted, prev_kvs } = response;
-    Response::DeleteRange { revision: revision(header), deleted, prev_kvs: pairs(prev_kvs) }
+    Response::DeleteRange { revision: revision(header), deleted, prev_kvs: pairs(&prev_kvs) }
 }
 
 /// The answer to a transaction.
