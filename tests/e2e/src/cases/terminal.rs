@@ -18,6 +18,8 @@ use crate::{
 
 const WAIT_MAX: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(20);
+/// How long a server may take to obey Ctrl-C when its case is over.
+const END_PATIENCE: Duration = Duration::from_secs(10);
 /// What the key Ctrl-C sends.
 const CTRL_C: &[u8] = b"\x03";
 
@@ -71,7 +73,14 @@ impl AtTerminal {
 
 impl Drop for AtTerminal {
     fn drop(&mut self) {
-        // Its end hangs up the terminal, which ends the server.
+        // Ctrl-C first: hanging up the terminal doesn't end a server that was started under nohup.
+        if let Some(mut stdin) = self.script.stdin.take() {
+            stdin.write_all(CTRL_C).ok();
+            let patience = Instant::now() + END_PATIENCE;
+            while matches!(self.script.try_wait(), Ok(None)) && Instant::now() < patience {
+                sleep(POLL);
+            }
+        }
         self.script.kill().ok();
         self.script.wait().ok();
     }

@@ -87,9 +87,10 @@ impl<E: Env, W: Fn(SimEnv) -> E> Run<W> {
         self.sim.fail_op(kind, [WAL_DIR, DATA_DIR][self.prng.index(2)], self.prng.below(10));
         let step = Duration::from_millis(1);
         if self.sim.run_until(step, Duration::from_secs(5), || errors(&self.sim) > before) {
-            self.sim.run_for(step);
-            if !matches!(&*node.end.borrow(), Some(Err(_))) {
-                return Err(Violation("a write failed, and the node goes on".to_owned()));
+            // The failure is counted when the operation begins; a slow device tells of it later.
+            let has_ended = || matches!(&*node.end.borrow(), Some(Err(_)));
+            if !self.sim.run_until(step, PATIENCE, has_ended) {
+                return Err(Violation(format!("a {kind:?} failed, and the node goes on")));
             }
         }
         Ok(())
