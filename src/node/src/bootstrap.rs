@@ -2,7 +2,7 @@
 //!
 //! A new shard is made in an order that a crash can't spoil: the tree of each group with the first configuration, durable, under its temporary
 //! name; its rename; then the log. A shard without a log whose trees hold nothing but the first configuration is one whose making was
-//! interrupted: the log is made then. Anything else that is missing is an error that names it.
+//! interrupted: the log is made then, and groups that it doesn't know are started in it. Anything else that is missing is an error that names it.
 //!
 //! A marker file says that the last stop was clean: then no page has to be verified before the log behind a checkpoint may go.
 
@@ -26,6 +26,9 @@ use crate::{
 
 /// Present while a shard is stopped cleanly.
 const CLEAN_MARKER: &str = "clean";
+
+/// What the trees of a group that has seen no entry yet have applied: its first configuration.
+const BOOTSTRAP_INDEX: LogIndex = LogIndex(1);
 
 /// Why a shard can't start, or can't go on.
 #[derive(Debug)]
@@ -220,26 +223,35 @@ impl<E: Env> Files<'_, E> {
         let mut options = WalOptions::new(self.options.wal_dir.clone());
         options.segment_bytes = self.options.segment_bytes;
         options.sync_method = self.options.sync_method;
-        match Wal::open(self.env, options.clone()).await {
-            Ok((wal, recovered)) => Ok((wal, recovered.cut)),
+        let (mut wal, cut) = match Wal::open(self.env, options.clone()).await {
+            Ok((wal, recovered)) => (wal, recovered.cut),
             Err(WalError::NoLog { dir }) => {
                 for (group, store) in stores {
-                    if self.state(*group, store)?.applied > LogIndex(1) {
+                    if self.state(*group, store)?.applied > BOOTSTRAP_INDEX {
                         let advice = "the trees need it; restore it, or restore the whole member from a backup";
                         return Err(NodeError::MissingFile { path: dir, advice });
                     }
                 }
-                let mut wal = Wal::create(self.env, options).await?;
-                for (group, store) in stores {
-                    let state = self.state(*group, store)?;
-                    wal.start_group(*group, state.applied, state.applied_term);
-                }
-                let flush = wal.begin_flush().expect("the starts of the groups are pending");
-                wal.finish_flush(flush.run().await)?;
-                Ok((wal, None))
+                (Wal::create(self.env, options).await?, None)
             }
-            Err(error) => Err(error.into()),
+            Err(error) => return Err(error.into()),
+        };
+        self.start_groups(&mut wal, stores).await?;
+        Ok((wal, cut))
+    }
+
+    /// Starts the groups that the log doesn't know: those of a new shard, also one whose making a crash broke off between the log and this.
+    async fn start_groups(&self, wal: &mut Wal<E>, stores: &[(GroupId, Store<E>)]) -> Result<(), NodeError> {
+        for (group, store) in stores {
+            let state = self.state(*group, store)?;
+            if wal.group_tail(*group).is_none() && state.applied == BOOTSTRAP_INDEX {
+                wal.start_group(*group, state.applied, state.applied_term);
+            }
         }
+        while let Some(flush) = wal.begin_flush() {
+            wal.finish_flush(flush.run().await)?;
+        }
+        Ok(())
     }
 
     fn state(&self, group: GroupId, store: &Store<E>) -> Result<State, NodeError> {
