@@ -24,6 +24,7 @@ pub(crate) struct PageWriter<E: Env> {
     pub pages: Option<Arc<E::Pages>>,
     pub file_id: u64,
     pub generation: u64,
+    /// `count` pages; it keeps its memory and never has more than it needs, because new pages in it are zeroed.
     batch: AlignedBuf,
     first: PageId,
     count: usize,
@@ -31,7 +32,7 @@ pub(crate) struct PageWriter<E: Env> {
 
 impl<E: Env> PageWriter<E> {
     pub fn new(env: E, file: E::File, pages: Option<Arc<E::Pages>>, file_id: u64, generation: u64) -> Self {
-        let batch = AlignedBuf::zeroed(IO_BYTES_MAX);
+        let batch = AlignedBuf::zeroed(0);
         Self { env, file, pages, file_id, generation, batch, first: PageId(0), count: 0 }
     }
 
@@ -40,13 +41,14 @@ impl<E: Env> PageWriter<E> {
         PageHeader { kind, tree: NO_TREE, level: 0, count: 0, page, generation, file_id }
     }
 
-    /// Room for `page` in the batch; what is there is written first if it doesn't join on or is full.
+    /// Zeroed room for `page` in the batch; what is there is written first if it doesn't join on or is full.
     async fn slot(&mut self, page: PageId, pace: &mut impl AsyncFnMut(usize)) -> Result<&mut [u8], TreeError> {
         if self.count == BATCH_PAGES_MAX || page.0 != self.first.0 + self.count as u64 {
             self.flush(pace).await?;
             self.first = page;
         }
         self.count += 1;
+        self.batch.resize(self.count * PAGE_BYTES);
         Ok(&mut self.batch.as_mut_slice()[(self.count - 1) * PAGE_BYTES..][..PAGE_BYTES])
     }
 
@@ -57,8 +59,7 @@ impl<E: Env> PageWriter<E> {
             return Ok(());
         }
         let run = PageRun { first: self.first, count };
-        let mut batch = std::mem::replace(&mut self.batch, AlignedBuf::zeroed(0));
-        batch.resize(self.count * PAGE_BYTES);
+        let batch = std::mem::replace(&mut self.batch, AlignedBuf::zeroed(0));
         if let Some(pages) = &self.pages {
             pages.forget(run);
         }
@@ -67,7 +68,7 @@ impl<E: Env> PageWriter<E> {
         if let Some(pages) = &self.pages {
             pages.note_written(run);
         }
-        batch.resize(IO_BYTES_MAX);
+        batch.resize(0);
         self.batch = batch;
         self.count = 0;
         pace(run.count as usize * PAGE_BYTES).await;
@@ -117,13 +118,11 @@ impl<E: Env> PageWriter<E> {
         self.header(kind, page).encode_into(&mut header);
         let (in_first, rest) = payload.split_at(payload.len().min(PAGE_BYTES - PAGE_HEADER_BYTES));
         let out = self.slot(page, pace).await?;
-        out.fill(0);
         out[..PAGE_HEADER_BYTES].copy_from_slice(&header);
         out[PAGE_HEADER_BYTES..][..in_first.len()].copy_from_slice(in_first);
         for (at, chunk) in rest.chunks(PAGE_BYTES).enumerate() {
             let out = self.slot(PageId(page.0 + 1 + at as u64), pace).await?;
             out[..chunk.len()].copy_from_slice(chunk);
-            out[chunk.len()..].fill(0);
         }
         Ok(PageRef { page, checksum: crc32c(crc32c(0, &header), payload) })
     }
