@@ -1,9 +1,11 @@
 //! What every other crate of plinth may use: ids, time, aligned memory, checksums, bounded queues,
-//! the deterministic random generator, limits, log lines, metric cells, and the marks that the simulator counts.
+//! the deterministic random generator, limits, log lines, metric cells, the marks that the simulator counts, and the known bugs of
+//! test builds.
 //!
 //! Invariant: nothing here does I/O, reads a clock or knows raft, etcd or a file format.
 
 pub mod aligned;
+pub mod bug;
 pub mod codec;
 pub mod corrupt;
 pub mod hash;

@@ -11,6 +11,7 @@ use crossbeam_queue::ArrayQueue;
 struct Shared<T> {
     queue: ArrayQueue<T>,
     receiver: AtomicWaker,
+    keeper: AtomicWaker,
 }
 
 /// The sending end; clone it for every sender.
@@ -28,7 +29,11 @@ impl<T> Clone for Sender<T> {
 /// A mailbox for at most `messages_max` messages.
 #[must_use]
 pub fn mailbox<T>(messages_max: usize) -> (Sender<T>, Receiver<T>) {
-    let shared = Arc::new(Shared { queue: ArrayQueue::new(messages_max), receiver: AtomicWaker::new() });
+    let shared = Arc::new(Shared {
+        queue: ArrayQueue::new(messages_max),
+        receiver: AtomicWaker::new(),
+        keeper: AtomicWaker::new(),
+    });
     (Sender(Arc::clone(&shared)), Receiver(shared))
 }
 
@@ -50,6 +55,11 @@ impl<T> Sender<T> {
         self.0.receiver.wake();
     }
 
+    /// Wakes the [`Keeper`]: for a sender whose message is not taken although it woke the receiver.
+    pub fn kick(&self) {
+        self.0.keeper.wake();
+    }
+
     /// Messages that wait.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -63,7 +73,31 @@ impl<T> Sender<T> {
     }
 }
 
+/// A task beside the receiver, on the same executor. An executor that has parked although the receiver was woken runs both once this one is.
+pub struct Keeper<T>(Arc<Shared<T>>);
+
+impl<T> Keeper<T> {
+    /// Returns at the next [`Sender::kick`].
+    pub async fn kicked(&mut self) {
+        let mut is_registered = false;
+        poll_fn(|cx| {
+            if std::mem::replace(&mut is_registered, true) {
+                return Poll::Ready(());
+            }
+            self.0.keeper.register(cx.waker());
+            Poll::Pending
+        })
+        .await;
+    }
+}
+
 impl<T> Receiver<T> {
+    /// For the one task that is woken by kicks.
+    #[must_use]
+    pub fn keeper(&self) -> Keeper<T> {
+        Keeper(Arc::clone(&self.0))
+    }
+
     /// Takes the oldest message.
     pub fn take(&mut self) -> Option<T> {
         self.0.queue.pop()
@@ -99,6 +133,35 @@ impl<T> Receiver<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Counts its wakes.
+    #[derive(Default)]
+    struct Woken(std::sync::atomic::AtomicUsize);
+
+    impl std::task::Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn a_kick_wakes_the_keeper_also_if_the_receiver_was_woken_before() {
+        let (tx, mut rx) = mailbox(2);
+        let (receiver, keeper) = (Arc::<Woken>::default(), Arc::<Woken>::default());
+        let woken = |woken: &Woken| woken.0.load(std::sync::atomic::Ordering::Relaxed);
+        let (receiver_waker, keeper_waker) = (Arc::clone(&receiver).into(), Arc::clone(&keeper).into());
+        assert!(rx.poll_ready(&std::task::Context::from_waker(&receiver_waker)).is_pending());
+        let mut kept = rx.keeper();
+        let mut kicked = std::pin::pin!(kept.kicked());
+        let mut cx = std::task::Context::from_waker(&keeper_waker);
+        assert!(kicked.as_mut().poll(&mut cx).is_pending());
+        assert_eq!(tx.send(1), Ok(()));
+        tx.wake();
+        assert_eq!((woken(&receiver), woken(&keeper)), (1, 0));
+        tx.kick();
+        assert_eq!((woken(&receiver), woken(&keeper)), (1, 1));
+        assert!(kicked.as_mut().poll(&mut cx).is_ready());
+    }
 
     #[test]
     fn a_full_mailbox_gives_the_message_back_and_order_is_kept() {

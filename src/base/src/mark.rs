@@ -46,6 +46,8 @@ marks! {
     LogReplayed = "log replayed",
     /// A start found everything in the trees already.
     CleanStart = "clean start",
+    /// What lay in the tail of a tree file was moved to the front.
+    TailRelocated = "tail relocated",
 }
 
 impl Mark {

@@ -120,6 +120,8 @@ impl Bounds {
 pub const APPLY_NS: Bounds = Bounds::Doubling { first: 100_000, count: 20 };
 /// 0.001 s and 14 doublings, in nanoseconds: flushes, commits and requests.
 pub const FLUSH_NS: Bounds = Bounds::Doubling { first: 1_000_000, count: 14 };
+/// 16 µs and 14 doublings, in nanoseconds: a turn of a shard is short or something is wrong.
+pub const TURN_NS: Bounds = Bounds::Doubling { first: 16_000, count: 14 };
 
 /// How observations spread over buckets.
 #[derive(Debug)]

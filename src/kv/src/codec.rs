@@ -232,17 +232,18 @@ impl Input<'_> {
     fn txn(&mut self) -> Result<Txn, Malformed> {
         let nodes = self.count()?;
         let mut txn = Txn { nodes: Vec::with_capacity(nodes) };
+        let mut has_parent = vec![false; nodes];
         for at in 0..nodes {
             let compares = self.count()?;
             let compares = (0..compares).map(|_| self.compare()).collect::<Result<_, _>>()?;
-            let success = self.branch(at, nodes)?;
-            let failure = self.branch(at, nodes)?;
+            let success = self.branch(at, &mut has_parent)?;
+            let failure = self.branch(at, &mut has_parent)?;
             txn.nodes.push(TxnNode { compares, success, failure });
         }
         if txn.nodes.is_empty() { Err(Malformed("a transaction without a node")) } else { Ok(txn) }
     }
 
-    fn branch(&mut self, at: usize, nodes: usize) -> Result<Vec<Op>, Malformed> {
+    fn branch(&mut self, at: usize, has_parent: &mut [bool]) -> Result<Vec<Op>, Malformed> {
         let ops = self.count()?;
         (0..ops)
             .map(|_| match self.reader.u8()? {
@@ -250,12 +251,14 @@ impl Input<'_> {
                 PUT => Ok(Op::Put(self.put()?)),
                 DELETE_RANGE => Ok(Op::DeleteRange(self.delete_range()?)),
                 TXN => {
-                    let node = self.reader.varint()?;
-                    // Only forward, so that walking them comes to an end.
-                    if node <= at as u64 || node >= nodes as u64 {
-                        return Err(Malformed("a nested transaction lies behind its parent"));
+                    let node =
+                        u32::try_from(self.reader.varint()?).map_err(|_| Malformed("too many nested transactions"))?;
+                    // Only forward, and each once: walking them ends after as many steps as there are.
+                    match has_parent.get_mut(node as usize) {
+                        Some(has_parent) if node as usize > at && !*has_parent => *has_parent = true,
+                        _ => return Err(Malformed("a nested transaction lies behind its one parent")),
                     }
-                    Ok(Op::Txn(u32::try_from(node).map_err(|_| Malformed("too many nested transactions"))?))
+                    Ok(Op::Txn(node))
                 }
                 _ => Err(Malformed("unknown operation")),
             })

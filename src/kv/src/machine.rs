@@ -2,13 +2,14 @@
 
 use bytes::Bytes;
 use plinth_base::{LogIndex, Mark, MemberId, Term, codec::Malformed};
-use plinth_tree::{Env, Missing, PageSource, Store, View};
+use plinth_tree::{Env, Missing, PageSource, Snapshot, Store, View};
 
 use crate::{Budget, Envelope, MemberRecord, Outcome, State, Step, apply::Applying, record::sound, trees::MEMBER};
 
 /// Applies the entries of a group's log, in order.
 ///
-/// Invariant: between two entries `state` is what the working root holds; inside one, it is what the root held before it.
+/// Invariant: between two entries `state` belongs to the working root, which gets its record when it is published; inside one, it is what belonged
+/// to the root before it.
 #[derive(Debug)]
 pub struct Machine {
     state: State,
@@ -32,7 +33,7 @@ impl Machine {
         Self { state, current: None }
     }
 
-    /// What the store holds: revision, applied index and so on.
+    /// What belongs to the working root: revision, applied index and so on.
     #[must_use]
     pub fn state(&self) -> &State {
         &self.state
@@ -42,6 +43,16 @@ impl Machine {
     #[must_use]
     pub fn may_publish(&self) -> bool {
         self.current.as_ref().is_none_or(|current| !current.applying.has_changed())
+    }
+
+    /// Publishes the working root, with the state that belongs to it.
+    ///
+    /// # Panics
+    /// If an entry is half done.
+    pub fn publish<E: Env>(&self, store: &mut Store<E>) -> Snapshot<E::Pages> {
+        assert!(self.may_publish(), "a root is published between two entries");
+        store.set_state(self.state.encode());
+        store.publish()
     }
 
     /// Applies the entry at `index`, or goes on with it. `Done` carries the proposal's id, 0 for an entry that only opens a term.
@@ -57,7 +68,6 @@ impl Machine {
         budget: &mut Budget,
     ) -> Result<Option<(u64, Outcome)>, ApplyError> {
         if self.current.is_none() && !self.begin(index, term, payload)? {
-            store.set_state(self.state.encode());
             return Ok(Some((0, Outcome { revision: self.state.revision, result: Ok(crate::OpOutcome::Nothing) })));
         }
         let current = self.current.as_mut().expect("begun above");
@@ -75,7 +85,6 @@ impl Machine {
                 let proposal = current.proposal;
                 (self.state.applied, self.state.applied_term) = (index, current.term);
                 self.current = None;
-                store.set_state(self.state.encode());
                 Ok(Some((proposal, outcome)))
             }
         }

@@ -48,6 +48,12 @@ pub(crate) struct Head {
     len: usize,
 }
 
+impl AsRef<[u8]> for Head {
+    fn as_ref(&self) -> &[u8] {
+        self.as_slice()
+    }
+}
+
 impl Head {
     /// Encodes `meta` of a value that is `value_bytes` long.
     pub(crate) fn new(meta: &RecordMeta, value_bytes: usize) -> Self {

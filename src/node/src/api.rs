@@ -70,6 +70,7 @@ impl<E: Env> Api<E> {
     /// The API over the first group of one shard.
     #[must_use]
     pub fn new(executor: Executor<E>, shard: ShardHandle<E>, options: Arc<ApiOptions>) -> Self {
+        executor.watch(shard.inbox.clone());
         Self { executor, shard, group: 0, options }
     }
 

@@ -67,7 +67,7 @@ impl<E: Env> Group<E> {
     pub(crate) fn new(id: GroupId, raft: Raft, machine: Machine, mut store: Store<E>, work: BackgroundWork) -> Self {
         let state = machine.state().clone();
         let published = Published::new(id, store.publish(), state);
-        Self {
+        let group = Self {
             id,
             durable: raft.last(),
             work,
@@ -83,7 +83,9 @@ impl<E: Env> Group<E> {
             unpublished: false,
             apply_began: None,
             is_fetching: false,
-        }
+        };
+        group.note_sizes();
+        group
     }
 
     pub(crate) fn applied(&self) -> LogIndex {
@@ -95,9 +97,16 @@ impl<E: Env> Group<E> {
         self.store.dirty_bytes() + self.store.frozen_bytes()
     }
 
-    /// The working root was changed beside the log: publish it although no entry was applied.
-    pub(crate) fn note_change(&mut self) {
-        self.published.publish(self.store.publish(), self.machine.state().clone());
+    /// Tells readers what the file takes, and what it will take when all that is in memory is written.
+    pub(crate) fn note_sizes(&self) {
+        let (sizes, held_bytes) = (self.store.sizes(), self.held_bytes());
+        self.published.status.set_sizes(sizes.total_bytes + held_bytes, sizes.in_use_bytes + held_bytes);
+    }
+
+    /// Publishes the working root, also if no entry was applied.
+    pub(crate) fn publish_root(&mut self) {
+        let snapshot = self.machine.publish(&mut self.store);
+        self.published.publish(snapshot, self.machine.state().clone());
     }
 
     /// Nothing is under way or waits: a clean stop may end here.
@@ -186,8 +195,7 @@ impl<E: Env> Group<E> {
     pub(crate) fn publish(&mut self, mut answer: impl FnMut(ReplyTo, Reply)) {
         if self.unpublished && self.machine.may_publish() {
             self.unpublished = false;
-            let state = self.machine.state().clone();
-            self.published.publish(self.store.publish(), state);
+            self.publish_root();
         }
         if self.unpublished {
             return;

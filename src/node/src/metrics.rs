@@ -1,9 +1,6 @@
 //! What a shard counts. It alone writes; a scrape on any executor reads.
 
-use plinth_base::metrics::{APPLY_NS, Bounds, Counter, FLUSH_NS, Gauge, Histogram};
-
-/// 16 µs and 14 doublings, in nanoseconds: a turn is short or something is wrong.
-const TURN_NS: Bounds = Bounds::Doubling { first: 16_000, count: 14 };
+use plinth_base::metrics::{APPLY_NS, Counter, FLUSH_NS, Gauge, Histogram, TURN_NS};
 
 /// A shard's counters.
 #[derive(Debug)]
@@ -20,6 +17,10 @@ pub struct ShardMetrics {
     pub wal_write_bytes: Counter,
     /// Batches written.
     pub wal_flushes: Counter,
+    /// 1 while the batch under way takes longer than the limit, and new proposals wait.
+    pub wal_stalled: Gauge,
+    /// How often that began.
+    pub wal_stalls: Counter,
     /// Entries in them.
     pub wal_entries: Counter,
     /// Proposals that were refused.
@@ -47,6 +48,8 @@ impl Default for ShardMetrics {
             apply: Histogram::new(APPLY_NS),
             wal_write_bytes: Counter::new(),
             wal_flushes: Counter::new(),
+            wal_stalled: Gauge::new(),
+            wal_stalls: Counter::new(),
             wal_entries: Counter::new(),
             proposals_failed: Counter::new(),
             puts: Counter::new(),

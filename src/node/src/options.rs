@@ -38,6 +38,12 @@ pub struct ShardOptions {
     pub segment_bytes: u64,
     /// How the log reaches its device.
     pub sync_method: SyncMethod,
+    /// A batch of the log that takes so long is a stall: new proposals wait until it has ended.
+    pub stall_soft: Duration,
+    /// Proposals that waited so long are not made any more: nobody expects an answer.
+    pub request_timeout: Duration,
+    /// At the start every page of every tree is proven before anything is served, not only what the newest checkpoint wrote.
+    pub verify_all: bool,
     /// A checkpoint starts when the log has grown by so many bytes since the last one.
     pub checkpoint_log_bytes: u64,
     /// A checkpoint starts when so many bytes of pages are dirty.
@@ -54,6 +60,10 @@ pub struct ShardOptions {
     pub tree_bytes_max: u64,
     /// How much a tree file grows at once, in bytes.
     pub grow_bytes: u64,
+    /// The tail of a tree file is emptied when more bytes than this are free before its last page in use, ...
+    pub tail_free_bytes_max: u64,
+    /// ... and they are more than so many hundredths of all that.
+    pub tail_free_percent_max: u64,
 }
 
 impl ShardOptions {
@@ -66,6 +76,9 @@ impl ShardOptions {
             groups: vec![GroupId(0)],
             segment_bytes: 64 << 20,
             sync_method: SyncMethod::WriteDsync,
+            stall_soft: Duration::from_millis(500),
+            request_timeout: Duration::from_secs(7),
+            verify_all: false,
             checkpoint_log_bytes: 128 << 20,
             checkpoint_dirty_bytes: 64 << 20,
             checkpoint_age: Duration::from_secs(60),
@@ -74,6 +87,8 @@ impl ShardOptions {
             apply_budget: 4096,
             tree_bytes_max: 256 << 30,
             grow_bytes: 16 << 20,
+            tail_free_bytes_max: 16 << 20,
+            tail_free_percent_max: 25,
         }
     }
 }

@@ -8,13 +8,16 @@
 //! A crash anywhere leaves a log whose durable entries are a prefix of what was proposed, and trees behind it.
 
 mod background;
+mod pace;
+mod relocation;
+mod stall;
 mod turn;
 
 use std::{collections::VecDeque, future::poll_fn, rc::Rc, sync::Arc, task::Poll, time::Duration};
 
 use plinth_base::{
     GroupId, Instant,
-    mailbox::{Receiver, Sender},
+    mailbox::{Keeper, Receiver, Sender},
 };
 use plinth_env::{Env, PageError, TaskQueue};
 use plinth_raft::Effects;
@@ -22,7 +25,8 @@ use plinth_tree::{CheckpointDone, GrowDone, PunchDone, TreeError};
 use plinth_wal::{FlushDone, MaintenanceDone, Wal, WalError};
 
 pub(crate) use background::BackgroundWork;
-use background::LogPace;
+use pace::LogPace;
+use stall::StallWatch;
 pub(crate) use turn::from_wal;
 
 use crate::{
@@ -76,6 +80,7 @@ pub(crate) enum Completion<E: Env> {
     Grown(usize, GrowDone),
     Punched(usize, PunchDone),
     Verified(usize, Result<u64, TreeError>),
+    LoadedForRelocation(usize, Result<(), PageError>),
     Tick,
 }
 
@@ -91,8 +96,9 @@ pub struct Shard<E: Env> {
     touched: Vec<bool>,
     completions: Completions<Completion<E>>,
     metrics: Arc<ShardMetrics>,
-    /// Proposals that wait for room.
-    held: VecDeque<Message>,
+    /// Proposals that wait for room or for the log's device, and since when.
+    held: VecDeque<(Instant, Message)>,
+    stall: StallWatch,
     /// When something was last logged.
     last_logged: Instant,
     /// The log found no room for another segment.
@@ -120,6 +126,7 @@ impl<E: Env> Shard<E> {
     ) -> Self {
         Self {
             env: env.clone(),
+            stall: StallWatch::new(options.stall_soft),
             options,
             wal,
             groups,
@@ -154,6 +161,7 @@ impl<E: Env> Shard<E> {
     /// What failed. Nothing was retried, and nothing was acknowledged after it.
     pub async fn run(mut self) -> Result<(), NodeError> {
         self.env.spawn(TaskQueue::Consensus, tick(self.env.clone(), self.completions.clone()));
+        self.env.spawn(TaskQueue::Consensus, keep(self.inbox.keeper()));
         self.verify();
         self.campaign();
         loop {
@@ -191,6 +199,13 @@ impl<E: Env> Shard<E> {
 
     fn position(&self, group: GroupId) -> usize {
         self.groups.iter().position(|g| g.id == group).expect("executors know the shard's groups")
+    }
+}
+
+/// Woken by senders whose messages are not taken; that it runs is all.
+async fn keep(mut keeper: Keeper<Message>) {
+    loop {
+        keeper.kicked().await;
     }
 }
 

@@ -4,23 +4,29 @@
 
 use std::{
     cell::RefCell,
-    future::Future,
+    future::{Future, poll_fn},
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, Waker},
     time::Duration,
 };
 
-use plinth_base::{Instant, mailbox::Receiver};
+use plinth_base::{
+    Instant,
+    mailbox::{Receiver, Sender},
+};
 use plinth_env::{Env, TaskQueue};
 
-use crate::message::{Answer, Refusal, Reply, ReplyTo};
+use crate::message::{Answer, Message, Refusal, Reply, ReplyTo};
 
 /// The end at which an executor receives answers.
 pub type ReplyPort = Receiver<Answer>;
 
 /// Answers taken from the mailbox at once.
 const ANSWERS_PER_PASS_MAX: usize = 1024;
+
+/// Messages that a shard has not taken for so long are announced again.
+const KICK_AFTER: Duration = Duration::from_millis(1);
 
 /// How often waiting requests are looked at for their timeout.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(250);
@@ -44,6 +50,10 @@ struct Slots {
     slots: Vec<Slot>,
     free: Vec<u32>,
     waiting: usize,
+    /// Who wants to know of the first request that waits.
+    on_first: Option<Waker>,
+    /// The inbox of the shard is looked after.
+    is_watched: bool,
 }
 
 #[derive(Default)]
@@ -70,6 +80,14 @@ impl<E: Env> Executor<E> {
         env.spawn(TaskQueue::Consensus, deliver(port, Rc::clone(&slots)));
         env.spawn(TaskQueue::Serve, sweep(env.clone(), Rc::clone(&slots)));
         Self { env: env.clone(), index, slots, timeout }
+    }
+
+    /// Looks after `inbox` while requests wait: what nobody takes is kicked.
+    pub(crate) fn watch(&self, inbox: Sender<Message>) {
+        if std::mem::replace(&mut self.slots.borrow_mut().is_watched, true) {
+            return;
+        }
+        self.env.spawn(TaskQueue::Consensus, kick(self.env.clone(), Rc::clone(&self.slots), inbox));
     }
 
     /// Its environment.
@@ -104,6 +122,9 @@ impl Slots {
             u32::try_from(self.slots.len() - 1).expect("fewer requests in flight than 2^32")
         });
         self.waiting += 1;
+        if let Some(waker) = self.on_first.take() {
+            waker.wake();
+        }
         let slot = &mut self.slots[at as usize];
         slot.state = State::Waiting { waker: None, deadline };
         u64::from(slot.generation) << 32 | u64::from(at)
@@ -154,6 +175,33 @@ async fn deliver(mut port: ReplyPort, slots: Rc<RefCell<Slots>>) {
         for Answer { ticket, reply } in answers.drain(..) {
             slots.answer(ticket, reply);
         }
+    }
+}
+
+/// Waits until a request waits.
+async fn first(slots: &RefCell<Slots>) {
+    poll_fn(|cx| {
+        let mut slots = slots.borrow_mut();
+        if slots.waiting > 0 {
+            return Poll::Ready(());
+        }
+        slots.on_first = Some(cx.waker().clone());
+        Poll::Pending
+    })
+    .await;
+}
+
+/// A wake of another executor can get lost (docs/decisions/runtime.md): messages that lie for long are announced again.
+async fn kick<E: Env>(env: E, slots: Rc<RefCell<Slots>>, inbox: Sender<Message>) {
+    let mut was_empty = true;
+    loop {
+        first(&slots).await;
+        env.sleep(KICK_AFTER).await;
+        let is_empty = inbox.is_empty();
+        if !is_empty && !was_empty {
+            inbox.kick();
+        }
+        was_empty = is_empty;
     }
 }
 

@@ -52,6 +52,8 @@ pub struct Config {
     pub shards: Option<u16>,
     /// How the log reaches the device; None measures at the first start.
     pub wal_sync_method: Option<SyncMethod>,
+    /// A write of the log that takes so long is a stall; at least [`WAL_STALL_MIN`].
+    pub wal_stall_soft: Duration,
     /// A checkpoint starts when the log has grown by so many bytes.
     pub checkpoint_log_bytes: u64,
 }
@@ -137,6 +139,10 @@ const SHARDS_MAX: u32 = 64;
 /// would take minutes.
 const CHECKPOINT_LOG_BYTES_MIN: u64 = 64 << 10;
 const CHECKPOINT_LOG_BYTES_MAX: u64 = 16 << 30;
+/// The shortest `--wal-stall-soft`: sound devices take some milliseconds now and then.
+pub const WAL_STALL_MIN: Duration = Duration::from_millis(10);
+/// Without the flag a stall is this part of the election timeout: there is time left to act before others would.
+const WAL_STALL_DIVISOR: u32 = 2;
 /// What gRPC takes where `--grpc-keepalive-min-time` is 0.
 const GRPC_PING_INTERVAL_MIN_DEFAULT: Duration = Duration::from_secs(300);
 /// What gRPC takes where `--grpc-keepalive-interval` or `-timeout` is 0.
@@ -170,6 +176,7 @@ pub fn from_settings(settings: &Settings) -> Result<(Config, Vec<Notice>), Start
         quota_backend_bytes: quota_bytes(settings, &mut notices),
         limits: client_limits(settings, &mut notices)?,
         keepalive: keepalive(settings),
+        wal_stall_soft: wal_stall_soft(settings, election_timeout)?,
         heartbeat_interval,
         election_timeout,
         log: log_config(settings),
@@ -371,6 +378,18 @@ fn heartbeat_and_election(settings: &Settings) -> Result<(Duration, Duration), S
         )));
     }
     Ok((Duration::from_millis(heartbeat_ms), Duration::from_millis(election_ms)))
+}
+
+fn wal_stall_soft(settings: &Settings, election_timeout: Duration) -> Result<Duration, StartError> {
+    match duration(settings, "wal-stall-soft") {
+        Duration::ZERO => Ok((election_timeout / WAL_STALL_DIVISOR).max(WAL_STALL_MIN)),
+        given if given < WAL_STALL_MIN => Err(StartError::failed(format!(
+            "--wal-stall-soft={} is too short: give at least {}ms, or 0 for half the election timeout",
+            settings.get("wal-stall-soft"),
+            WAL_STALL_MIN.as_millis()
+        ))),
+        given => Ok(given),
+    }
 }
 
 fn log_config(settings: &Settings) -> LogConfig {

@@ -15,6 +15,7 @@ use std::{
 
 use plinth_base::log::Level;
 use plinth_env::SyncMethod;
+use plinth_uring::{SCRATCH_FILES, SyncMedians};
 
 use crate::{
     config::Config,
@@ -26,9 +27,12 @@ use crate::{
 };
 
 /// The log's directory in the data directory.
-const WAL_NAME: &str = "wal";
+pub const WAL_NAME: &str = "wal";
 /// The trees' directory in the data directory.
 pub const TREE_NAME: &str = "tree";
+
+/// What an interrupted first start can leave in a log directory of its own, and what a new file system has.
+const TOLERATED_IN_NEW_LOG: &[&str] = &[LOCK_FILE, MARKER_FILE, "PLINTH.tmp", SCRATCH_FILES[0], "lost+found"];
 
 /// A data directory that belongs to this process.
 #[derive(Debug)]
@@ -71,7 +75,13 @@ impl DataDir {
     }
 
     /// Makes the directory the data of a new member, durably. Only at the first start.
-    pub fn mark(&mut self, identity: Identity, shards: u16, wal_sync_method: SyncMethod) -> Result<Marker, StartError> {
+    pub fn mark(
+        &mut self,
+        identity: Identity,
+        shards: u16,
+        wal_sync_method: SyncMethod,
+        wal_sync_medians: Option<SyncMedians>,
+    ) -> Result<Marker, StartError> {
         assert!(self.marker.is_none(), "a member's decisions are made once");
         let fail = |dir: &Path, error: io::Error| {
             StartError::failed(format!("cannot write {}: {error}", dir.join(MARKER_FILE).display()))
@@ -81,6 +91,7 @@ impl DataDir {
             cluster_id: identity.cluster_id,
             shards,
             wal_sync_method,
+            wal_sync_medians,
             separate_wal: self.separate_wal.is_some(),
             instance: Marker::random_instance().map_err(|error| fail(&self.path, error))?,
         };
@@ -101,6 +112,12 @@ impl DataDir {
     #[must_use]
     pub fn wal_path(&self) -> PathBuf {
         self.separate_wal.clone().unwrap_or_else(|| self.path.join(WAL_NAME))
+    }
+
+    /// Directories on the file systems where the log and where the trees will lie, both made: for measuring before there is data.
+    #[must_use]
+    pub fn measuring_places(&self) -> (&Path, &Path) {
+        (self.separate_wal.as_ref().unwrap_or(&self.path), &self.path)
     }
 
     /// Where the trees are kept. Not made here.
@@ -156,14 +173,12 @@ impl DataDir {
             }
         }
         match &self.separate_wal {
-            Some(wal_dir) if !is_empty_or_missing(wal_dir, &[LOCK_FILE, MARKER_FILE, "PLINTH.tmp", "lost+found"])? => {
-                Err(StartError::failed(format!(
-                    "{} is not empty, but the data directory {} is new: choose an empty directory with --wal-dir, or the data \
+            Some(wal_dir) if !is_empty_or_missing(wal_dir, TOLERATED_IN_NEW_LOG)? => Err(StartError::failed(format!(
+                "{} is not empty, but the data directory {} is new: choose an empty directory with --wal-dir, or the data \
                      directory that belongs to this log",
-                    wal_dir.display(),
-                    self.path.display()
-                )))
-            }
+                wal_dir.display(),
+                self.path.display()
+            ))),
             _ => Ok(()),
         }
     }

@@ -13,6 +13,7 @@ use std::{
 
 use plinth_base::MemberId;
 use plinth_env::SyncMethod;
+use plinth_uring::SyncMedians;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -39,6 +40,8 @@ pub struct Marker {
     pub shards: u16,
     /// How its log reaches the device.
     pub wal_sync_method: SyncMethod,
+    /// What was measured before it was chosen. None: a flag chose it, or nothing could be measured.
+    pub wal_sync_medians: Option<SyncMedians>,
     /// Whether its log lies in a directory of its own, which then carries the same marker.
     pub separate_wal: bool,
     /// Random: tells this member's directories from those of another with the same ids.
@@ -54,8 +57,19 @@ struct Line {
     cluster_id: String,
     shards: u16,
     wal_sync_method: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    wal_sync_medians_ns: Option<MediansLine>,
     separate_wal: bool,
     instance: String,
+}
+
+/// Nanoseconds by method.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct MediansLine {
+    write_dsync: u64,
+    linked_sync: u64,
+    thread_dsync: u64,
 }
 
 /// What every format has.
@@ -102,6 +116,11 @@ impl Marker {
             cluster_id: format!("{:016x}", self.cluster_id),
             shards: self.shards,
             wal_sync_method: sync_method_name(self.wal_sync_method).to_owned(),
+            wal_sync_medians_ns: self.wal_sync_medians.map(|medians| MediansLine {
+                write_dsync: medians.write_dsync_ns,
+                linked_sync: medians.linked_sync_ns,
+                thread_dsync: medians.thread_dsync_ns,
+            }),
             separate_wal: self.separate_wal,
             instance: format!("{:016x}", self.instance),
         };
@@ -133,6 +152,11 @@ impl Marker {
             cluster_id: id(&line.cluster_id)?,
             shards: line.shards,
             wal_sync_method: sync_method(&line.wal_sync_method).ok_or(DAMAGED)?,
+            wal_sync_medians: line.wal_sync_medians_ns.map(|medians| SyncMedians {
+                write_dsync_ns: medians.write_dsync,
+                linked_sync_ns: medians.linked_sync,
+                thread_dsync_ns: medians.thread_dsync,
+            }),
             separate_wal: line.separate_wal,
             instance: id(&line.instance)?,
         })
@@ -149,6 +173,7 @@ mod tests {
             cluster_id: 7,
             shards: 2,
             wal_sync_method: SyncMethod::LinkedSync,
+            wal_sync_medians: Some(SyncMedians { write_dsync_ns: 300, linked_sync_ns: 200, thread_dsync_ns: 250 }),
             separate_wal: true,
             instance: 9,
         }
@@ -160,6 +185,8 @@ mod tests {
         assert_eq!(Marker::read(dir.path()), Ok(None));
         marker().write(dir.path()).expect("writable");
         assert_eq!(Marker::read(dir.path()), Ok(Some(marker())));
+        let unmeasured = Marker { wal_sync_medians: None, ..marker() };
+        assert_eq!(Marker::decode(unmeasured.encode().as_bytes()), Ok(unmeasured));
         let names: Vec<_> =
             fs::read_dir(dir.path()).expect("readable").map(|e| e.expect("an entry").file_name()).collect();
         assert_eq!(names, [MARKER_FILE], "no temporary file stays");
@@ -168,7 +195,8 @@ mod tests {
             Some(
                 format!(
                     "{{\"format\":1,\"plinth\":\"{PLINTH_VERSION}\",\"member_id\":\"8e9e05c52164694d\",\
-                     \"cluster_id\":\"0000000000000007\",\"shards\":2,\"wal_sync_method\":\"linked-sync\",\"separate_wal\":true,\
+                     \"cluster_id\":\"0000000000000007\",\"shards\":2,\"wal_sync_method\":\"linked-sync\",\
+                     \"wal_sync_medians_ns\":{{\"write-dsync\":300,\"linked-sync\":200,\"thread-dsync\":250}},\"separate_wal\":true,\
                      \"instance\":\"0000000000000009\"}}"
                 )
                 .as_str()

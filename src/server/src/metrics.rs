@@ -9,11 +9,13 @@
 //! | `exposition` | the text format |
 //! | `snapshot` | the node's numbers at one moment |
 //! | `families` | names, types and help of the node's metrics |
+//! | `own` | what etcd has no name for: executors, turns |
 //! | `process` | what the kernel counts for the process |
 
 mod exposition;
 mod families;
 mod grpc;
+mod own;
 mod process;
 mod snapshot;
 
@@ -31,6 +33,7 @@ pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 pub fn render(node: &MetricsSnapshot, grpc: &GrpcTotals, http: &HttpTotals, process: &ProcessStats) -> String {
     let mut out = Exposition::default();
     families::render(node, &mut out);
+    own::render(node, &mut out);
     grpc::render(grpc, &mut out);
     http.render(&mut out);
     process.render(&mut out);

@@ -54,6 +54,8 @@ pub trait Backend {
     fn has_leader(&self) -> bool;
     /// Whether this member is a learner.
     fn is_learner(&self) -> bool;
+    /// Why new proposals wait for the log's device, if they do.
+    fn wal_stall(&self) -> Option<String>;
     /// Whether the cluster has agreed on its version.
     fn is_cluster_version_decided(&self) -> bool;
     /// The node's numbers now.

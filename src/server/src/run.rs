@@ -10,6 +10,8 @@
 mod executor;
 mod figures;
 mod service;
+mod sync_method;
+mod verify;
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -18,10 +20,9 @@ use plinth_base::{
     limits::MAILBOX_MESSAGES_MAX,
     mailbox::{Receiver, Sender, mailbox},
 };
-use plinth_env::SyncMethod;
 use plinth_node::{Answer, MemberRecord, Message, ShardHandle, ShardOptions, api};
 use plinth_uring::{
-    UringEnv,
+    ExecutorCounters, UringEnv,
     cores::{self, Available},
     net::{ListenAddr, Listeners},
     signals::{SignalThread, StopSignal},
@@ -75,6 +76,8 @@ pub(crate) struct Boot {
     pub(crate) listeners: Vec<Listeners>,
     pub(crate) grpc: Vec<Arc<GrpcMetrics>>,
     pub(crate) http: HttpTotals,
+    /// Of all executors, once they run.
+    pub(crate) counters: OnceLock<Arc<[Arc<ExecutorCounters>]>>,
     pub(crate) inbox: Sender<Message>,
     pub(crate) answers: Vec<Sender<Answer>>,
     pub(crate) control: Vec<Sender<Control>>,
@@ -116,9 +119,12 @@ pub fn run(config: Config, notices: &[Notice]) -> Result<u8, StartError> {
     notices.iter().for_each(Notice::log);
     let cores = Available::of_this_process().and_then(|available| cores::choose(config.cores.as_ref(), &available));
     let cores = cores.map_err(|error| StartError::failed(error.to_string()))?;
+    let verify_all = verify::wants_all()?;
     let (mut dir, notices) = DataDir::open(&config)?;
     notices.iter().for_each(Notice::log);
-    let boot = Arc::new(prepare(config, form, &mut dir, cores.len())?);
+    let mut boot = prepare(config, form, &mut dir, &cores)?;
+    boot.shard_options.verify_all = verify_all;
+    let boot = Arc::new(boot);
     let shared = Arc::clone(&boot);
     plinth_uring::run(&cores, move |context| executor::run(context, Arc::clone(&shared)))
         .map_err(|error| StartError::failed(error.to_string()))?;
@@ -128,12 +134,14 @@ pub fn run(config: Config, notices: &[Notice]) -> Result<u8, StartError> {
     Ok(boot.stopped_by.get().map_or(0, |signal| signal.exit_code()))
 }
 
-fn prepare(config: Config, form: Form, dir: &mut DataDir, executors: usize) -> Result<Boot, StartError> {
+fn prepare(config: Config, form: Form, dir: &mut DataDir, cores: &[usize]) -> Result<Boot, StartError> {
+    let executors = cores.len();
     let marker = match dir.marker() {
         Some(marker) => *marker,
         None => {
             let identity = Identity::bootstrap(&config.name, &config.bootstrap).map_err(StartError::failed)?;
-            dir.mark(identity, config.shards.unwrap_or(1), config.wal_sync_method.unwrap_or(SyncMethod::WriteDsync))?
+            let (method, medians) = sync_method::decide(config.wal_sync_method, dir, cores)?;
+            dir.mark(identity, config.shards.unwrap_or(1), method, medians)?
         }
     };
     let listeners = bind(&config, executors)?;
@@ -161,6 +169,8 @@ fn prepare(config: Config, form: Form, dir: &mut DataDir, executors: usize) -> R
     shard_options.groups = vec![GroupId(0)];
     shard_options.sync_method = config.wal_sync_method.unwrap_or(marker.wal_sync_method);
     shard_options.checkpoint_log_bytes = config.checkpoint_log_bytes;
+    shard_options.stall_soft = config.wal_stall_soft;
+    shard_options.request_timeout = api::request_timeout(config.election_timeout);
     Ok(Boot {
         form,
         data_path: dir.path().to_path_buf(),
@@ -177,6 +187,7 @@ fn prepare(config: Config, form: Form, dir: &mut DataDir, executors: usize) -> R
         listeners,
         grpc: (0..executors).map(|_| Arc::default()).collect(),
         http: HttpTotals::default(),
+        counters: OnceLock::new(),
         inbox,
         answers,
         control,

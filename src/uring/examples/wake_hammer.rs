@@ -16,9 +16,9 @@ fn main() -> ExitCode {
         eprintln!("usage: wake_hammer [WAKES]");
         return ExitCode::FAILURE;
     };
-    let mailboxes = hammer::hammer_mailboxes(wakes / 2);
+    let mailboxes = hammer::hammer_mailboxes(plinth_uring::Runtime::chosen(), wakes / 2);
     println!("mailboxes: {mailboxes}");
-    let socket = hammer::hammer_socket(wakes / 2);
+    let socket = hammer::hammer_socket(plinth_uring::Runtime::chosen(), wakes / 2);
     println!("socket: {socket}");
     let worst = mailboxes.worst().max(socket.worst());
     println!("{} wakes, worst gap {worst:?}, allowed {GAP_MAX:?}", mailboxes.wakes() + socket.wakes());

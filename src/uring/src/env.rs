@@ -14,6 +14,7 @@ use crate::{
     heartbeat::InFlight,
     pages::MappedPages,
     runtime::Executor,
+    scheduler,
 };
 
 /// The real environment of one executor. Clones are cheap and name the same executor.
@@ -60,7 +61,7 @@ impl Env for UringEnv {
     }
 
     fn yield_now(&self) -> impl Future<Output = ()> + 'static {
-        yield_now()
+        scheduler::yield_now()
     }
 
     fn spawn(&self, queue: TaskQueue, task: impl Future<Output = ()> + 'static) {
@@ -131,12 +132,8 @@ async fn sleep_until(at: Instant) {
         if left.is_zero() {
             return;
         }
-        glommio::timer::sleep(left).await;
+        scheduler::sleep(left).await;
     }
-}
-
-async fn yield_now() {
-    glommio::executor().yield_now().await;
 }
 
 /// CLOCK_MONOTONIC.

@@ -1,6 +1,7 @@
 //! Files on the storage ring, and on helper threads for what the ring needn't do.
 
 use std::{
+    cell::Cell,
     future::{Future, ready},
     io::{self, IoSlice},
     os::fd::{AsFd, BorrowedFd, OwnedFd},
@@ -10,7 +11,7 @@ use std::{
 };
 
 use futures_util::future::Either;
-use plinth_base::AlignedBuf;
+use plinth_base::{AlignedBuf, bug};
 use plinth_env::{File, OpenMode, OpenOptions, SyncMethod};
 use rustix::{
     fs::{Advice, FallocateFlags, Mode, OFlags},
@@ -27,6 +28,10 @@ use crate::{
 /// How much a file grows per write where the file system can't reserve space.
 const GROW_BYTES: usize = 256 << 10;
 
+/// A cached file is written out to its device whenever so much has been written to it: what waits in the page cache for a sync would go
+/// out in one burst, and a write of the log that comes in between would wait for all of it.
+const WRITE_OUT_BYTES: usize = 512 << 10;
+
 /// A file of the real environment.
 #[derive(Clone)]
 pub struct UringFile(Rc<Inner>);
@@ -36,6 +41,8 @@ struct Inner {
     path: PathBuf,
     options: OpenOptions,
     executor: Rc<Executor>,
+    /// Bytes written through the page cache since it was last written out.
+    cached_bytes: Cell<usize>,
     /// The blocking thread, if the method wants one.
     sync_thread: Option<Rc<Pool>>,
 }
@@ -54,7 +61,8 @@ impl UringFile {
             SyncMethod::ThreadDsync => Some(executor.sync_thread()?),
             SyncMethod::WriteDsync | SyncMethod::LinkedSync => None,
         };
-        Ok(Self(Rc::new(Inner { fd: Arc::new(fd), path, options, executor, sync_thread })))
+        let cached_bytes = Cell::new(0);
+        Ok(Self(Rc::new(Inner { fd: Arc::new(fd), path, options, executor, cached_bytes, sync_thread })))
     }
 
     /// The path by which it was opened.
@@ -69,6 +77,17 @@ impl UringFile {
     fn on_ring(&self, kind: Kind, offset: u64, buf: AlignedBuf) -> impl Future<Output = Outcome> + 'static {
         let fd = Arc::clone(&self.0.fd);
         self.0.executor.ring.start(Request::new(kind, fd, self.0.options.direct, offset, buf))
+    }
+
+    /// An error here is one of an earlier write, and no later sync reports it again.
+    async fn write_out_if_due(&self, written: usize) -> io::Result<()> {
+        let waiting = self.0.cached_bytes.get() + written;
+        if waiting < WRITE_OUT_BYTES {
+            self.0.cached_bytes.set(waiting);
+            return Ok(());
+        }
+        self.0.cached_bytes.set(0);
+        self.on_ring(Kind::WriteOut, 0, AlignedBuf::zeroed(0)).await.0
     }
 
     fn on_thread<T: Send + 'static>(
@@ -87,7 +106,20 @@ impl File for UringFile {
     }
 
     fn write_at(&self, offset: u64, buf: AlignedBuf) -> impl Future<Output = Outcome> + 'static {
-        self.on_ring(Kind::Write, offset, buf)
+        let bytes = buf.len();
+        let written = self.on_ring(Kind::Write, offset, buf);
+        if self.0.options.direct {
+            return Either::Left(written);
+        }
+        let file = self.clone();
+        Either::Right(async move {
+            let (result, buf) = written.await;
+            let result = match result {
+                Ok(()) => file.write_out_if_due(bytes).await,
+                Err(error) => Err(error),
+            };
+            (result, buf)
+        })
     }
 
     fn write_durable(&self, offset: u64, buf: AlignedBuf) -> impl Future<Output = Outcome> + 'static {
@@ -201,10 +233,11 @@ fn grow_with_zeroes(fd: &OwnedFd, bytes: u64) -> io::Result<()> {
 
 /// pwritev2 with RWF_DSYNC until all is written; blocks.
 fn write_all_dsync(fd: &OwnedFd, offset: u64, bytes: &[u8]) -> io::Result<()> {
+    let flags = if bug!(SkipFlush) { ReadWriteFlags::empty() } else { ReadWriteFlags::DSYNC };
     let mut done = 0;
     while done < bytes.len() {
         let rest = [IoSlice::new(&bytes[done..])];
-        match retry(|| rustix::io::pwritev2(fd, &rest, offset + done as u64, ReadWriteFlags::DSYNC))? {
+        match retry(|| rustix::io::pwritev2(fd, &rest, offset + done as u64, flags))? {
             0 => return Err(io::ErrorKind::WriteZero.into()),
             put => done += put,
         }

@@ -174,7 +174,7 @@ impl<T> Future for Call<T> {
                     self.rejected = Some(job);
                     let retry = self.retry.get_or_insert_with(|| {
                         Box::pin(async {
-                            glommio::timer::sleep(FULL_RETRY).await;
+                            crate::scheduler::sleep(FULL_RETRY).await;
                         })
                     });
                     if retry.as_mut().poll(cx).is_pending() {

@@ -8,6 +8,7 @@
 pub mod cores;
 mod counters;
 mod env;
+mod exec;
 mod file;
 mod heartbeat;
 mod helpers;
@@ -16,7 +17,9 @@ mod pages;
 pub mod probe;
 mod ring;
 mod runtime;
+mod scheduler;
 pub mod signals;
+mod sync_method;
 mod thread;
 
 pub use counters::{Counter, ExecutorCounters};
@@ -25,4 +28,6 @@ pub use file::UringFile;
 pub use heartbeat::InFlight;
 pub use pages::MappedPages;
 pub use probe::{Features, StartError};
-pub use runtime::{ExecutorContext, run};
+pub use runtime::{ExecutorContext, run, run_on};
+pub use scheduler::Runtime;
+pub use sync_method::{MeasureError, SCRATCH_FILES, SyncMedians, measure_sync_methods};

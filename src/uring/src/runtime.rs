@@ -5,37 +5,34 @@
 //! either all executors run their main future or none does.
 
 use std::{
-    cell::{Cell, OnceCell},
-    future::Future,
+    cell::{Cell, OnceCell, RefCell},
+    future::{Future, poll_fn},
     io,
-    rc::Rc,
+    rc::{Rc, Weak},
     sync::{Arc, mpsc},
+    task::{Poll, Waker},
+    thread::JoinHandle,
     time::Duration,
 };
 
-use glommio::{ExecutorJoinHandle, Latency, LocalExecutorBuilder, Placement, Shares, TaskQueueHandle};
 use plinth_base::mailbox;
 use plinth_env::TaskQueue;
 
 use crate::{
     counters::ExecutorCounters,
     env::UringEnv,
+    exec::Exec,
     heartbeat::{self, Heartbeat},
     helpers::Pool,
     pages::Sweeper,
     probe::{self, Features, StartError},
     ring::Ring,
-    thread::Class,
+    scheduler::{self, Runtime, Scheduler, run_on_glommio},
+    thread::{self, Class},
 };
-
-/// When a queue that doesn't yield is interrupted at its next look.
-const PREEMPT: Duration = Duration::from_millis(1);
 
 /// How often an ending executor looks whether its operations are over.
 const DRAIN_POLL: Duration = Duration::from_millis(1);
-
-/// glommio's own buffers for direct I/O, which nothing here uses: the least it takes.
-const GLOMMIO_IO_BYTES: usize = 64 << 10;
 
 /// Threads that open, rename, remove and sync.
 const FILE_THREADS: usize = 2;
@@ -43,10 +40,8 @@ const FILE_THREADS: usize = 2;
 /// Threads that load pages.
 const PAGE_THREADS: usize = 4;
 
-/// Shares of the queues: under contention each gets its part of the time.
-const SHARES_CONSENSUS: usize = 1000;
-const SHARES_SERVE: usize = 600;
-const SHARES_BACKGROUND: usize = 50;
+/// How often the thread's resource usage is read.
+const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What all executors of the process share.
 pub(crate) struct Process {
@@ -63,7 +58,7 @@ pub(crate) struct Executor {
     pub(crate) process: Arc<Process>,
     pub(crate) ring: Ring,
     pub(crate) counters: Arc<ExecutorCounters>,
-    queues: [TaskQueueHandle; 3],
+    scheduler: Scheduler,
     sync_thread: OnceCell<Rc<Pool>>,
     pub(crate) heartbeat: Rc<Heartbeat>,
 }
@@ -91,20 +86,28 @@ where
     F: Fn(ExecutorContext) -> Fut + Clone + Send + 'static,
     Fut: Future<Output = ()> + 'static,
 {
+    run_on(Runtime::chosen(), cores, main)
+}
+
+/// The same on the given kind of executors.
+pub fn run_on<F, Fut>(runtime: Runtime, cores: &[usize], main: F) -> Result<(), StartError>
+where
+    F: Fn(ExecutorContext) -> Fut + Clone + Send + 'static,
+    Fut: Future<Output = ()> + 'static,
+{
     assert!(!cores.is_empty(), "an executor needs a core");
     let process = Arc::new(Process::start(cores)?);
     let (report, reports) = mpsc::channel();
     let mut gates = Vec::new();
     let mut threads = Vec::new();
-    for (index, core) in cores.iter().copied().enumerate() {
+    for index in 0..cores.len() {
         let (gate, opened) = mailbox::mailbox(1);
-        let (process, report, main) = (Arc::clone(&process), report.clone(), main.clone());
+        let birth = Birth { process: Arc::clone(&process), index, report: report.clone(), gate: opened };
+        let main = main.clone();
         let thread =
-            builder(index, core).spawn(move || run_executor(process, index, report, opened, main)).map_err(|error| {
-                StartError::io(format!("starting the executor of core {core}"), io::Error::other(error.to_string()))
-            });
+            std::thread::Builder::new().name(format!("plinth-{index}")).spawn(move || live(runtime, birth, main));
         gates.push(gate);
-        threads.push(thread?);
+        threads.push(thread.map_err(|error| StartError::io("starting a thread", error))?);
     }
     drop(report);
     let started = collect_reports(&reports, cores.len());
@@ -126,56 +129,83 @@ fn collect_reports(reports: &mpsc::Receiver<Result<(), StartError>>, executors: 
     outcome
 }
 
-fn join(threads: Vec<ExecutorJoinHandle<()>>) -> Result<(), StartError> {
+fn join(threads: Vec<JoinHandle<()>>) -> Result<(), StartError> {
     let mut outcome = Ok(());
     for thread in threads {
-        let ended =
-            thread.join().map_err(|error| StartError::io("running an executor", io::Error::other(error.to_string())));
+        let ended = thread.join().map_err(|_| StartError::io("running an executor", io::Error::other("it panicked")));
         outcome = outcome.and(ended);
     }
     outcome
 }
 
-fn builder(index: usize, core: usize) -> LocalExecutorBuilder {
-    LocalExecutorBuilder::new(Placement::Fixed(core))
-        .name(&format!("plinth-{index}"))
-        .io_memory(GLOMMIO_IO_BYTES)
-        .preempt_timer(PREEMPT)
+/// What an executor's thread begins with.
+struct Birth {
+    process: Arc<Process>,
+    index: usize,
+    /// Where it says how its start went.
+    report: mpsc::Sender<Result<(), StartError>>,
+    /// Whether all have started.
+    gate: mailbox::Receiver<bool>,
 }
 
 /// The life of one executor's thread.
-async fn run_executor<F, Fut>(
-    process: Arc<Process>,
-    index: usize,
-    report: mpsc::Sender<Result<(), StartError>>,
-    gate: mailbox::Receiver<bool>,
-    main: F,
-) where
-    F: Fn(ExecutorContext) -> Fut,
+fn live<F, Fut>(runtime: Runtime, birth: Birth, main: F)
+where
+    F: Fn(ExecutorContext) -> Fut + 'static,
     Fut: Future<Output = ()> + 'static,
 {
     LIFE.with(|life| life.alive.set(true));
-    run_main(process, index, report, gate, main).await;
+    let report = birth.report.clone();
+    let ran = match runtime {
+        Runtime::Own => live_on_own(birth, main),
+        Runtime::Glommio => live_on_glommio(birth, main),
+    };
+    if let Err(error) = ran {
+        // Nobody listens any more if it had started.
+        let _ = report.send(Err(error));
+    }
     LIFE.with(|life| life.alive.set(false));
 }
 
-async fn run_main<F, Fut>(
-    process: Arc<Process>,
-    index: usize,
-    report: mpsc::Sender<Result<(), StartError>>,
-    mut gate: mailbox::Receiver<bool>,
-    main: F,
-) where
+fn live_on_own<F, Fut>(birth: Birth, main: F) -> Result<(), StartError>
+where
+    F: Fn(ExecutorContext) -> Fut + 'static,
+    Fut: Future<Output = ()> + 'static,
+{
+    thread::enter(Class::Prompt, &birth.process.cores[birth.index..=birth.index]);
+    let exec = Exec::new().map_err(|e| StartError::io("making an eventfd", e))?;
+    let executor = Executor::start(&birth, Scheduler::Own(Rc::clone(&exec)))?;
+    let ring = executor.ring.clone();
+    executor.spawn(TaskQueue::Consensus, sample(Rc::downgrade(&executor)));
+    exec.run(&ring, run_main(executor, birth, main));
+    Ok(())
+}
+
+fn live_on_glommio<F, Fut>(birth: Birth, main: F) -> Result<(), StartError>
+where
+    F: Fn(ExecutorContext) -> Fut + 'static,
+    Fut: Future<Output = ()> + 'static,
+{
+    let (index, core) = (birth.index, birth.process.cores[birth.index]);
+    let started = Rc::new(Cell::new(Ok(())));
+    let outcome = Rc::clone(&started);
+    let life = async move {
+        match Executor::start_on_glommio(&birth) {
+            Ok(executor) => run_main(executor, birth, main).await,
+            Err(error) => outcome.set(Err(error)),
+        }
+    };
+    run_on_glommio(index, core, life)
+        .map_err(|error| StartError::io(format!("starting the executor of core {core}"), error))?;
+    started.replace(Ok(()))
+}
+
+async fn run_main<F, Fut>(executor: Rc<Executor>, birth: Birth, main: F)
+where
     F: Fn(ExecutorContext) -> Fut,
     Fut: Future<Output = ()> + 'static,
 {
-    let executor = match Executor::start(&process, index) {
-        Ok(executor) => executor,
-        Err(error) => {
-            let _ = report.send(Err(error));
-            return;
-        }
-    };
+    let Birth { process, index, report, mut gate } = birth;
     let _ = report.send(Ok(()));
     drop(report);
     gate.ready().await;
@@ -187,10 +217,53 @@ async fn run_main<F, Fut>(
             env: UringEnv(Rc::clone(&executor)),
             counters: Arc::clone(&process.counters),
         };
-        // In a queue of its own: the default one would compete with all three.
-        let task = glommio::spawn_local_into(main(context), executor.queue(TaskQueue::Serve));
-        task.expect("the queue exists").await;
+        // In a queue of its own: glommio's default one would compete with all three.
+        let is_over = Rc::new(Over::default());
+        let over = Rc::clone(&is_over);
+        let life = main(context);
+        executor.spawn(TaskQueue::Serve, async move {
+            life.await;
+            over.set();
+        });
+        is_over.wait().await;
         executor.drain().await;
+    }
+}
+
+/// That `main` has ended.
+#[derive(Default)]
+struct Over {
+    is_set: Cell<bool>,
+    waker: RefCell<Option<Waker>>,
+}
+
+impl Over {
+    fn set(&self) {
+        self.is_set.set(true);
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+
+    async fn wait(&self) {
+        poll_fn(|cx| {
+            if self.is_set.get() {
+                return Poll::Ready(());
+            }
+            self.waker.replace(Some(cx.waker().clone()));
+            Poll::Pending
+        })
+        .await;
+    }
+}
+
+/// Reads the thread's resource usage from time to time.
+async fn sample(executor: Weak<Executor>) {
+    loop {
+        let Some(alive) = executor.upgrade() else { return };
+        thread::sample(&alive.counters);
+        drop(alive);
+        scheduler::sleep(SAMPLE_INTERVAL).await;
     }
 }
 
@@ -232,24 +305,18 @@ impl Process {
 }
 
 impl Executor {
-    fn start(process: &Arc<Process>, index: usize) -> Result<Rc<Self>, StartError> {
-        let counters = Arc::clone(&process.counters[index]);
+    fn start(birth: &Birth, scheduler: Scheduler) -> Result<Rc<Self>, StartError> {
+        let process = Arc::clone(&birth.process);
+        let counters = Arc::clone(&process.counters[birth.index]);
         let ring = Ring::new(&process.features, &process.cores, Arc::clone(&counters))
             .map_err(|e| StartError::io("setting up the storage ring", e))?;
-        let queue =
-            |shares, latency, name| glommio::executor().create_task_queue(Shares::Static(shares), latency, name);
-        let executor = Rc::new(Self {
-            process: Arc::clone(process),
-            ring,
-            counters,
-            queues: [
-                queue(SHARES_CONSENSUS, Latency::Matters(PREEMPT), "consensus"),
-                queue(SHARES_SERVE, Latency::NotImportant, "serve"),
-                queue(SHARES_BACKGROUND, Latency::NotImportant, "background"),
-            ],
-            sync_thread: OnceCell::new(),
-            heartbeat: Rc::default(),
-        });
+        let (sync_thread, heartbeat) = (OnceCell::new(), Rc::default());
+        Ok(Rc::new(Self { process, ring, counters, scheduler, sync_thread, heartbeat }))
+    }
+
+    /// On glommio, with the tasks that stand between its ring and ours, and the permanent timer that it needs.
+    fn start_on_glommio(birth: &Birth) -> Result<Rc<Self>, StartError> {
+        let executor = Self::start(birth, Scheduler::glommio())?;
         let reaper = executor.ring.reaper().map_err(|e| StartError::io("watching the storage ring", e))?;
         executor.spawn(TaskQueue::Consensus, reaper);
         executor.spawn(TaskQueue::Consensus, executor.ring.submitter());
@@ -257,14 +324,8 @@ impl Executor {
         Ok(executor)
     }
 
-    fn queue(&self, queue: TaskQueue) -> TaskQueueHandle {
-        self.queues[queue as usize]
-    }
-
     pub(crate) fn spawn(&self, queue: TaskQueue, task: impl Future<Output = ()> + 'static) {
-        // Into the queue, never inline: a spawned answer would cost a system call of its own.
-        let task = glommio::spawn_local_into(task, self.queue(queue)).expect("queues live as long as the executor");
-        drop(task.detach());
+        self.scheduler.spawn(queue, task);
     }
 
     /// The thread that blocks in pwritev2, started when the first file wants it.
@@ -279,7 +340,7 @@ impl Executor {
     /// Waits for operations whose futures are gone.
     async fn drain(&self) {
         while self.ring.busy() > 0 {
-            glommio::timer::sleep(DRAIN_POLL).await;
+            scheduler::sleep(DRAIN_POLL).await;
         }
     }
 }

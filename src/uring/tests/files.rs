@@ -4,13 +4,18 @@ use std::{future::Future, io, path::PathBuf, sync::Arc};
 
 use plinth_base::{AlignedBuf, BLOCK_BYTES};
 use plinth_env::{Env, File, OpenMode, OpenOptions, SyncMethod, TaskQueue};
-use plinth_uring::{ExecutorContext, UringEnv, probe::HIDE_FEATURES_VAR, run};
+use plinth_uring::{ExecutorContext, Runtime, UringEnv, probe::HIDE_FEATURES_VAR, run_on};
 
 /// Runs `test` on one executor with a scratch directory on the disk that holds the build (not a memory file system).
 fn on_executor<Fut: Future<Output = ()> + 'static>(test: impl Fn(UringEnv, PathBuf) -> Fut + Clone + Send + 'static) {
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a scratch directory");
     let path = dir.path().to_owned();
-    run(&[first_core()], move |context: ExecutorContext| test(context.env, path.clone())).expect("the runtime starts");
+    for runtime in [Runtime::Own, Runtime::Glommio] {
+        let (test, path) = (test.clone(), path.join(format!("{runtime:?}")));
+        std::fs::create_dir(&path).expect("a directory of its own");
+        run_on(runtime, &[first_core()], move |context: ExecutorContext| test(context.env, path.clone()))
+            .expect("the runtime starts");
+    }
 }
 
 fn first_core() -> usize {
@@ -225,4 +230,24 @@ fn clocks_timers_and_random_numbers_work_and_tasks_start_in_their_queue() {
             env.yield_now().await;
         }
     });
+}
+
+#[test]
+fn measuring_the_sync_methods_leaves_no_file_and_replaces_what_a_crash_left() {
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a scratch directory");
+    for name in plinth_uring::SCRATCH_FILES {
+        std::fs::write(dir.path().join(name), "left by a crash").expect("written");
+    }
+    match plinth_uring::measure_sync_methods(&[first_core()], dir.path(), dir.path()) {
+        Ok(medians) => {
+            assert!(medians.write_dsync_ns > 0 && medians.linked_sync_ns > 0 && medians.thread_dsync_ns > 0);
+        }
+        // The machine is busy: that is an answer too.
+        Err(plinth_uring::MeasureError::TooSlow) => {}
+        Err(error) => panic!("{error}"),
+    }
+    assert_eq!(std::fs::read_dir(dir.path()).expect("readable").count(), 0);
+    let nowhere = dir.path().join("missing");
+    let error = plinth_uring::measure_sync_methods(&[first_core()], &nowhere, &nowhere).expect_err("no such directory");
+    assert!(matches!(error, plinth_uring::MeasureError::Io(_)), "{error}");
 }

@@ -10,9 +10,9 @@ use std::{
 
 use plinth_env::{Env, TaskQueue};
 use plinth_uring::{
-    ExecutorContext,
+    ExecutorContext, Runtime,
     cores::Available,
-    run,
+    run, run_on,
     signals::{SignalThread, StopSignal},
 };
 
@@ -48,8 +48,8 @@ fn every_executor_runs_main_on_its_own_core_and_run_waits_for_all() {
 }
 
 #[test]
-fn the_permanent_timer_ticks_faster_while_requests_are_in_flight() {
-    run(&cores()[..1], |context: ExecutorContext| async move {
+fn the_permanent_timer_of_glommio_ticks_faster_while_requests_are_in_flight() {
+    run_on(Runtime::Glommio, &cores()[..1], |context: ExecutorContext| async move {
         let env = context.env;
         let ticks = || context.counters[0].heartbeat_ticks.get();
         env.sleep(Duration::from_millis(200)).await;

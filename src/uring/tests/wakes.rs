@@ -4,16 +4,22 @@
 #[path = "support/hammer.rs"]
 mod hammer;
 
+use plinth_uring::Runtime;
+
 #[test]
 fn wakes_across_executors_all_arrive() {
-    let gaps = hammer::hammer_mailboxes(10_000);
-    println!("mailboxes: {gaps}");
-    assert_eq!(gaps.wakes(), 10_000);
+    for runtime in [Runtime::Own, Runtime::Glommio] {
+        let gaps = hammer::hammer_mailboxes(runtime, 10_000);
+        println!("mailboxes, {runtime:?}: {gaps}");
+        assert_eq!(gaps.wakes(), 10_000);
+    }
 }
 
 #[test]
 fn wakes_of_an_idle_executor_by_a_socket_alone_all_arrive() {
-    let gaps = hammer::hammer_socket(10_000);
-    println!("socket: {gaps}");
-    assert_eq!(gaps.wakes(), 10_000);
+    for runtime in [Runtime::Own, Runtime::Glommio] {
+        let gaps = hammer::hammer_socket(runtime, 10_000);
+        println!("socket, {runtime:?}: {gaps}");
+        assert_eq!(gaps.wakes(), 10_000);
+    }
 }

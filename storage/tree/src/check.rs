@@ -12,7 +12,7 @@ use crate::{
     layout::PAGE_BYTES,
     meta::{META_PAGES, Meta},
     node::{PageRef, Totals},
-    open::{check_pair, read_bitmaps, read_metas},
+    open::{MetaPages, check_pair, read_bitmaps},
     store::TreeSpec,
     walk::Walk,
 };
@@ -44,8 +44,7 @@ pub struct GenerationReport {
 /// Proves the file at `path`, which holds `trees`. The first thing that is wrong is returned as `Corrupt`, with its offset.
 pub async fn check<E: Env>(env: &E, path: &Path, trees: &'static [TreeSpec]) -> Result<Report, TreeError> {
     let file = env.open(path, OpenOptions::cached(OpenMode::Read)).await?;
-    let mut metas = read_metas(env, path, trees, false).await?;
-    metas.sort_by_key(|meta| std::cmp::Reverse(meta.generation));
+    let metas = MetaPages::read(env, path, false).await?.decode(trees, path)?;
     check_pair(&metas[0], metas.get(1), path)?;
     let file_pages = file.len().await? / PAGE_BYTES as u64;
     let mut generations = Vec::new();

@@ -177,12 +177,14 @@ impl<'a> Cursor<'a> {
     /// Adds the leaves that come after child `at` and are not in memory either.
     fn read_ahead(&self, branch: &Branch, at: usize, toward: Toward, mut missing: Missing) -> Missing {
         let add = |link: &Link| {
-            let want = link.page.filter(|_| link.node.get().is_none()).map(super::node::PageRef::want);
+            let want = link.page().filter(|_| link.node().is_none()).map(super::node::PageRef::want);
             missing.wants.extend(want.filter(|want| self.pages.source.get(want).is_none()));
         };
         match toward {
-            Toward::End => branch.children[at + 1..].iter().take(READ_AHEAD_LEAVES_MAX - 1).for_each(add),
-            Toward::Start => branch.children[..at].iter().rev().take(READ_AHEAD_LEAVES_MAX - 1).for_each(add),
+            Toward::End => branch.children.iter().skip(at + 1).take(READ_AHEAD_LEAVES_MAX - 1).for_each(add),
+            Toward::Start => {
+                branch.children.iter().take(at).skip(at.saturating_sub(READ_AHEAD_LEAVES_MAX - 1)).for_each(add);
+            }
         }
         missing
     }

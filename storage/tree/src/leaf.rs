@@ -309,6 +309,14 @@ impl Leaf {
         self.set_u16(COUNT_AT, count + 1);
     }
 
+    /// Writes a cell over the one at `at`, which is at least as long; the blobs that the old one names stay.
+    pub fn overwrite(&mut self, at: usize, cell: &[u8]) {
+        let (start, old_bytes) = (self.slot(at), self.cell(at).bytes);
+        assert!(cell.len() <= old_bytes, "a cell is overwritten only by one that fits its place");
+        self.image[start..start + cell.len()].copy_from_slice(cell);
+        self.set_u16(GARBAGE_AT, self.u16(GARBAGE_AT) + old_bytes - cell.len());
+    }
+
     /// Takes a cell out; the blobs it names stay.
     pub fn remove(&mut self, at: usize) {
         let (start, bytes, count) = (self.slot(at), self.cell(at).bytes, self.count());

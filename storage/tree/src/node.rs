@@ -131,74 +131,113 @@ impl Node {
 /// What a parent knows of a child.
 #[derive(Clone, Debug)]
 pub(crate) struct Link {
-    pub page: Option<PageRef>,
     pub totals: Totals,
-    pub node: OnceLock<Arc<Node>>,
+    target: Target,
+}
+
+#[derive(Clone, Debug)]
+enum Target {
+    /// Changed, and in no checkpoint that this link knows of.
+    Node(Arc<Node>),
+    /// With a copy of it, once a branch was decoded.
+    Page(PageRef, OnceLock<Arc<Node>>),
 }
 
 impl Link {
     pub fn of_page(page: PageRef, totals: Totals) -> Self {
-        Self { page: Some(page), totals, node: OnceLock::new() }
+        Self { totals, target: Target::Page(page, OnceLock::new()) }
     }
 
     pub fn of_node(node: Arc<Node>, totals: Totals) -> Self {
-        Self { page: None, totals, node: OnceLock::from(node) }
+        Self { totals, target: Target::Node(node) }
+    }
+
+    /// The page that this link names.
+    pub fn page(&self) -> Option<PageRef> {
+        match &self.target {
+            Target::Node(_) => None,
+            Target::Page(page, _) => Some(*page),
+        }
+    }
+
+    /// What is in memory as a node.
+    pub fn node(&self) -> Option<&Arc<Node>> {
+        match &self.target {
+            Target::Node(node) => Some(node),
+            Target::Page(_, copy) => copy.get(),
+        }
     }
 
     /// The page that holds what this link leads to, if there is one.
     pub fn disk(&self) -> Option<PageRef> {
-        self.page.or_else(|| self.node.get().and_then(|node| node.disk.get().copied()))
+        match &self.target {
+            Target::Node(node) => node.disk.get().copied(),
+            Target::Page(page, _) => Some(*page),
+        }
     }
 
     /// Whether a checkpoint must write the node: it has no page.
     pub fn unwritten(&self) -> Option<&Arc<Node>> {
-        self.node.get().filter(|node| self.page.is_none() && node.disk.get().is_none())
+        match &self.target {
+            Target::Node(node) if node.disk.get().is_none() => Some(node),
+            _ => None,
+        }
+    }
+
+    /// The node of a link that names no page.
+    pub fn unsettled_mut(&mut self) -> &mut Arc<Node> {
+        match &mut self.target {
+            Target::Node(node) => node,
+            Target::Page(..) => panic!("a link with a page is settled"),
+        }
+    }
+
+    /// Names the page that a checkpoint gave the node; the node becomes a copy of it.
+    pub fn settle(&mut self, page: PageRef) {
+        if let Target::Node(node) = &self.target {
+            self.target = Target::Page(page, OnceLock::from(Arc::clone(node)));
+        }
     }
 
     /// The branch, decoded and kept from now on if only its page is there.
     pub fn branch<'a>(&'a self, pages: Pages<'_>) -> Result<&'a Branch, Missing> {
-        if let Some(node) = self.node.get() {
+        let (page, copy) = match &self.target {
+            Target::Node(node) => return Ok(node.branch()),
+            Target::Page(page, copy) => (*page, copy),
+        };
+        if let Some(node) = copy.get() {
             return Ok(node.branch());
         }
-        let page = self.page.expect("a link has a page or a node");
         let bytes = pages.get(page.want())?;
         let branch = Branch::decode(bytes, page.page, pages.end).map_err(|_| Missing::malformed(page))?;
         // Readers on several executors may decode the same page; one copy stays.
-        let node = self
-            .node
-            .get_or_init(|| Arc::new(Node { born: 0, disk: OnceLock::from(page), body: NodeBody::Branch(branch) }));
+        let node =
+            copy.get_or_init(|| Arc::new(Node { born: 0, disk: OnceLock::from(page), body: NodeBody::Branch(branch) }));
         Ok(node.branch())
     }
 
     /// The leaf, in memory or as its page.
     pub fn leaf<'a>(&'a self, pages: Pages<'a>) -> Result<LeafRef<'a>, Missing> {
-        match self.node.get() {
-            Some(node) => Ok(node.leaf().view()),
-            None => self.clean_leaf(pages),
+        match &self.target {
+            Target::Node(node) => Ok(node.leaf().view()),
+            Target::Page(page, _) => clean_leaf(*page, pages),
         }
-    }
-
-    /// The leaf's page. The result doesn't borrow the link, so it outlives changes to the tree.
-    fn clean_leaf<'p>(&self, pages: Pages<'p>) -> Result<LeafRef<'p>, Missing> {
-        let page = self.page.expect("a link has a page or a node");
-        let image = pages.get(page.want())?;
-        LeafRef::of_page(image, page)
     }
 
     /// What [`Link::leaf_mut`] needs: the page's bytes, checked cell by cell, if the leaf is not in memory as a node.
     pub fn clean_image<'p>(&self, pages: Pages<'p>) -> Result<Option<&'p [u8]>, Missing> {
-        if self.node.get().is_some() {
-            return Ok(None);
-        }
-        let leaf = self.clean_leaf(pages)?;
+        let Target::Page(page, _) = &self.target else { return Ok(None) };
+        let leaf = clean_leaf(*page, pages)?;
         leaf.check_cells(pages.end)?;
         Ok(Some(leaf.image()))
     }
 
     /// The node, unshared and without a page: the old page, or the old shared copy, is retired.
     fn node_mut(&mut self, ledger: &mut Ledger) -> &mut Node {
-        self.page = None;
-        let arc = self.node.get_mut().expect("the caller brought the node into memory");
+        if let Target::Page(_, copy) = &mut self.target {
+            self.target = Target::Node(copy.take().expect("the caller brought the node into memory"));
+        }
+        let Target::Node(arc) = &mut self.target else { panic!("it was made a node just now") };
         match Arc::get_mut(arc) {
             Some(node) => ledger.readmit_node(node),
             None => {
@@ -216,24 +255,26 @@ impl Link {
 
     /// `clean` is what [`Link::clean_image`] gave.
     pub fn leaf_mut(&mut self, clean: Option<&[u8]>, ledger: &mut Ledger) -> &mut Leaf {
-        if self.node.get().is_none() {
+        if let Target::Page(page, _) = &self.target {
             let image = clean.expect("a leaf that is only a page comes with its bytes");
-            let node = ledger.new_node(NodeBody::Leaf(Leaf::from_image(image)));
-            let page = self.page.take().expect("a link has a page or a node");
             ledger.retire_pages(PageRun::one(page.page));
-            self.node = OnceLock::from(node);
+            self.target = Target::Node(ledger.new_node(NodeBody::Leaf(Leaf::from_image(image))));
         }
         self.node_mut(ledger).leaf_mut()
     }
 
     /// Takes what this link leads to, one node, out of the working tree. Blobs and children have been moved away.
     pub fn retire(self, ledger: &mut Ledger) {
-        match (self.node.into_inner(), self.page) {
-            (Some(node), _) => ledger.retire_node(&node),
-            (None, Some(page)) => ledger.retire_pages(PageRun::one(page.page)),
-            (None, None) => panic!("a link has a page or a node"),
+        match self.target {
+            Target::Node(node) => ledger.retire_node(&node),
+            Target::Page(page, _) => ledger.retire_pages(PageRun::one(page.page)),
         }
     }
+}
+
+/// A leaf's page. The result doesn't borrow the link, so it outlives changes to the tree.
+fn clean_leaf(page: PageRef, pages: Pages<'_>) -> Result<LeafRef<'_>, Missing> {
+    LeafRef::of_page(pages.get(page.want())?, page)
 }
 
 /// The root of one tree.

@@ -1,6 +1,11 @@
 //! Making a new file, and opening one after a clean stop or a crash.
 //!
 //! A new file gets its name only when it is whole: it is written beside it and renamed.
+//!
+//! Invariant: before the meta of generation g + 1 is written, generation g is durable. The process that wrote g knows: both syncs
+//! came back. One that found g after a crash doesn't know it of the meta: the sync behind it may have failed, or never have been
+//! asked for, and reads show it all the same. So opening writes that page once more, as it is, and syncs it. The pages that
+//! it names were synced before it was first written. Otherwise a power cut could take g away from under g + 1.
 
 use std::{
     io,
@@ -67,18 +72,18 @@ impl<E: Env> Store<E> {
         Self::start(env, file, options, newest, metas.pop(), space)
     }
 
-    /// Opens a file at its newest usable checkpoint. After a crash the metas are read past the page cache, which is dropped, and the
-    /// owner verifies the newest checkpoint (`begin_verify`) before it gives up the log behind it.
+    /// Opens a file at its newest usable checkpoint. After a crash the metas are read past the page cache, which is dropped, the one
+    /// that was written last is made durable, and the owner verifies the newest checkpoint (`begin_verify`) before it gives up the
+    /// log behind it.
     pub async fn open(env: E, options: StoreOptions, after_crash: bool) -> Result<Self, TreeError> {
         options.assert_valid();
         let file = env.open(&options.path, OpenOptions::cached(OpenMode::Write)).await?;
         if after_crash {
             file.drop_cache().await?;
         }
-        let mut found = read_metas(&env, &options.path, options.trees, after_crash).await?;
-        found.sort_by_key(|meta| std::cmp::Reverse(meta.generation));
-        let mut found = found.into_iter();
-        let newest = found.next().expect("read_metas fails without a meta");
+        let metas = MetaPages::read(&env, &options.path, after_crash).await?;
+        let mut found = metas.decode(options.trees, &options.path)?.into_iter();
+        let newest = found.next().expect("decoding fails without a meta");
         let older = found.next();
         check_pair(&newest, older.as_ref(), &options.path)?;
         if older.is_none() {
@@ -90,6 +95,9 @@ impl<E: Env> Store<E> {
             Some(older) => Some(read_bitmaps(&file, older, &options.path).await?.0),
             None => None,
         };
+        if after_crash {
+            metas.confirm_last(&file, &newest, older.is_some()).await?;
+        }
         let space = Space::of_checkpoints(used, older_used.as_ref(), holes, newest.generation, file_pages);
         Self::start(env, file, options, newest, older, space)
     }
@@ -151,26 +159,43 @@ pub(crate) fn corrupt(file: &Path, offset: u64, want: String, got: String) -> Tr
     Corrupt { file: file.to_path_buf(), offset, want, got }.into()
 }
 
-/// The usable metas, at least one.
-pub(crate) async fn read_metas<E: Env>(
-    env: &E,
-    path: &Path,
-    trees: &[TreeSpec],
-    direct: bool,
-) -> Result<Vec<Meta>, TreeError> {
-    let open = OpenOptions { direct, ..OpenOptions::cached(OpenMode::Read) };
-    let file = env.open(path, open).await?;
-    let (result, buf) = file.read_at(0, AlignedBuf::zeroed(META_PAGES as usize * PAGE_BYTES)).await;
-    result?;
-    let mut metas = Vec::new();
-    let mut bad = Vec::new();
-    for (slot, bytes) in (0u64..).zip(buf.as_slice().chunks_exact(PAGE_BYTES)) {
-        match Meta::decode(bytes, slot, trees, path)? {
-            Ok(meta) => metas.push(meta),
-            Err(error) => bad.push((slot, error)),
-        }
+/// Both meta pages as they were read.
+pub(crate) struct MetaPages(AlignedBuf);
+
+impl MetaPages {
+    pub async fn read<E: Env>(env: &E, path: &Path, direct: bool) -> Result<Self, TreeError> {
+        let open = OpenOptions { direct, ..OpenOptions::cached(OpenMode::Read) };
+        let file = env.open(path, open).await?;
+        let (result, buf) = file.read_at(0, AlignedBuf::zeroed(META_PAGES as usize * PAGE_BYTES)).await;
+        result?;
+        Ok(Self(buf))
     }
-    if metas.is_empty() { Err(no_meta(&bad, path)) } else { Ok(metas) }
+
+    /// The usable metas, at least one, the newest first.
+    pub fn decode(&self, trees: &[TreeSpec], path: &Path) -> Result<Vec<Meta>, TreeError> {
+        let mut metas = Vec::new();
+        let mut bad = Vec::new();
+        for (slot, bytes) in (0u64..).zip(self.0.as_slice().chunks_exact(PAGE_BYTES)) {
+            match Meta::decode(bytes, slot, trees, path)? {
+                Ok(meta) => metas.push(meta),
+                Err(error) => bad.push((slot, error)),
+            }
+        }
+        metas.sort_by_key(|meta| std::cmp::Reverse(meta.generation));
+        if metas.is_empty() { Err(no_meta(&bad, path)) } else { Ok(metas) }
+    }
+
+    /// Makes durable the page that was written last, with the bytes that it has: the newest meta, or the one that isn't usable, lest the
+    /// one that was there before comes back when the pages it names have been used again. A tear leaves the same bytes.
+    async fn confirm_last<F: File>(&self, file: &F, newest: &Meta, has_older: bool) -> Result<(), TreeError> {
+        let newest_slot = newest.slot().0;
+        let slot = if has_older { newest_slot } else { META_PAGES - 1 - newest_slot };
+        let offset = slot as usize * PAGE_BYTES;
+        let mut page = AlignedBuf::zeroed(PAGE_BYTES);
+        page.as_mut_slice().copy_from_slice(&self.0.as_slice()[offset..][..PAGE_BYTES]);
+        file.write_at(offset as u64, page).await.0?;
+        Ok(file.sync().await?)
+    }
 }
 
 /// The error for a file without a usable meta.

@@ -5,15 +5,16 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 
 use crate::{
-    branch::{Branch, Separator},
+    branch::Branch,
     error::Missing,
     key::{Pages, RunRef, is_long, key_cell_bytes, put_key, separator},
-    layout::{BRANCH_CAPACITY_BYTES, CELL_BYTES_MAX, DEPTH_MAX, LEAF_CAPACITY_BYTES},
+    layout::{BRANCH_CAPACITY_BYTES, CELL_BYTES_MAX, DEPTH_MAX, HEAD_BYTES_MAX, LEAF_CAPACITY_BYTES},
     leaf::{CellBody, Leaf, LeafRef, cell_cost, put_value, used_bytes, value_cell_bytes},
     ledger::Ledger,
     node::{Blob, Link, NodeBody, Totals, TreeRoot},
+    separators::Separator,
     store::Weigh,
-    value::{BodyPlace, Detached, DetachedBody, NewBody, NewValue},
+    value::{BodyPlace, Detached, DetachedBody, NewBody, NewValue, ValueRef},
     view::descend,
 };
 
@@ -60,49 +61,67 @@ struct Put<'v, 'p> {
     removed: Totals,
 }
 
-/// Puts `value` at `key` and returns what was there. `Missing` comes before anything is changed.
-pub(crate) fn put(
+/// Puts `body` at `key`, behind the head that `head` makes of what is there, and returns what was there. `Missing` comes before
+/// anything is changed.
+pub(crate) fn put<H: AsRef<[u8]>>(
     root: &mut TreeRoot,
     key: &[u8],
-    value: NewValue<'_>,
+    body: NewBody<'_>,
+    head: impl FnOnce(Option<ValueRef<'_>>) -> H,
     weigh: Weigh,
     pages: Pages<'_>,
     ledger: &mut Ledger,
 ) -> Result<Option<Detached>, Missing> {
     let mut path = Path::default();
-    let (clean, at, split) = match descend(root, key, pages, |branch, at| path.push(branch, at))? {
-        None => (None, Err(0), None),
-        Some(link) => {
-            let clean = link.clean_image(pages)?;
-            let leaf = link.leaf(pages)?;
-            let at = leaf.search(key, pages)?;
-            let split = plan_split(leaf, key, &value, at, !path.inner, pages)?;
-            (clean, at, split)
-        }
+    let link = descend(root, key, pages, |branch, at| path.push(branch, at))?;
+    let Some(link) = link else {
+        let head = head(None);
+        let value = NewValue { head: checked_head(&head), body };
+        put_first(root, key, value, weigh, ledger);
+        return Ok(None);
     };
+    let clean = link.clean_image(pages)?;
+    let leaf = link.leaf(pages)?;
+    let at = leaf.search(key, pages)?;
+    let old = at.ok().map(|at| leaf.cell(at)).transpose()?;
+    let head = head(old.as_ref().map(|cell| ValueRef::of_cell(cell, leaf.runs(pages))));
+    let value = NewValue { head: checked_head(&head), body };
+    let split = plan_split(leaf, key, &value, at, !path.inner, pages)?;
     let added = Totals { entries: 1, weight: weigh(key.len(), value.head, value.body.len()) };
     let mut put = Put { key, value, weigh, path, clean, at, split, old: None, added, removed: Totals::default() };
-    match root.link.take() {
-        None => {
-            let mut leaf = Leaf::new();
-            put.put_in_leaf(&mut leaf, ledger);
-            root.link = Some(Link::of_node(ledger.new_node(NodeBody::Leaf(leaf)), added));
-            root.depth = 1;
-        }
-        Some(mut link) => {
-            let right = put.put_below(&mut link, root.depth - 1, ledger);
-            if let Some((separator, right)) = right {
-                assert!(root.depth < DEPTH_MAX, "no disk holds a tree of this height");
-                let mut totals = link.totals;
-                totals += right.totals;
-                let branch = Branch::over(link, separator, right);
-                link = Link::of_node(ledger.new_node(NodeBody::Branch(branch)), totals);
-                root.depth += 1;
-            }
-            root.link = Some(link);
-        }
+    let link = root.link.as_mut().expect("the descent found a leaf");
+    if let Some((separator, right)) = put.put_below(link, root.depth - 1, ledger) {
+        grow(root, separator, right, ledger);
     }
     Ok(put.old)
+}
+
+fn checked_head(head: &impl AsRef<[u8]>) -> &[u8] {
+    let head = head.as_ref();
+    assert!(head.len() <= HEAD_BYTES_MAX, "head beyond the limit");
+    head
+}
+
+/// The first entry of a tree.
+fn put_first(root: &mut TreeRoot, key: &[u8], value: NewValue<'_>, weigh: Weigh, ledger: &mut Ledger) {
+    let (path, removed) = (Path::default(), Totals::default());
+    let added = Totals { entries: 1, weight: weigh(key.len(), value.head, value.body.len()) };
+    let mut put = Put { key, value, weigh, path, clean: None, at: Err(0), split: None, old: None, added, removed };
+    let mut leaf = Leaf::new();
+    put.put_in_leaf(&mut leaf, ledger);
+    root.link = Some(Link::of_node(ledger.new_node(NodeBody::Leaf(leaf)), added));
+    root.depth = 1;
+}
+
+/// The root was split: a new one goes above both halves.
+fn grow(root: &mut TreeRoot, separator: Separator, right: Link, ledger: &mut Ledger) {
+    assert!(root.depth < DEPTH_MAX, "no disk holds a tree of this height");
+    let left = root.link.take().expect("the half that stayed");
+    let mut totals = left.totals;
+    totals += right.totals;
+    let branch = Branch::over(left, separator, right);
+    root.link = Some(Link::of_node(ledger.new_node(NodeBody::Branch(branch)), totals));
+    root.depth += 1;
 }
 
 /// Bytes of a new cell: the body is inline if the cell stays small enough.
@@ -209,6 +228,15 @@ impl Put<'_, '_> {
         let key_blob = self.put_cell_key(leaf, &mut cell, ledger);
         let (body_blob, body) = self.place_body(ledger);
         put_value(&mut cell, self.value.head, body.as_cell());
+        let blobs = [key_blob, body_blob].into_iter().flatten();
+        if let Some(at) = self.place_to_overwrite(leaf, cell.len()) {
+            leaf.overwrite(at, &cell);
+            blobs.for_each(|blob| leaf.add_blob(blob));
+            return None;
+        }
+        if let Ok(at) = self.at {
+            leaf.remove(at);
+        }
         let (Ok(place) | Err(place)) = self.at;
         let mut right = None;
         let mut target = (&mut *leaf, place);
@@ -220,13 +248,17 @@ impl Put<'_, '_> {
             target = if to_right { (other, place - split.cut) } else { (leaf, place) };
         }
         target.0.insert(target.1, &cell);
-        for blob in [key_blob, body_blob].into_iter().flatten() {
-            target.0.add_blob(blob);
-        }
+        blobs.for_each(|blob| target.0.add_blob(blob));
         right
     }
 
-    /// Begins the new cell with its key. An entry that is replaced is taken out, its key stays as it is.
+    /// The replaced cell, if the new one fits its place.
+    fn place_to_overwrite(&self, leaf: &Leaf, cell_bytes: usize) -> Option<usize> {
+        let at = self.at.ok().filter(|_| self.split.is_none())?;
+        (cell_bytes <= leaf.cell_bytes(at).len()).then_some(at)
+    }
+
+    /// Begins the new cell with its key. Of an entry that is replaced the value is detached, its key stays as it is.
     fn put_cell_key(&mut self, leaf: &mut Leaf, cell: &mut BytesMut, ledger: &mut Ledger) -> Option<Arc<Blob>> {
         let Ok(at) = self.at else {
             let blob = is_long(self.key.len()).then(|| ledger.new_blob(Bytes::copy_from_slice(self.key)));
@@ -282,7 +314,7 @@ impl Placed<'_> {
     }
 }
 
-/// Takes an entry out of its leaf, with its body. A blob of its key stays in the leaf.
+/// Copies the value of an entry whose cell is about to go, and takes its blob. A blob of the key stays in the leaf.
 pub(crate) fn detach(leaf: &mut Leaf, at: usize) -> Detached {
     let view = leaf.view();
     let cell = view.cell(at).expect("cells of a leaf in memory are well formed");
@@ -292,7 +324,6 @@ pub(crate) fn detach(leaf: &mut Leaf, at: usize) -> Detached {
         CellBody::Run(RunRef::Disk(first), len) => (Some(BodyPlace::Pages(first, len)), 0),
         CellBody::Run(RunRef::Blob(id), _) => (None, id),
     };
-    leaf.remove(at);
     let place = place.unwrap_or_else(|| BodyPlace::Blob(leaf.take_blob(blob)));
     Detached { head, body: DetachedBody(place) }
 }

@@ -17,7 +17,6 @@ use crate::{
     ledger::Ledger,
     node::{Link, TreeRoot},
     put::Path,
-    room::RESERVE_PAGES,
     store::Store,
     view::descend,
 };
@@ -52,13 +51,13 @@ struct Step<'p> {
 }
 
 impl<E: Env> Store<E> {
-    /// Plans to move what lies behind the size that the file would have if everything were at its front. None if nothing does
-    /// that is worth it, or while a checkpoint is running.
+    /// Plans to move what lies behind the size that the file would have if everything were at its front, and `slack_bytes` more:
+    /// short free runs don't fit everything. None if nothing does, or while a checkpoint is running.
     #[must_use]
-    pub fn begin_relocation(&self) -> Option<Relocation> {
+    pub fn begin_relocation(&self, slack_bytes: u64) -> Option<Relocation> {
         let space = self.space.as_ref()?;
         let needed = space.pages() - space.free_pages() - space.holes().ones() + self.ledger.dirty.pages;
-        let cutoff = needed + needed / 8 + 4 * RESERVE_PAGES;
+        let cutoff = needed + slack_bytes / PAGE_BYTES as u64;
         (space.end() > cutoff).then(|| Relocation { cutoff, tree: 0, from: Vec::new() })
     }
 
@@ -162,5 +161,3 @@ impl Step<'_> {
         }
     }
 }
-
-const _: () = assert!(RESERVE_PAGES * PAGE_BYTES as u64 >= 1 << 20);

@@ -54,10 +54,10 @@ pub(crate) fn remove(
 
 /// Takes away a root that holds nothing, or nothing but one child.
 fn collapse(root: &mut TreeRoot, ledger: &mut Ledger) {
-    while let Some(node) = root.link.as_ref().and_then(|link| link.node.get()) {
+    while let Some(node) = root.link.as_ref().and_then(Link::node) {
         let child = match &node.body {
             NodeBody::Leaf(leaf) if leaf.count() == 0 => None,
-            NodeBody::Branch(branch) if branch.children.len() <= 1 => branch.children.first().cloned(),
+            NodeBody::Branch(branch) if branch.children.len() <= 1 => branch.children.get(0).cloned(),
             _ => return,
         };
         root.depth = if child.is_some() { root.depth - 1 } else { 0 };
@@ -86,6 +86,7 @@ impl Remove<'_> {
         self.removed = cell.totals(self.weigh);
         let (key_run, key_len) = (cell.key.run, cell.key.len);
         self.old = Some(detach(leaf, self.at));
+        leaf.remove(self.at);
         match key_run {
             Some(RunRef::Blob(id)) => ledger.retire_blob(&leaf.take_blob(id)),
             Some(RunRef::Disk(first)) => ledger.retire_run(first, key_len),
@@ -95,7 +96,7 @@ impl Remove<'_> {
 
     /// Takes child `at` out if it is empty; merges it if it is small.
     fn tidy(&self, branch: &mut Branch, at: usize, level: usize, ledger: &mut Ledger) {
-        let node = branch.children[at].node.get().expect("the child was changed just now");
+        let node = branch.children[at].node().expect("the child was changed just now");
         let (is_empty, is_small) = match &node.body {
             NodeBody::Leaf(leaf) => (leaf.count() == 0, leaf.used_bytes() < SMALL_LEAF_BYTES),
             NodeBody::Branch(child) => (child.children.is_empty(), child.used_bytes() < SMALL_BRANCH_BYTES),
@@ -120,7 +121,7 @@ impl Remove<'_> {
             return false;
         };
         let used = |link: &Link, clean: Option<&[u8]>| {
-            clean.map_or_else(|| link.node.get().map_or(0, |node| node.leaf().used_bytes()), used_bytes)
+            clean.map_or_else(|| link.node().map_or(0, |node| node.leaf().used_bytes()), used_bytes)
         };
         if used(left, left_clean) + used(right, right_clean) > MERGED_LEAF_BYTES_MAX {
             return false;
@@ -130,7 +131,7 @@ impl Remove<'_> {
         let left = &mut branch.children[at];
         left.totals += right.totals;
         let leaf = left.leaf_mut(left_clean, ledger);
-        match (right_clean, right.node.get()) {
+        match (right_clean, right.node()) {
             (Some(image), _) => leaf.merge(&Leaf::from_image(image)),
             (None, Some(node)) => leaf.merge(node.leaf()),
             (None, None) => panic!("a link has a page or a node"),

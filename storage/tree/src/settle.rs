@@ -8,6 +8,7 @@ use std::sync::Arc;
 use plinth_env::Env;
 
 use crate::{
+    children::Children,
     layout::DEPTH_MAX,
     ledger::Ledger,
     node::{Link, Node, NodeBody},
@@ -30,7 +31,7 @@ impl<E: Env> Store<E> {
         let Some(mut settling) = self.settling else { return true };
         let mut budget = nodes_max.max(DEPTH_MAX);
         while let Some(root) = self.working.roots.get_mut(settling.tree) {
-            if let Some(link) = root.link.as_mut().filter(|link| link.page.is_none()) {
+            if let Some(link) = root.link.as_mut().filter(|link| link.page().is_none()) {
                 let before = self.ledger.dirty;
                 let done = settle_below(link, root.depth - 1, &mut settling.next, &mut budget, &mut self.ledger);
                 debug_assert_eq!(before.pages, self.ledger.dirty.pages, "settling makes nothing dirty");
@@ -57,7 +58,7 @@ fn settle_below(
 ) -> bool {
     let Some(left) = budget.checked_sub(1) else { return false };
     *budget = left;
-    let node = link.node.get().expect("a link without a page has a node");
+    let node = link.node().expect("a link without a page has a node");
     // No checkpoint is running, so every page that a node names is durable.
     let page = node.disk.get().copied();
     if level == 0 {
@@ -67,28 +68,28 @@ fn settle_below(
         return true;
     }
     let from = next[level];
-    let has_work =
-        node.branch().children[from.min(node.branch().children.len())..].iter().any(|child| child.page.is_none());
-    if has_work {
-        let branch = branch_to_settle(link, ledger);
-        for (at, child) in branch.iter_mut().enumerate().skip(from) {
-            if child.page.is_none() && !settle_below(child, level - 1, next, budget, ledger) {
+    let has_page = |child: &Link| child.page().is_some();
+    if !node.branch().children.iter().skip(from).all(has_page) {
+        let children = branch_to_settle(link, ledger);
+        for at in from..children.len() {
+            if !has_page(&children[at]) && !settle_below(&mut children[at], level - 1, next, budget, ledger) {
                 next[level] = at;
                 return false;
             }
         }
     }
     next[level] = 0;
-    let settled = link.node.get().is_some_and(|node| node.branch().children.iter().all(|child| child.page.is_some()));
-    if settled {
-        link.page = page;
+    if let Some(page) = page
+        && link.node().is_some_and(|node| node.branch().children.iter().all(has_page))
+    {
+        link.settle(page);
     }
     true
 }
 
 /// The children of a branch, unshared, without changing what the branch says or where it is stored.
-fn branch_to_settle<'a>(link: &'a mut Link, ledger: &mut Ledger) -> &'a mut [Link] {
-    let arc = link.node.get_mut().expect("a link without a page has a node");
+fn branch_to_settle<'a>(link: &'a mut Link, ledger: &mut Ledger) -> &'a mut Children {
+    let arc = link.unsettled_mut();
     if Arc::get_mut(arc).is_none() {
         let copy = match arc.disk.get() {
             Some(_) => {

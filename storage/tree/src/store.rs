@@ -9,7 +9,7 @@ use crate::{
     checkpoint::Frozen,
     error::Missing,
     key::Pages,
-    layout::{BODY_BYTES_MAX, HEAD_BYTES_MAX, KEY_BYTES_MAX, NAME_BYTES_MAX, PAGE_BYTES, STATE_BYTES_MAX, TREES_MAX},
+    layout::{BODY_BYTES_MAX, KEY_BYTES_MAX, NAME_BYTES_MAX, PAGE_BYTES, STATE_BYTES_MAX, TREES_MAX},
     ledger::{Dirty, Ledger},
     meta::Meta,
     punch::Punching,
@@ -17,7 +17,7 @@ use crate::{
     room::Growth,
     settle::Settling,
     space::{Capacity, Pins, Space},
-    value::{Detached, NewValue},
+    value::{Detached, NewBody, NewValue, ValueRef},
     view::{Published, Snapshot, Trees, View},
 };
 
@@ -109,12 +109,26 @@ impl<E: Env> Store<E> {
     /// # Panics
     /// If key, head or body are longer than their limits: the owner's own limits are lower.
     pub fn put(&mut self, tree: TreeId, key: &[u8], value: NewValue<'_>) -> Result<Option<Detached>, Missing> {
-        assert!(key.len() <= KEY_BYTES_MAX && value.head.len() <= HEAD_BYTES_MAX, "key or head beyond the limit");
-        assert!(value.body.len() <= BODY_BYTES_MAX, "body beyond the limit");
+        self.put_with(tree, key, value.body, |_| value.head)
+    }
+
+    /// Puts `body` at `key`, behind a head that `head` makes of the value that is there, and returns that value. One search for
+    /// what else would be a get and a put. `head` is called again when the call is repeated after a miss.
+    ///
+    /// # Panics
+    /// If key, head or body are longer than their limits: the owner's own limits are lower.
+    pub fn put_with<H: AsRef<[u8]>>(
+        &mut self,
+        tree: TreeId,
+        key: &[u8],
+        body: NewBody<'_>,
+        head: impl FnOnce(Option<ValueRef<'_>>) -> H,
+    ) -> Result<Option<Detached>, Missing> {
+        assert!(key.len() <= KEY_BYTES_MAX && body.len() <= BODY_BYTES_MAX, "key or body beyond the limit");
         let weigh = self.options.trees[usize::from(tree.0)].weigh;
         let pages = Pages { source: &*self.pages, end: self.pages_end() };
         let root = &mut self.working.roots[usize::from(tree.0)];
-        let old = put::put(root, key, value, weigh, pages, &mut self.ledger)?;
+        let old = put::put(root, key, body, head, weigh, pages, &mut self.ledger)?;
         self.changed = true;
         Ok(old)
     }

@@ -137,7 +137,7 @@ impl<'a, P: PageSource> View<'a, P> {
     fn totals_below(&self, root: &'a TreeRoot, key: &[u8], weigh: Weigh) -> Result<Totals, Missing> {
         let mut totals = Totals::default();
         let leaf = descend(root, key, self.pages(), |branch, at| {
-            branch.children[..at].iter().for_each(|child| totals += child.totals);
+            branch.children.iter().take(at).for_each(|child| totals += child.totals);
         })?;
         if let Some(link) = leaf {
             let leaf = link.leaf(self.pages())?;

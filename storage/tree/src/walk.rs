@@ -47,7 +47,7 @@ impl<F: File> Walk<'_, F> {
     pub async fn run(&mut self, pace: &mut impl AsyncFnMut(usize)) -> Result<(), TreeError> {
         for (tree, root) in (0u8..).zip(&self.meta.trees.roots) {
             let Some(link) = &root.link else { continue };
-            let page = link.page.expect("a meta names pages");
+            let page = link.page().expect("a meta names pages");
             let task = Task { page, tree, level: root.depth - 1, totals: link.totals, low: Arc::from([]), high: None };
             self.run_tree(task, pace).await?;
         }
@@ -227,7 +227,7 @@ impl<F: File> Walk<'_, F> {
             } else {
                 task.high.clone()
             };
-            let page = child.page.expect("a decoded branch names pages");
+            let page = child.page().expect("a decoded branch names pages");
             let (tree, level, totals) = (task.tree, task.level - 1, child.totals);
             tasks.push(Task { page, tree, level, totals, low: Arc::clone(&low), high: high.clone() });
             low = high.unwrap_or_else(|| Arc::from([]));

@@ -174,3 +174,52 @@ fn a_disk_that_lied_about_a_flush_is_found_by_verification() {
     }
     assert!(found > 0, "{unnoticed} crashes left a whole file by chance");
 }
+
+/// A checkpoint fails with `kind` at its meta page and the process dies, so that the next one reads what the device may still lose.
+/// The power goes `events` disk events into the life that builds on it; what that leaves must be sound. False if all was done before.
+fn build_on_unconfirmed_meta(kind: OpKind, events: u64) -> bool {
+    let sim = Sim::new(events, SimOptions::default());
+    let mut prng = Prng::new(events);
+    let (mut bed, ..) = sim.block_on(prepared(sim.env(), &mut prng));
+    sim.block_on(bed.checkpoint());
+    let (model, changes) = (bed.model.clone(), bed.changes + 1);
+    // With nothing new but its state it has one write before the meta's, and one sync.
+    bed.store.set_state(Bytes::copy_from_slice(&changes.to_le_bytes()));
+    sim.fail_op(kind, "tree", 1);
+    sim.block_on(async {
+        let _ = bed.publish();
+        bed.start_checkpoint();
+        assert!(bed.wait_checkpoint().await.is_err(), "its meta page is not confirmed");
+    });
+    sim.kill();
+    drop(bed);
+    let build = async {
+        let env = sim.env();
+        let store = Store::open(env.clone(), options(), true).await.unwrap_or_else(|error| panic!("{error}"));
+        let mut bed = Bed::over(env, store, model, changes);
+        for _ in 0..2 {
+            work(&mut bed, &mut prng, 15).await;
+            bed.checkpoint().await;
+        }
+    };
+    let finished = sim.block_on_within(build, Limit::DiskEvents(events)).is_ok();
+    sim.crash();
+    let env = sim.env();
+    sim.block_on(async {
+        let store = Store::open(env.clone(), options(), true).await.unwrap_or_else(|error| panic!("{error}"));
+        store.begin_verify().run(async |_| {}).await.unwrap_or_else(|error| panic!("{error}"));
+        assert_sound(&env).await;
+    });
+    !finished
+}
+
+#[test]
+fn a_meta_page_that_was_never_confirmed_is_made_durable_before_anything_builds_on_it() {
+    for kind in [OpKind::Sync, OpKind::Write] {
+        let mut events = 0;
+        while build_on_unconfirmed_meta(kind, events) {
+            events += 1;
+        }
+        assert!(events > 30, "two checkpoints have more than {events} disk events");
+    }
+}

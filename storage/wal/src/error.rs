@@ -57,6 +57,9 @@ pub enum WalError {
     Poisoned,
 }
 
+/// What an operator can do about a log that can't be right.
+const ADVICE: &str = "restore the member from a backup";
+
 impl WalError {
     /// A closure for `map_err` that names file and operation.
     pub(crate) fn io(file: &Path, what: &'static str) -> impl FnOnce(io::Error) -> Self {
@@ -73,8 +76,10 @@ impl fmt::Display for WalError {
         match self {
             Self::Io { file, what, error } => write!(f, "{what} of {} failed: {error}", file.display()),
             Self::NoSpace { file } => write!(f, "no space left for log segment {}", file.display()),
-            Self::Corrupt(corrupt) => corrupt.fmt(f),
-            Self::MissingSegment { file } => write!(f, "log segment {} is missing", file.display()),
+            Self::Corrupt(corrupt) => write!(f, "{corrupt}: nothing was changed; {ADVICE}"),
+            Self::MissingSegment { file } => {
+                write!(f, "log segment {} is missing: nothing was changed; {ADVICE}", file.display())
+            }
             Self::UnknownVersion { file, found } => write!(
                 f,
                 "{} has log format version {found}, this plinth reads version {}",

@@ -109,7 +109,11 @@ impl<E: Env> Flush<E> {
         };
         let file = match ready {
             Some(file) => file,
-            None => segment::prepare(&self.env, &self.path, spare.as_deref(), segment_bytes, self.sync_method).await?,
+            None => {
+                // The batch itself waits for it.
+                let pace = &mut async |_| {};
+                segment::prepare(&self.env, &self.path, spare.as_deref(), segment_bytes, self.sync_method, pace).await?
+            }
         };
         *opened = Some(file.clone());
         // Durable before the batch behind it: a segment whose start is bad holds nothing that was acknowledged.

@@ -13,6 +13,7 @@
 //! - After a failed write nothing is written any more.
 
 mod batch;
+mod check;
 mod commit;
 mod error;
 mod flush;
@@ -26,6 +27,7 @@ mod replay;
 mod segment;
 mod types;
 
+pub use check::{Report, SegmentReport, check};
 pub use error::WalError;
 pub use flush::{Flush, FlushDone};
 pub use group::{GroupState, HardState, Position};

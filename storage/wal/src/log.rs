@@ -77,7 +77,10 @@ impl<E: Env> Wal<E> {
             return Err(WalError::LogExists { dir: dir.clone() });
         }
         let (path, temporary) = (segment::segment_path(dir, 1), dir.join(TEMPORARY_NAME));
-        let file = segment::create_zeroed(env, &temporary, &path, options.segment_bytes, options.sync_method).await?;
+        // Nobody has to be spared before there is a log.
+        let pace = &mut async |_| {};
+        let file =
+            segment::create_zeroed(env, &temporary, &path, options.segment_bytes, options.sync_method, pace).await?;
         let fresh = FreshSegment {
             sequence: 1,
             nonce: draw_nonce(env),

@@ -49,12 +49,14 @@ pub struct MaintenanceDone<E: Env> {
 }
 
 impl<E: Env> Maintenance<E> {
-    /// Does it; durable when it returns.
-    pub async fn run(self) -> MaintenanceDone<E> {
+    /// Does it; durable when it returns. After each write of a new segment's zeroes `pace` is called with its bytes; the next one waits for it.
+    /// The log waits for the segment only when the one under way is full.
+    pub async fn run(self, mut pace: impl AsyncFnMut(u64)) -> MaintenanceDone<E> {
         let Self { env, dir, sync_method, task } = self;
         let result = match &task {
             Task::Prepare { target, spare, segment_bytes } => {
-                segment::prepare(&env, target, spare.as_deref(), *segment_bytes, sync_method).await.map(Some)
+                let spare = spare.as_deref();
+                segment::prepare(&env, target, spare, *segment_bytes, sync_method, &mut pace).await.map(Some)
             }
             Task::Recycle { from, to } => {
                 let renamed = env.rename(from, to).await.map_err(WalError::io(from, "renaming"));
@@ -122,7 +124,9 @@ impl<E: Env> Wal<E> {
 
     fn plan_prepare(&mut self) -> Option<Task> {
         let active = self.active();
-        let is_due = self.must_rotate || active.end.get() >= active.bytes / PREPARE_AT_DIVISOR;
+        // A log of one segment has nothing to recycle: should the disk fill up, it needs a second one to go on with what it releases.
+        let is_alone = self.segments.len() == 1 && self.spares.is_empty();
+        let is_due = self.must_rotate || is_alone || active.end.get() >= active.bytes / PREPARE_AT_DIVISOR;
         let is_beginning = self.in_flight.as_ref().is_some_and(|flight| flight.fresh.is_some());
         if self.next.is_some() || !is_due || is_beginning {
             return None;

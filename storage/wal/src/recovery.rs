@@ -5,18 +5,21 @@
 //! is never taken for corruption later, and a rotten start of a segment never for a segment that hasn't begun.
 //!
 //! Invariants: nothing on disk changes before the whole log was found sound; a log that was cut goes on in a fresh segment. What
-//! was read is made durable before it is reported: a batch can be in the file and not yet on the device.
+//! was read is durable before it is reported. Of every batch but the last one that is known: the next was begun only when it was.
+//! The last one can be in the file and not on the device, where no flush takes it any more if its own has failed. So it is
+//! written once more where it lies, with the same bytes: a tear changes nothing.
 //!
 //! A crash in the middle leaves the log as it was, perhaps without some leftovers.
 
 use std::{
     cell::Cell,
     collections::BTreeMap,
+    ops::Range,
     path::{Path, PathBuf},
     rc::Rc,
 };
 
-use plinth_base::{GroupId, Mark, limits::IO_BYTES_MAX};
+use plinth_base::{AlignedBuf, GroupId, Mark, limits::IO_BYTES_MAX};
 use plinth_env::{Env, File, OpenMode, OpenOptions};
 
 use crate::{
@@ -69,6 +72,16 @@ struct Survey {
     temporary: Option<PathBuf>,
 }
 
+/// A log that was found sound, and what there is to do before it can be written to.
+pub(crate) struct Sound<E: Env> {
+    pub(crate) wal: Wal<E>,
+    pub(crate) recovered: Recovered,
+    /// Where the last batch lies in the last segment.
+    last_batch: Range<u64>,
+    survey: Survey,
+    unbegun: Option<Candidate<E::File>>,
+}
+
 /// A segment with its start batch.
 struct Begun {
     header: BatchHeader,
@@ -86,6 +99,8 @@ struct Candidate<F> {
 
 /// Where a segment's batches end.
 struct End {
+    /// Where the last one begins.
+    last: u64,
     offset: u64,
     sequence: u64,
     cut: Option<TailCut>,
@@ -94,10 +109,22 @@ struct End {
 impl<E: Env> Wal<E> {
     /// Opens the log in `options.dir`. Every error leaves the disk as it was, but for I/O errors of the clean-up behind a sound log.
     pub async fn open(env: &E, options: WalOptions) -> Result<(Self, Recovered), WalError> {
+        let Sound { mut wal, recovered, last_batch, survey, unbegun } =
+            Self::prove(env, options, OpenMode::Write).await?;
+        if recovered.cut.is_some() {
+            Mark::TornTailCut.hit();
+        }
+        wal.confirm(last_batch).await?;
+        wal.tidy(survey, unbegun).await?;
+        Ok((wal, recovered))
+    }
+
+    /// Reads the whole log and finds it sound, or not. Changes nothing on disk.
+    pub(crate) async fn prove(env: &E, options: WalOptions, mode: OpenMode) -> Result<Sound<E>, WalError> {
         let survey = survey(env, &options).await?;
         let mut candidates = Vec::new();
         for (sequence, path, bytes) in &survey.segments {
-            candidates.push(Candidate::open(env, &options, *sequence, path, *bytes).await?);
+            candidates.push(Candidate::open(env, &options, mode, *sequence, path, *bytes).await?);
         }
         check_chain(&candidates)?;
         let mut wal = Self::assemble(env.clone(), options);
@@ -106,26 +133,22 @@ impl<E: Env> Wal<E> {
             Some(unbegun) => check_unbegun(unbegun, candidates.last()).await?,
             None => None,
         };
-        let mut recovered = wal.replay(candidates).await?;
+        let (mut recovered, last_batch) = wal.replay(candidates).await?;
         recovered.cut = recovered.cut.or_else(|| {
             let why = torn_start?;
             let (file, lsn) = (unbegun.as_ref()?.path.clone(), Lsn(recovered.lsn.0.saturating_add(1)));
             Some(TailCut { file, offset: 0, lsn, why, may_hold_acknowledged: false })
         });
-        if recovered.cut.is_some() {
-            Mark::TornTailCut.hit();
-        }
-        wal.tidy(survey, unbegun).await?;
-        Ok((wal, recovered))
+        Ok(Sound { wal, recovered, last_batch, survey, unbegun })
     }
 
-    /// Reads all batches of the segments that have begun.
-    async fn replay(&mut self, candidates: Vec<Candidate<E::File>>) -> Result<Recovered, WalError> {
+    /// Reads all batches of the segments that have begun. Returns what they held, and where the last one lies in the last segment.
+    async fn replay(&mut self, candidates: Vec<Candidate<E::File>>) -> Result<(Recovered, Range<u64>), WalError> {
         let oldest = candidates.first().and_then(|first| first.begun.as_ref()).expect("checked: the first has begun");
         let malformed =
             |path: &Path, bad: plinth_base::codec::Malformed| WalError::corrupt(path, 0, "a sound start batch", bad.0);
         let mut replay = Replay::new(&oldest.start).map_err(|bad| malformed(&candidates[0].path, bad))?;
-        let mut log_bytes = 0;
+        let (mut log_bytes, mut last_batch) = (0, 0..0);
         let mut cut = None;
         for (at, candidate) in candidates.iter().enumerate() {
             let begun = candidate.begun.as_ref().expect("checked: only the last may not have begun");
@@ -135,6 +158,7 @@ impl<E: Env> Wal<E> {
             let successor = candidates.get(at + 1);
             let end = scan(candidate, begun, successor, &mut replay).await?;
             log_bytes += end.offset;
+            last_batch = end.last..end.offset;
             (self.submitted, self.durable, cut) = (end.sequence, end.sequence, end.cut);
             self.segments.push_back(Rc::new(Segment {
                 sequence: candidate.sequence,
@@ -151,13 +175,21 @@ impl<E: Env> Wal<E> {
         self.is_sealed = replay.is_sealed && !self.must_rotate;
         let (groups, sealed, lsn) = (replay.states(), self.is_sealed, Lsn(self.durable));
         self.groups = replay.groups;
-        Ok(Recovered { groups, cut, sealed, lsn, log_bytes })
+        Ok((Recovered { groups, cut, sealed, lsn, log_bytes }, last_batch))
     }
 
-    /// Makes durable what was read, takes over what can be used and removes what can't.
-    async fn tidy(&mut self, survey: Survey, unbegun: Option<Candidate<E::File>>) -> Result<(), WalError> {
+    /// Makes the last batch durable, as it is.
+    async fn confirm(&self, last_batch: Range<u64>) -> Result<(), WalError> {
         let active = self.active();
-        active.file.sync().await.map_err(WalError::io(&active.path, "syncing"))?;
+        let bytes = usize::try_from(last_batch.end - last_batch.start).expect("a batch is at most IO_BYTES_MAX");
+        let (result, batch) = active.file.read_at(last_batch.start, AlignedBuf::zeroed(bytes)).await;
+        result.map_err(WalError::io(&active.path, "reading"))?;
+        let (result, _) = active.file.write_durable(last_batch.start, batch).await;
+        result.map_err(WalError::io(&active.path, "confirming the last batch"))
+    }
+
+    /// Takes over what can be used and removes what can't.
+    async fn tidy(&mut self, survey: Survey, unbegun: Option<Candidate<E::File>>) -> Result<(), WalError> {
         let mut useless: Vec<PathBuf> = survey.temporary.into_iter().collect();
         if let Some(Candidate { path, bytes, file, .. }) = unbegun {
             if bytes == self.options.segment_bytes {
@@ -208,11 +240,12 @@ impl<F: File> Candidate<F> {
     async fn open<E: Env<File = F>>(
         env: &E,
         options: &WalOptions,
+        mode: OpenMode,
         sequence: u64,
         path: &Path,
         bytes: u64,
     ) -> Result<Self, WalError> {
-        let open = OpenOptions { sync_method: options.sync_method, ..OpenOptions::direct(OpenMode::Write) };
+        let open = OpenOptions { sync_method: options.sync_method, ..OpenOptions::direct(mode) };
         let file = env.open(path, open).await.map_err(WalError::io(path, "opening"))?;
         let mut candidate = Self { sequence, path: path.to_path_buf(), bytes, file, begun: None };
         candidate.begun = candidate.read_start().await?;
@@ -310,7 +343,7 @@ async fn scan<F: File>(
 ) -> Result<End, WalError> {
     let mut window = candidate.window(IO_BYTES_MAX);
     let known_end = successor.and_then(|next| next.begun.as_ref()).map(|next| &next.start.chain);
-    let mut offset = begun.header.batch_bytes();
+    let (mut last, mut offset) = (0, begun.header.batch_bytes());
     let mut expect = Expect {
         segment: candidate.sequence,
         nonce: begun.header.nonce.get(),
@@ -328,10 +361,14 @@ async fn scan<F: File>(
                 replay.batch(&header, payload, place).map_err(|bad| {
                     WalError::corrupt(&candidate.path, offset, format!("batch {}", expect.sequence), bad.0)
                 })?;
+                last = offset;
                 offset += header.batch_bytes();
                 expect.sequence = expect.sequence.saturating_add(1);
             }
-            probe if known_end.is_none() => return check_tail(&mut window, offset, &expect, &probe).await,
+            probe if known_end.is_none() => {
+                let cut = check_tail(&mut window, offset, &expect, &probe).await?;
+                return Ok(End { last, offset, sequence: expect.sequence - 1, cut });
+            }
             Probe::Bad(why) => return Err(lost(&window, offset, &expect, why)),
             Probe::Foreign => return Err(lost(&window, offset, &expect, "something else")),
         }
@@ -345,7 +382,7 @@ async fn scan<F: File>(
         let got = format!("{} and {}", chain.previous_end, chain.previous_sequence);
         return Err(WalError::corrupt(next, 0, want, got));
     }
-    Ok(End { offset, sequence, cut: None })
+    Ok(End { last, offset, sequence, cut: None })
 }
 
 fn lost<F: File>(window: &Window<F>, offset: u64, expect: &Expect, got: impl Into<String>) -> WalError {
@@ -358,7 +395,7 @@ async fn check_tail<F: File>(
     offset: u64,
     expect: &Expect,
     probe: &Probe,
-) -> Result<End, WalError> {
+) -> Result<Option<TailCut>, WalError> {
     let why = match probe {
         Probe::Bad(why) => Some(*why),
         Probe::Foreign | Probe::Valid(_) => None,
@@ -367,12 +404,11 @@ async fn check_tail<F: File>(
         let got = format!("{}, with a later batch at {later}", why.unwrap_or("something else"));
         return Err(lost(window, offset, expect, got));
     }
-    let cut = why.map(|why| TailCut {
+    Ok(why.map(|why| TailCut {
         file: window.path().to_path_buf(),
         offset,
         lsn: Lsn(expect.sequence),
         why,
         may_hold_acknowledged: true,
-    });
-    Ok(End { offset, sequence: expect.sequence - 1, cut })
+    }))
 }

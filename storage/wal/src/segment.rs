@@ -75,14 +75,18 @@ pub(crate) struct Segment<F> {
     pub(crate) end: Cell<u64>,
 }
 
-/// Makes `target` a segment of `segment_bytes` in `env`'s file system: from `spare` if there is one, else by writing zeroes.
-/// Durable when it returns. A full device gives [`WalError::NoSpace`] and leaves at most the temporary file.
+/// How many zeroes are written at once: while the device is busy with them, a write of the log waits.
+const ZERO_BYTES: usize = 128 << 10;
+
+/// Makes `target` a segment of `segment_bytes` in `env`'s file system: from `spare` if there is one, else by writing zeroes, after each
+/// write of which `pace` is called with its bytes. Durable when it returns. A full device gives [`WalError::NoSpace`] and leaves at most the temporary file.
 pub(crate) async fn prepare<E: Env>(
     env: &E,
     target: &Path,
     spare: Option<&Path>,
     segment_bytes: u64,
     sync_method: SyncMethod,
+    pace: &mut impl AsyncFnMut(u64),
 ) -> Result<E::File, WalError> {
     let dir = target.parent().expect("a segment lies in the log's directory");
     let file = if let Some(spare) = spare {
@@ -92,7 +96,7 @@ pub(crate) async fn prepare<E: Env>(
         file
     } else {
         let temporary = dir.join(TEMPORARY_NAME);
-        let file = create_zeroed(env, &temporary, target, segment_bytes, sync_method).await?;
+        let file = create_zeroed(env, &temporary, target, segment_bytes, sync_method, pace).await?;
         env.rename(&temporary, target).await.map_err(WalError::io(&temporary, "renaming"))?;
         file
     };
@@ -107,6 +111,7 @@ pub(crate) async fn create_zeroed<E: Env>(
     target: &Path,
     bytes: u64,
     sync_method: SyncMethod,
+    pace: &mut impl AsyncFnMut(u64),
 ) -> Result<E::File, WalError> {
     match env.remove_file(path).await {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(WalError::io(path, "removing")(error)),
@@ -122,15 +127,16 @@ pub(crate) async fn create_zeroed<E: Env>(
     let file = env.open(path, options).await.map_err(full("creating"))?;
     // Reserved at once for one extent, then written: an extent that is only reserved costs a metadata change at its first write.
     file.allocate(0, bytes).await.map_err(full("allocating"))?;
-    let mut zeroes = AlignedBuf::zeroed(IO_BYTES_MAX);
+    let mut zeroes = AlignedBuf::zeroed(ZERO_BYTES);
     let mut offset = 0;
     while offset < bytes {
-        zeroes.resize(usize::try_from(bytes - offset).map_or(IO_BYTES_MAX, |left| left.min(IO_BYTES_MAX)));
+        zeroes.resize(usize::try_from(bytes - offset).map_or(ZERO_BYTES, |left| left.min(ZERO_BYTES)));
         let written = zeroes.len() as u64;
         let (result, buf) = file.write_at(offset, zeroes).await;
         result.map_err(full("zeroing"))?;
         zeroes = buf;
         offset += written;
+        pace(written).await;
     }
     file.sync().await.map_err(full("syncing"))?;
     Ok(file)

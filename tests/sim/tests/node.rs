@@ -1,16 +1,13 @@
 //! The scenario `node` keeps its promises, and nodes that are built to break them are found out.
 
-mod meta_first;
-
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use meta_first::MetaFirst;
 use plinth_env::Env;
 use plinth_sim::{
     scenario::{Outcome, Scenario, Violation},
     scenarios::{NodeScenario, node},
 };
-use plinth_sim_env::{Faults, SimEnv};
+use plinth_sim_env::{Faults, MetaFirst, SimEnv};
 
 /// A panic counts as found out too.
 fn run<E: Env>(seed: u64, faults: &Faults, wrap: impl Fn(SimEnv) -> E) -> Result<Outcome, Violation> {

@@ -38,8 +38,20 @@ const AFTER_TESTS: &[Step] = &[
         command: &["cargo", "xtask", "fresh-start"],
         needs: &[Need::Peers, Need::Port2379],
     },
+    Step { name: "clients of others", command: &["cargo", "xtask", "clients"], needs: &[] },
     Step { name: "end to end", command: &["cargo", "xtask", "e2e"], needs: &[] },
     Step { name: "crash", command: &["cargo", "xtask", "crash", "--runs", "4"], needs: &[Need::Fuse] },
+    // Whether they run; what they show is for a quiet machine.
+    Step {
+        name: "benches",
+        command: &["cargo", "bench", "--quiet", "--package", "plinth-micro", "--", "--test"],
+        needs: &[],
+    },
+    Step {
+        name: "figures",
+        command: &["cargo", "xtask", "accept", "2", "put", "single", "--quick"],
+        needs: &[Need::Peers],
+    },
 ];
 
 pub(crate) fn run(args: &[String]) -> Outcome {

@@ -2,20 +2,15 @@
 
 use crate::{
     peers,
-    shell::{Outcome, build_server, run_package},
+    shell::{Outcome, run_package, with_server},
 };
 
 pub(crate) fn run(args: &[String]) -> Outcome {
     peers::run()?;
     let mut args = args.to_vec();
-    let against = args.iter().position(|arg| arg == "--against").map(|at| at + 1);
-    match against.and_then(|at| args.get(at)).map(String::as_str) {
-        Some("plinth") => {
-            let at = against.expect("there is a value");
-            args[at] = build_server()?.display().to_string();
-        }
-        Some(_) => {}
-        None => args.extend(["--against".to_owned(), build_server()?.display().to_string()]),
+    // The default, spelled out.
+    if let Some(at) = args.windows(2).position(|pair| pair == ["--against", "plinth"]) {
+        args.drain(at..at + 2);
     }
-    run_package("plinth-conformance", false, &args)
+    run_package("plinth-conformance", false, &with_server("--against", &args)?)
 }

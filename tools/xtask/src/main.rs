@@ -2,6 +2,7 @@
 
 mod accept;
 mod ci;
+mod clients;
 mod conformance;
 mod crash;
 mod e2e;
@@ -20,6 +21,7 @@ const USAGE: &str = "\
 usage: cargo xtask COMMAND
 
   ci                                       everything that a change must pass
+  clients [NAME]                           client libraries of others against the server
   conformance [--against plinth|etcd|PROGRAM] [NAME]
                                            play the cases under tests/conformance to a server
   crash [--runs N] ...                     crash a server under load, look for lost writes
@@ -27,13 +29,14 @@ usage: cargo xtask COMMAND
   sim [--seeds N] ...                      run the simulator
   fresh-start                              start a server as the README says, use it, stop it, start it again
   peers                                    put etcd 3.5.1 and Debian's etcd 3.4 under target/peers
-  accept N                                 run the commands whose results issue N asks for";
+  accept N [PART...] [options]              run the commands whose results issue N asks for";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let rest = args.get(1..).unwrap_or_default();
     let outcome = match args.first().map(String::as_str) {
         Some("ci") => ci::run(rest),
+        Some("clients") => clients::run(rest),
         Some("conformance") => conformance::run(rest),
         Some("crash") => crash::run(rest),
         Some("e2e") => e2e::run(rest),

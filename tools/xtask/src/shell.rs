@@ -61,11 +61,21 @@ pub(crate) fn output(mut command: Command) -> Result<String, String> {
 
 /// Runs the binary of a package of this workspace with `args`.
 pub(crate) fn run_package(package: &str, release: bool, args: &[String]) -> Outcome {
+    run_package_in(package, release, &[], args)
+}
+
+/// The same with some environment variables.
+pub(crate) fn run_package_in(package: &str, release: bool, env: &[(&str, &str)], args: &[String]) -> Outcome {
     let mut cargo = command("cargo", &["run", "--quiet", "--package", package]);
     if release {
         cargo.arg("--release");
     }
-    cargo.arg("--").args(args);
+    cargo.envs(env.iter().copied()).arg("--").args(args);
+    run_to_its_end(cargo)
+}
+
+/// Runs a program that says itself what went wrong; its exit code becomes ours.
+pub(crate) fn run_to_its_end(mut cargo: Command) -> Outcome {
     let status = cargo.status().map_err(|error| format!("{cargo:?}: {error}"))?;
     match status.code() {
         Some(0) => Ok(()),
@@ -80,6 +90,15 @@ pub(crate) fn build_server() -> Result<PathBuf, String> {
     let packages = ["--package", "plinth-server", "--package", "plinth-plinthutl"];
     run(command("cargo", &[&["build", "--quiet", "--release"][..], &packages].concat()))?;
     Ok(target_dir().join("release/plinth"))
+}
+
+/// `args` with the server that users get behind `flag`, unless they name one themselves.
+pub(crate) fn with_server(flag: &str, args: &[String]) -> Result<Vec<String>, String> {
+    let mut args = args.to_vec();
+    if !args.iter().any(|arg| arg == flag) {
+        args.extend([flag.to_owned(), build_server()?.display().to_string()]);
+    }
+    Ok(args)
 }
 
 /// Whether a program is on the PATH.

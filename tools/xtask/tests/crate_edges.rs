@@ -20,8 +20,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("node", &["rpc", "kv", "raft", "wal", "tree", "env", "base"]),
     ("server", &["node", "uring", "rpc", "env", "base"]),
 ];
-/// What tests of a layer may use besides: the simulated environment, and the client.
-const FOR_TESTS: &[&str] = &["sim-env", "client"];
+/// What tests of a layer may use besides: the simulated environment, the simulator's model, and the client.
+const FOR_TESTS: &[&str] = &["sim-env", "sim", "client"];
 /// What must run without a real machine.
 const SIMULATED: &[&str] = &["sim", "sim-env"];
 

@@ -5,9 +5,9 @@ use plinth_base::{Revision, hash::hash64};
 use plinth_tree::{Detached, Env, Missing, NewBody, NewValue, Store};
 
 use crate::{
-    RecordMeta, State,
+    Record, RecordMeta, State,
     keys::{log_key, past_key},
-    record::{self, Head},
+    record::{self, Head, sound},
     trees::{LIVE, LOG, PAST},
 };
 
@@ -64,10 +64,19 @@ pub(crate) struct Change {
     key: Bytes,
     revision: Revision,
     /// What is written; `None` deletes.
-    new: Option<(RecordMeta, Bytes)>,
-    /// The version before.
+    new: Option<NewVersion>,
+    /// The version before, known once `live` is written.
     previous: Option<Revision>,
     stage: Stage,
+}
+
+#[derive(Debug)]
+struct NewVersion {
+    value: Bytes,
+    /// `None` keeps the lease of the version before.
+    lease: Option<i64>,
+    /// Known once `live` is written.
+    head: Option<Head>,
 }
 
 #[derive(Debug)]
@@ -79,8 +88,10 @@ enum Stage {
 }
 
 impl Change {
-    pub(crate) fn put(key: Bytes, meta: RecordMeta, value: Bytes, previous: Option<Revision>) -> Self {
-        Self { key, revision: meta.modified, new: Some((meta, value)), previous, stage: Stage::Live }
+    /// Without a lease, the one of the version before is kept.
+    pub(crate) fn put(key: Bytes, revision: Revision, value: Bytes, lease: Option<i64>) -> Self {
+        let new = Some(NewVersion { value, lease, head: None });
+        Self { key, revision, new, previous: None, stage: Stage::Live }
     }
 
     pub(crate) fn delete(key: Bytes, revision: Revision, previous: Revision) -> Self {
@@ -104,7 +115,7 @@ impl Change {
                 },
                 Stage::Log => match self.write_log(store) {
                     Ok(()) => {
-                        let put_bytes = self.new.as_ref().map_or(0, |(_, value)| self.key.len() + value.len());
+                        let put_bytes = self.new.as_ref().map_or(0, |new| self.key.len() + new.value.len());
                         changes.done(self.hash(), put_bytes);
                         return Ok(());
                     }
@@ -120,14 +131,20 @@ impl Change {
         Err(missing)
     }
 
-    fn write_live<E: Env>(&self, store: &mut Store<E>) -> Result<Option<Detached>, Missing> {
-        match &self.new {
-            Some((meta, value)) => {
-                let head = Head::new(meta, value.len());
-                store.put(LIVE, &self.key, NewValue { head: head.as_slice(), body: NewBody::Bytes(value) })
-            }
-            None => store.remove(LIVE, &self.key),
-        }
+    fn write_live<E: Env>(&mut self, store: &mut Store<E>) -> Result<Option<Detached>, Missing> {
+        let Some(new) = &mut self.new else { return store.remove(LIVE, &self.key) };
+        let (revision, previous, head) = (self.revision, &mut self.previous, &mut new.head);
+        store.put_with(LIVE, &self.key, NewBody::Bytes(&new.value), |old| {
+            let old = old.map(|value| sound(Record::parse(value, 0)).meta());
+            *previous = old.map(|old| old.modified);
+            let meta = RecordMeta {
+                create: old.map_or(revision.main, |old| old.create),
+                modified: revision,
+                version: old.map_or(1, |old| old.version + 1),
+                lease: new.lease.unwrap_or(old.map_or(0, |old| old.lease)),
+            };
+            *head.insert(Head::new(&meta, new.value.len()))
+        })
     }
 
     /// The superseded version keeps its value's pages; only their owner changes.
@@ -151,10 +168,8 @@ impl Change {
         let mut head = BytesMut::with_capacity(24);
         head.put_u8(if self.new.is_some() { OP_PUT } else { OP_DELETE });
         head.put_slice(&log_key(self.previous.unwrap_or_default()));
-        let bytes = match &self.new {
-            Some((meta, value)) => {
-                record::message_bytes(self.key.len(), Head::new(meta, value.len()).as_slice().len(), value.len())
-            }
+        let bytes = match self.written() {
+            Some((head, value)) => record::message_bytes(self.key.len(), head.len(), value.len()),
             None => record::key_field_bytes(self.key.len()),
         };
         head.put_u32_le(u32::try_from(bytes).expect("a request is far below 4 GiB"));
@@ -164,10 +179,15 @@ impl Change {
         Ok(())
     }
 
+    /// Head and value of what `live` got.
+    fn written(&self) -> Option<(&[u8], &[u8])> {
+        let new = self.new.as_ref()?;
+        let head = new.head.as_ref().expect("`live` is written first");
+        Some((head.as_slice(), &new.value))
+    }
+
     fn hash(&self) -> u64 {
-        let head = self.new.as_ref().map(|(meta, value)| Head::new(meta, value.len()));
-        let stored = head.as_ref().zip(self.new.as_ref()).map(|(head, (_, value))| (head.as_slice(), &value[..]));
-        content_hash(self.revision, &self.key, stored)
+        content_hash(self.revision, &self.key, self.written())
     }
 }
 

@@ -5,7 +5,7 @@ use plinth_tree::{Env, Missing, PageSource, Store, View};
 
 use super::change::{Change, Changes};
 use crate::{
-    KeyValue, KvError, Put, Record, RecordMeta,
+    KeyValue, KvError, Put, Record,
     outcome::OpOutcome,
     record::sound,
     trees::{LEASE, LIVE},
@@ -60,9 +60,9 @@ impl PutRun {
         {
             return Ok(Err(error));
         }
-        let old = store.view().get(LIVE, &put.key)?.map(|value| sound(Record::parse(value, 0)));
-        let old_meta = old.map(|record| record.meta());
-        let lease = if put.ignore_lease { old_meta.map_or(0, |meta| meta.lease) } else { put.lease };
+        let needs_old = put.ignore_value || put.prev_kv;
+        let old = if needs_old { store.view().get(LIVE, &put.key)? } else { None };
+        let old = old.map(|value| sound(Record::parse(value, 0)));
         // The old version moves to `past` with its value, so a value that is kept is written a second time.
         let value = match old {
             Some(record) if put.ignore_value => Bytes::copy_from_slice(record.value()?),
@@ -76,14 +76,8 @@ impl PutRun {
             }),
             _ => None,
         };
-        let modified = changes.next();
-        let meta = RecordMeta {
-            create: old_meta.map_or(modified.main, |meta| meta.create),
-            modified,
-            version: old_meta.map_or(1, |meta| meta.version + 1),
-            lease,
-        };
-        let change = Change::put(put.key.clone(), meta, value, old_meta.map(|meta| meta.modified));
+        let lease = (!put.ignore_lease).then_some(put.lease);
+        let change = Change::put(put.key.clone(), changes.next(), value, lease);
         Ok(Ok(Started { change, prev_kv }))
     }
 }

@@ -38,6 +38,19 @@ fn commands_survive_the_round_trip() {
 }
 
 #[test]
+fn a_txn_that_is_nested_twice_or_in_itself_is_refused() {
+    let holds =
+        |nested: &[u32]| TxnNode { success: nested.iter().map(|at| Op::Txn(*at)).collect(), ..TxnNode::default() };
+    let decode = |nodes| Envelope::decode(&Envelope { proposal: 1, command: Command::Txn(Txn { nodes }) }.encode());
+    assert!(decode(vec![holds(&[1, 2]), holds(&[]), holds(&[])]).is_ok());
+    // Twice at each of forty levels would be 2^40 steps.
+    assert!(decode(vec![holds(&[1, 1]), holds(&[])]).is_err());
+    assert!(decode(vec![holds(&[1, 2]), holds(&[2]), holds(&[])]).is_err());
+    assert!(decode(vec![holds(&[0])]).is_err());
+    assert!(decode(vec![holds(&[1])]).is_err());
+}
+
+#[test]
 fn cut_and_mutated_commands_are_refused_or_read_never_a_panic() {
     let mut prng = Prng::new(1);
     for command in samples() {

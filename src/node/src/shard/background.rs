@@ -3,7 +3,7 @@
 //! Each is a task in the background queue whose end is a completion. A checkpoint starts when the log or the dirty pages have grown enough, when the last one
 //! is old, or when its group holds the oldest segment of a long log; it is begun only if its pages surely fit into the file.
 
-use std::{cell::Cell, path::Path, rc::Rc, time::Duration};
+use std::{path::Path, rc::Rc, time::Duration};
 
 use plinth_base::{Instant, LogIndex};
 use plinth_env::{Env, TaskQueue};
@@ -12,7 +12,7 @@ use plinth_raft::HardState;
 use plinth_tree::{CheckpointDone, GrowDone, PAGE_BYTES, TreeError};
 use plinth_wal::WalError;
 
-use super::{Completion, Shard, send_answer};
+use super::{Completion, Shard, pace::SegmentPace, relocation::TailWalk, send_answer};
 use crate::{bootstrap::NodeError, message::ReplyTo};
 
 /// The part of a file's step of growth that is kept ready beyond what is dirty.
@@ -22,7 +22,10 @@ const READY_DIVISOR: u64 = 2;
 const LOW_DIVISOR: u64 = 8;
 
 /// The longest value or key that a run of overflow pages is kept ready for, in bytes.
-const RUN_BYTES_MAX: usize = 2 << 20;
+pub(super) const RUN_BYTES_MAX: usize = 2 << 20;
+
+/// With more than this part of the limit dirty, a checkpoint no longer steps back before the log: at the limit all proposals would wait for it.
+const URGENT_DIVISOR: u64 = 2;
 
 /// After the disk was full, growing is tried again so often.
 const GROW_RETRY: Duration = Duration::from_secs(1);
@@ -43,13 +46,15 @@ pub(crate) struct BackgroundWork {
     pub(crate) waiting_reads: Vec<ReplyTo>,
     /// The file is about to be full: proposals wait until it has grown, or can't.
     pub(crate) is_short: bool,
+    /// What lies in the tail of the file is moved to the front.
+    pub(super) tail_walk: TailWalk,
     /// The file can't grow.
     pub(crate) is_disk_full: bool,
     /// The alarm NOSPACE was proposed and is not applied yet.
     pub(crate) alarm_is_proposed: bool,
     /// The newest checkpoint is known to be whole. Until then nothing replaces the older one, and the log behind it stays.
     is_verified: bool,
-    checkpoint_began: Option<Instant>,
+    pub(super) checkpoint_began: Option<Instant>,
     last_checkpoint: Instant,
     grow_retry_at: Instant,
     is_growing: bool,
@@ -64,6 +69,7 @@ impl BackgroundWork {
             durable_hard_state: hard_state,
             waiting_reads: Vec::new(),
             is_short: false,
+            tail_walk: TailWalk::default(),
             is_disk_full: false,
             alarm_is_proposed: false,
             is_verified,
@@ -76,47 +82,15 @@ impl BackgroundWork {
     }
 }
 
-/// How the log fares, for those who must not disturb it.
-#[derive(Default)]
-pub(crate) struct LogPace {
-    /// A slow and a fast moving average of the flush time in nanoseconds.
-    usual_ns: Cell<u64>,
-    recent_ns: Cell<u64>,
-    last_flush: Cell<Instant>,
-}
-
-/// A log that has not flushed for so long is idle, and nobody has to step back.
-const LOG_IDLE_AFTER: Duration = Duration::from_millis(50);
-
-/// The longest pause between two writes of a checkpoint.
-const PAUSE_MAX: Duration = Duration::from_millis(20);
-
-impl LogPace {
-    pub(crate) fn note_flush(&self, now: Instant, flush_ns: u64) {
-        let towards = |average: u64, weight: u64| (average * (weight - 1) + flush_ns) / weight;
-        let usual = self.usual_ns.get();
-        self.usual_ns.set(if usual == 0 { flush_ns } else { towards(usual, 256) });
-        self.recent_ns.set(towards(self.recent_ns.get(), 8));
-        self.last_flush.set(now);
-    }
-
-    /// How long to wait after a write: the more the log has slowed down, the longer.
-    fn pause(&self, now: Instant) -> Duration {
-        if now.since(self.last_flush.get()) > LOG_IDLE_AFTER {
-            return Duration::ZERO;
-        }
-        let slower_ns = self.recent_ns.get().saturating_sub(self.usual_ns.get());
-        Duration::from_nanos(slower_ns.saturating_mul(4)).min(PAUSE_MAX)
-    }
-}
-
 impl<E: Env> Shard<E> {
     /// Starts what is due, as the end of a turn.
     pub(super) fn start_background(&mut self) {
         if let Some(maintenance) = self.wal.begin_maintenance() {
-            let completions = self.completions.clone();
+            let (env, completions) = (self.env.clone(), self.completions.clone());
+            let mut pace = SegmentPace::new(&self.log_pace);
             self.env.spawn(TaskQueue::Background, async move {
-                completions.push(Completion::Maintained(maintenance.run().await));
+                let paced = async |bytes: u64| env.sleep(pace.pause(env.now(), bytes)).await;
+                completions.push(Completion::Maintained(maintenance.run(paced).await));
             });
         }
         for at in 0..self.groups.len() {
@@ -161,16 +135,15 @@ impl<E: Env> Shard<E> {
         for at in 0..self.groups.len() {
             let group = &mut self.groups[at];
             group.store.release_pages();
-            let sizes = group.store.sizes();
-            let held_bytes = group.held_bytes();
-            group.published.status.set_sizes(sizes.total_bytes + held_bytes, sizes.in_use_bytes + held_bytes);
+            group.note_sizes();
             self.metrics.dirty_bytes.set(i64::try_from(group.store.dirty_bytes()).unwrap_or(i64::MAX));
             let raised = group.machine.state().alarms.iter().any(|(_, kind)| *kind == AlarmKind::NoSpace);
             group.work.alarm_is_proposed &= !raised;
             let age = now.since(group.work.last_checkpoint);
-            if group.store.dirty_bytes() > 0 && age >= self.options.checkpoint_age {
-                self.start_checkpoint(at);
+            if age >= self.options.checkpoint_age {
+                self.start_aged_checkpoint(at);
             }
+            self.relocate(at);
             self.grow_if_short(at);
         }
     }
@@ -186,10 +159,25 @@ impl<E: Env> Shard<E> {
         let group = &mut self.groups[at];
         if group.work.checkpoint_began.is_none() && group.machine.may_publish() {
             // Both checkpoints have to move, so there is something to write even if nothing was changed.
-            group.store.set_state(group.machine.state().encode());
-            group.note_change();
+            group.publish_root();
             self.start_checkpoint(at);
         }
+    }
+
+    /// Writes what has waited for long.
+    fn start_aged_checkpoint(&mut self, at: usize) {
+        let group = &mut self.groups[at];
+        if group.work.checkpoint_began.is_some() || !group.work.is_verified {
+            return;
+        }
+        if group.store.dirty_bytes() == 0 {
+            // Holes are punched when both checkpoints know of them, also if nobody writes any more.
+            if !group.store.has_holes_waiting() || !group.machine.may_publish() {
+                return;
+            }
+            group.publish_root();
+        }
+        self.start_checkpoint(at);
     }
 
     fn start_checkpoint(&mut self, at: usize) {
@@ -225,8 +213,13 @@ impl<E: Env> Shard<E> {
         let older = State::decode(&group.store.checkpoints().older).map_or(LogIndex(0), |state| state.applied);
         self.wal.release(group.id, older);
         self.punch(at);
+        self.begin_relocation(at);
         self.grow_if_short(at);
         Ok(())
+    }
+
+    pub(super) fn ready_pages(&self) -> u64 {
+        self.options.grow_bytes / READY_DIVISOR / PAGE_BYTES as u64
     }
 
     fn low_pages(&self) -> u64 {
@@ -235,15 +228,19 @@ impl<E: Env> Shard<E> {
 
     /// Looks, once a turn, whether what is dirty has come close to the end of the file's space.
     pub(super) fn note_room(&mut self) {
-        let low_pages = self.low_pages();
+        let (low_pages, ready_pages) = (self.low_pages(), self.ready_pages());
+        let mut held_bytes_max = 0;
         for at in 0..self.groups.len() {
             let group = &mut self.groups[at];
-            let is_low = !group.store.room(RUN_BYTES_MAX).admits_put(low_pages);
-            group.work.is_short = is_low && !group.work.is_disk_full;
-            if group.work.is_short {
+            held_bytes_max = group.held_bytes().max(held_bytes_max);
+            let room = group.store.room(RUN_BYTES_MAX);
+            group.work.is_short = !room.admits_put(low_pages) && !group.work.is_disk_full;
+            // Not only at the next tick: by then a busy shard would have used up what is left, and writes would wait for the growth.
+            if !room.admits_put(ready_pages) {
                 self.grow_if_short(at);
             }
         }
+        self.log_pace.set_urgent(held_bytes_max > self.options.dirty_bytes_max / URGENT_DIVISOR);
     }
 
     /// Gives long free runs back to the file system, but what growing would soon ask for again.
@@ -258,8 +255,7 @@ impl<E: Env> Shard<E> {
     /// Reserves space ahead of need, so that what is admitted surely fits.
     pub(super) fn grow_if_short(&mut self, at: usize) {
         let now = self.env.now();
-        let ready_pages = self.options.grow_bytes / READY_DIVISOR / PAGE_BYTES as u64;
-        let low_pages = self.low_pages();
+        let (low_pages, ready_pages) = (self.low_pages(), self.ready_pages());
         let group = &mut self.groups[at];
         let room = group.store.room(RUN_BYTES_MAX);
         if room.admits_put(ready_pages) {
@@ -327,7 +323,7 @@ impl<E: Env> Shard<E> {
     /// On the way down: everything accepted is applied, a last checkpoint holds it, the log is sealed.
     pub(super) fn stop_if_settled(&mut self) {
         let Some(reply) = self.stopping else { return };
-        while let Some(message) = self.held.pop_front() {
+        while let Some((_, message)) = self.held.pop_front() {
             if let crate::message::Message::Propose { reply, .. } = message {
                 self.refuse(reply, crate::message::Refusal::Stopping);
             }

@@ -27,6 +27,7 @@ impl<E: Env> Shard<E> {
     pub(super) fn turn(&mut self) -> Result<bool, NodeError> {
         let began = self.env.now();
         self.take_completions()?;
+        self.stall.look(began, &self.metrics);
         self.note_room();
         self.take_messages();
         self.start_flush();
@@ -58,12 +59,7 @@ impl<E: Env> Shard<E> {
     fn take_completions(&mut self) -> Result<(), NodeError> {
         while let Some(completion) = self.completions.take() {
             match completion {
-                Completion::Flushed(done) => match self.wal.finish_flush(done) {
-                    Ok(durable) => self.handle_durable(&durable),
-                    // The records wait; the next tick tries again.
-                    Err(plinth_wal::WalError::NoSpace { file }) => self.handle_full_log(&file),
-                    Err(error) => return Err(error.into()),
-                },
+                Completion::Flushed(done) => self.handle_flushed(done)?,
                 Completion::Maintained(done) => self.handle_maintained(done)?,
                 Completion::Loaded(at, result) => {
                     result?;
@@ -77,8 +73,20 @@ impl<E: Env> Shard<E> {
                 Completion::Grown(at, done) => self.handle_growth(at, done)?,
                 Completion::Punched(at, done) => drop(self.groups[at].store.finish_punch(done)?),
                 Completion::Verified(at, pages) => self.handle_verified(at, pages?),
+                Completion::LoadedForRelocation(at, result) => self.handle_loaded_for_relocation(at, result),
                 Completion::Tick => self.handle_tick(),
             }
+        }
+        Ok(())
+    }
+
+    fn handle_flushed(&mut self, done: plinth_wal::FlushDone<E>) -> Result<(), NodeError> {
+        self.stall.note_end(self.env.now(), &self.metrics);
+        match self.wal.finish_flush(done) {
+            Ok(durable) => self.handle_durable(&durable),
+            // The records wait; the next tick tries again.
+            Err(plinth_wal::WalError::NoSpace { file }) => self.handle_full_log(&file),
+            Err(error) => return Err(error.into()),
         }
         Ok(())
     }
@@ -86,7 +94,7 @@ impl<E: Env> Shard<E> {
     fn handle_durable(&mut self, durable: &Durable) {
         self.is_log_full &= !durable.rotated;
         self.metrics.wal_flush.observe(durable.flush_ns);
-        self.log_pace.note_flush(self.env.now(), durable.flush_ns);
+        self.log_pace.note_flush(self.env.now(), durable.flush_ns, durable.bytes);
         self.metrics.wal_flushes.inc();
         self.metrics.wal_write_bytes.add(durable.bytes);
         for part in &durable.groups {
@@ -105,10 +113,17 @@ impl<E: Env> Shard<E> {
     }
 
     fn take_messages(&mut self) {
+        let now = self.env.now();
         // What waits for room goes first, so that nothing overtakes it.
         while self.may_accept() {
-            let Some(message) = self.held.pop_front() else { break };
-            self.handle_message(message);
+            let Some((since, message)) = self.held.pop_front() else { break };
+            match message {
+                // Its client was told so already.
+                Message::Propose { reply, .. } if now.since(since) >= self.options.request_timeout => {
+                    self.refuse(reply, Refusal::TimedOut);
+                }
+                message => self.handle_message(message),
+            }
         }
         let mut messages = std::mem::take(&mut self.messages);
         self.inbox.drain(MESSAGES_PER_TURN_MAX, &mut messages);
@@ -118,7 +133,7 @@ impl<E: Env> Shard<E> {
                 self.handle_message(message);
             } else if self.held.len() < HELD_PROPOSALS_MAX {
                 self.metrics.throttled.inc();
-                self.held.push_back(message);
+                self.held.push_back((now, message));
             } else if let Message::Propose { reply, .. } = message {
                 self.refuse(reply, Refusal::TooManyRequests);
             }
@@ -126,13 +141,14 @@ impl<E: Env> Shard<E> {
         self.messages = messages;
     }
 
-    /// Whether there is memory for another proposal's entry and for the pages that it will dirty.
+    /// Whether the log's device answers, and there is memory for another proposal's entry and for the pages that it will dirty.
     fn may_accept(&self) -> bool {
-        self.groups.iter().all(|group| {
-            group.tail_bytes < TAIL_BYTES_MAX
-                && group.held_bytes() < self.options.dirty_bytes_max
-                && !group.work.is_short
-        })
+        !self.stall.is_stalled()
+            && self.groups.iter().all(|group| {
+                group.tail_bytes < TAIL_BYTES_MAX
+                    && group.held_bytes() < self.options.dirty_bytes_max
+                    && !group.work.is_short
+            })
     }
 
     fn handle_message(&mut self, message: Message) {
@@ -237,7 +253,8 @@ impl<E: Env> Shard<E> {
         self.run_flush(flush);
     }
 
-    pub(super) fn run_flush(&self, flush: plinth_wal::Flush<E>) {
+    pub(super) fn run_flush(&mut self, flush: plinth_wal::Flush<E>) {
+        self.stall.note_begin(self.env.now());
         let completions = self.completions.clone();
         self.env.spawn(TaskQueue::Consensus, async move {
             completions.push(Completion::Flushed(flush.run().await));

@@ -37,7 +37,7 @@ impl Place {
 
     fn start(&self, data: &str, wal: Option<&str>) -> DataDir {
         let mut dir = self.open(data, wal).expect("a first start");
-        dir.mark(IDENTITY, 1, SyncMethod::WriteDsync).expect("writable");
+        dir.mark(IDENTITY, 1, SyncMethod::WriteDsync, None).expect("writable");
         dir
     }
 
@@ -134,6 +134,9 @@ fn a_first_start_that_died_between_the_markers_can_be_repeated() {
     fs::remove_file(place.path("data").join(MARKER_FILE)).expect("removed");
     let _again = place.start("data", Some("wal"));
     drop(place.start("other", Some("used")));
+    fs::create_dir(place.path("measured")).expect("made");
+    fs::write(place.path("measured").join(SCRATCH_FILES[0]), "x").expect("written");
+    drop(place.start("later", Some("measured")));
     fs::write(place.path("used/0001"), "x").expect("written");
     place.refused("fresh", Some("used"), "is not empty");
 }

@@ -64,6 +64,7 @@ pub const FLAGS: &[Flag] = &[
     flag("cores", Text, "", Honoured, "cores to run on: a number (2) or a list (0,4-5; one core alone is 3-3); default: at most 4"),
     flag("shards", Uint32, "1", Honoured, "write-ahead logs, chosen at the first start and kept"),
     flag("wal-sync-method", OneOf(&["auto", "write-dsync", "linked-sync", "thread-dsync"]), "auto", Honoured, "how the log reaches the device; auto measures at the first start"),
+    flag("wal-stall-soft", Duration, "0s", Honoured, "a write of the log that takes so long makes new proposals wait and the member not ready; 0 is half the election timeout"),
     flag("checkpoint-log-bytes", Uint, "134217728", Honoured, "a checkpoint starts when the log has grown by so much; less makes starts after a crash shorter and writes dearer"),
     // Clustering.
     flag("initial-advertise-peer-urls", Text, "http://localhost:2380", Honoured, "how other members reach this one"),

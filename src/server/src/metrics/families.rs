@@ -43,6 +43,9 @@ const SCALARS: &[(&str, FamilyKind, &str, Value)] = &[
     ("etcd_debugging_mvcc_compact_revision", Gauge, "The revision of the last compaction in store.", |m| m.compact_revision.into()),
     ("etcd_debugging_mvcc_total_put_size_in_bytes", Gauge, "The total size of put kv pairs seen by this member.", |m| m.put_bytes.into()),
     ("etcd_disk_wal_write_bytes_total", Gauge, "Total number of bytes written in WAL.", |m| m.wal_write_bytes.into()),
+    // plinth's own.
+    ("plinth_wal_stalled", Gauge, "1 while a write of the log takes longer than --wal-stall-soft and new proposals wait.", |m| m.wal_stalled.into()),
+    ("plinth_wal_stalls_total", Counter, "The number of times that a write of the log took longer than --wal-stall-soft.", |m| m.wal_stalls.into()),
 ];
 
 /// Writes all of the node's families.
@@ -74,6 +77,12 @@ fn render_identity(node: &MetricsSnapshot, out: &mut Exposition) {
             "Which version is running. 1 for 'cluster_version' label with current cluster version",
             "cluster_version",
             ETCD_CLUSTER_VERSION_SHORT,
+        ),
+        (
+            "plinth_wal_sync_method",
+            "How the log reaches the device. 1 for 'method' label with the method in use.",
+            "method",
+            node.wal_sync_method,
         ),
     ];
     for (name, help, label, value) in facts {

@@ -2,7 +2,7 @@
 
 use plinth_base::{
     MemberId,
-    metrics::{APPLY_NS, FLUSH_NS, HistogramSnapshot},
+    metrics::{APPLY_NS, FLUSH_NS, HistogramSnapshot, TURN_NS},
 };
 
 /// How long applies of one kind took.
@@ -77,8 +77,24 @@ pub struct MetricsSnapshot {
     pub wal_fsync: HistogramSnapshot,
     /// Bytes written to the log.
     pub wal_write_bytes: u64,
+    /// How batches of the log reach the device, as `--wal-sync-method` names it.
+    pub wal_sync_method: &'static str,
+    /// The log's device takes too long, and new proposals wait.
+    pub wal_stalled: bool,
+    /// How often that began.
+    pub wal_stalls: u64,
     /// Checkpoints of the tree: nanoseconds, in [`FLUSH_NS`].
     pub backend_commit: HistogramSnapshot,
+    /// Turns of the shard: nanoseconds, in [`TURN_NS`].
+    pub turn: HistogramSnapshot,
+    /// Batches of the log that became durable.
+    pub wal_flushes: u64,
+    /// Entries handed to the log.
+    pub wal_entries: u64,
+    /// Commands that waited for a page.
+    pub apply_page_loads: u64,
+    /// What each executor counts about itself: names and counts, the same names for each.
+    pub executors: Vec<Vec<(&'static str, u64)>>,
 }
 
 impl Default for MetricsSnapshot {
@@ -113,7 +129,15 @@ impl Default for MetricsSnapshot {
             put_bytes: 0,
             wal_fsync: HistogramSnapshot::empty(FLUSH_NS),
             wal_write_bytes: 0,
+            wal_sync_method: "write-dsync",
+            wal_stalled: false,
+            wal_stalls: 0,
             backend_commit: HistogramSnapshot::empty(FLUSH_NS),
+            turn: HistogramSnapshot::empty(TURN_NS),
+            wal_flushes: 0,
+            wal_entries: 0,
+            apply_page_loads: 0,
+            executors: Vec::new(),
         }
     }
 }

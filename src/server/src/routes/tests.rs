@@ -17,6 +17,7 @@ struct Node {
     linearizable_error: Option<&'static str>,
     serializable_error: Option<&'static str>,
     undecided: bool,
+    wal_stall: Option<&'static str>,
 }
 
 fn result(error: Option<&str>) -> Ready<Result<(), String>> {
@@ -38,6 +39,9 @@ impl Backend for Node {
     }
     fn is_learner(&self) -> bool {
         self.learner
+    }
+    fn wal_stall(&self) -> Option<String> {
+        self.wal_stall.map(str::to_owned)
     }
     fn is_cluster_version_decided(&self) -> bool {
         !self.undecided
@@ -123,6 +127,21 @@ fn ready_and_live_list_their_checks() {
         lines,
         ["[+]data_corruption ok", "[+]linearizable_read ok", "[+]non_learner ok", "[+]serializable_read ok",]
     );
+}
+
+#[test]
+fn a_stalled_log_makes_the_member_not_ready_and_says_why_but_it_lives() {
+    let node = Node { wal_stall: Some("the disk is slow"), ..Node::default() };
+    let (status, body) = get(&node, "/readyz");
+    assert!(status == 503 && body.contains("[-]wal_stall failed: the disk is slow\n"), "{body}");
+    assert_eq!(get(&node, "/readyz/wal_stall").0, 503);
+    assert_eq!(get(&node, "/readyz?exclude=wal_stall").0, 200);
+    assert_eq!(
+        (get(&node, "/livez").0, get(&node, "/health").0),
+        (200, 200),
+        "a restart or another client helps nobody"
+    );
+    assert_eq!(get(&Node::default(), "/readyz/wal_stall?verbose"), (200, "[+]wal_stall ok\nok\n".to_owned()));
 }
 
 #[test]

@@ -20,6 +20,8 @@ use crate::{
 /// Runs executor `context.index` until the node has stopped.
 pub(super) async fn run(context: ExecutorContext, boot: Arc<Boot>) {
     let mut seat = boot.take_seat(context.index);
+    // All executors bring the same ones; the first to come sets them.
+    let _ = boot.counters.set(Arc::clone(&context.counters));
     let env = context.env.clone();
     let timeout = api::request_timeout(boot.config.election_timeout);
     let index = u16::try_from(context.index).expect("fewer executors than 2^16");

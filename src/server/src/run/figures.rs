@@ -1,22 +1,18 @@
 //! The node's counters as one scrape shows them.
 
-use std::sync::Arc;
-
 use plinth_base::MemberId;
 use plinth_node::api::Api;
 use plinth_rpc::Method;
 use plinth_uring::UringEnv;
 
-use crate::{
-    conn::{GrpcMetrics, GrpcTotals},
-    metrics::MetricsSnapshot,
-};
+use super::Boot;
+use crate::{config::sync_method_name, conn::GrpcTotals, metrics::MetricsSnapshot};
 
-pub(super) fn snapshot(api: &Api<UringEnv>, grpc: &[Arc<GrpcMetrics>]) -> MetricsSnapshot {
+pub(super) fn snapshot(api: &Api<UringEnv>, boot: &Boot) -> MetricsSnapshot {
     let (shard, root) = (api.shard(), api.published().root());
     let (metrics, status) = (&shard.metrics, &api.published().status);
     let has_leader = status.leader() != 0;
-    let totals = GrpcTotals::sum(grpc.iter().map(|metrics| &**metrics));
+    let totals = GrpcTotals::sum(boot.grpc.iter().map(|metrics| &**metrics));
     MetricsSnapshot {
         member_id: MemberId(api.options().member_id),
         has_leader,
@@ -39,7 +35,15 @@ pub(super) fn snapshot(api: &Api<UringEnv>, grpc: &[Arc<GrpcMetrics>]) -> Metric
         put_bytes: root.state.put_bytes,
         wal_fsync: metrics.wal_flush.snapshot(),
         wal_write_bytes: metrics.wal_write_bytes.get(),
+        wal_sync_method: sync_method_name(boot.shard_options.sync_method),
+        wal_stalled: metrics.wal_stalled.get() != 0,
+        wal_stalls: metrics.wal_stalls.get(),
         backend_commit: metrics.checkpoint.snapshot(),
+        turn: metrics.turn.snapshot(),
+        wal_flushes: metrics.wal_flushes.get(),
+        wal_entries: metrics.wal_entries.get(),
+        apply_page_loads: metrics.apply_page_loads.get(),
+        executors: boot.counters.get().map_or_else(Vec::new, |all| all.iter().map(|one| one.snapshot()).collect()),
         ..MetricsSnapshot::default()
     }
 }

@@ -62,12 +62,19 @@ impl Backend for NodeService {
         false
     }
 
+    fn wal_stall(&self) -> Option<String> {
+        let is_stalled = self.api.shard().metrics.wal_stalled.get() != 0;
+        let limit_ms = self.boot.shard_options.stall_soft.as_millis();
+        is_stalled
+            .then(|| format!("a write of the log takes longer than {limit_ms}ms: new proposals wait for the disk"))
+    }
+
     fn is_cluster_version_decided(&self) -> bool {
         true
     }
 
     fn metrics(&self) -> MetricsSnapshot {
-        figures::snapshot(&self.api, &self.boot.grpc)
+        figures::snapshot(&self.api, &self.boot)
     }
 
     fn grpc_totals(&self) -> GrpcTotals {

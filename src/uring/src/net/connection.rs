@@ -1,27 +1,30 @@
 //! Accepting, reading and writing on an executor.
 //!
-//! glommio's streams try the system call first and wait for readiness on the ring only if that would block, so a busy connection
-//! costs one recv per batch of requests. Its own read buffer would copy once more: h2 and hyper read into buffers that are larger.
-//! What it lacks is a vectored write; h2 then sends frame head and payload in one call.
+//! Each call is tried first, and the ring waits for readiness only if it would block, so a busy connection costs one recv per
+//! batch of requests. h2 sends frame head and payload in one vectored call.
 
 use std::{
-    io::{self, IoSlice},
-    net::SocketAddr,
-    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd},
+    future::Future,
+    io::{self, IoSlice, Read},
+    net::{Shutdown, SocketAddr},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     pin::Pin,
+    rc::Rc,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
-use futures_util::io::{AsyncRead as _, AsyncWrite as _};
-use glommio::net::{TcpListener, TcpStream};
 use plinth_env::Env;
-use socket2::SockRef;
+use socket2::{SockRef, Socket};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{ListenAddr, Listeners};
-use crate::{counters::ExecutorCounters, env::UringEnv};
+use crate::{env::UringEnv, ring::Completion, runtime::Executor};
+
+/// Events of poll(2).
+const POLL_IN: u32 = libc::POLLIN as u32;
+const POLL_OUT: u32 = libc::POLLOUT as u32;
 
 /// First and longest pause after accept failed, for lack of descriptors mostly.
 const BACKOFF_MIN: Duration = Duration::from_millis(5);
@@ -38,21 +41,18 @@ pub enum Peer {
 
 /// The listening socket of one executor. Closed when dropped.
 pub struct Listener {
-    socket: TcpListener,
+    fd: Arc<OwnedFd>,
     is_tcp: bool,
     env: UringEnv,
 }
 
 impl Listener {
-    /// Takes executor `index`'s socket out of `listeners`; nothing if it has none or it was taken before. Call it on that executor.
-    #[allow(unsafe_code)]
+    /// Takes executor `index`'s socket out of `listeners`; nothing if it has none, it was taken before, or it is broken. Call it on that executor.
     pub fn take(listeners: &Listeners, index: usize, env: &UringEnv) -> Option<Self> {
         let socket = listeners.take(index)?;
         let is_tcp = matches!(listeners.local_addr(), ListenAddr::Tcp(_));
-        // SAFETY: the descriptor was just released by its only owner and is given away; the listener closes it. glommio uses it for
-        // accept alone, which works the same for TCP and for paths.
-        let socket = unsafe { TcpListener::from_raw_fd(socket.into_raw_fd()) };
-        Some(Self { socket, is_tcp, env: env.clone() })
+        socket.set_nonblocking(true).ok()?;
+        Some(Self { fd: Arc::new(socket.into()), is_tcp, env: env.clone() })
     }
 
     /// The next connection. Failures are counted, waited for with growing pauses, and never returned.
@@ -60,13 +60,16 @@ impl Listener {
         let counters = &self.env.0.counters;
         let mut pause = BACKOFF_MIN;
         loop {
-            // Bound to this executor in the same step, so its descriptor can't leak.
-            match self.socket.accept().await {
-                Ok(stream) => {
+            match SockRef::from(&*self.fd).accept() {
+                Ok((socket, _)) => {
                     counters.accepts.add(1);
-                    if let Ok(connection) = Connection::new(stream, self.is_tcp, Arc::clone(counters)) {
+                    if let Ok(connection) = Connection::new(socket, self.is_tcp, &self.env) {
                         return connection;
                     }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    // Broken or not, accept says how it goes on.
+                    let _ = self.env.0.ring.poll_fd(Arc::clone(&self.fd), POLL_IN).await;
                 }
                 Err(_) => {
                     counters.accept_errors.add(1);
@@ -80,23 +83,26 @@ impl Listener {
 
 /// A connection, to be used on the executor that accepted it.
 pub struct Connection {
-    stream: TcpStream,
+    fd: Arc<OwnedFd>,
     peer: Peer,
-    counters: Arc<ExecutorCounters>,
+    executor: Rc<Executor>,
+    /// The last read took all that was there: the next one waits first.
+    is_drained: bool,
+    readable: Option<Completion>,
+    writable: Option<Completion>,
 }
 
 impl Connection {
-    fn new(stream: TcpStream, is_tcp: bool, counters: Arc<ExecutorCounters>) -> io::Result<Self> {
-        let mut connection = Self { stream, peer: Peer::Unix, counters };
-        let socket = connection.socket();
-        socket.set_cloexec(true)?;
+    fn new(socket: Socket, is_tcp: bool, env: &UringEnv) -> io::Result<Self> {
+        socket.set_nonblocking(true)?;
+        let mut peer = Peer::Unix;
         if is_tcp {
             socket.set_tcp_nodelay(true)?;
             // It may have gone again already; then there is nobody to serve.
-            let addr = socket.peer_addr()?.as_socket().ok_or(io::ErrorKind::NotConnected)?;
-            connection.peer = Peer::Tcp(addr);
+            peer = Peer::Tcp(socket.peer_addr()?.as_socket().ok_or(io::ErrorKind::NotConnected)?);
         }
-        Ok(connection)
+        let (fd, executor) = (Arc::new(socket.into()), Rc::clone(&env.0));
+        Ok(Self { fd, peer, executor, is_drained: false, readable: None, writable: None })
     }
 
     /// The other end.
@@ -109,38 +115,74 @@ impl Connection {
         SockRef::from(self)
     }
 
-    fn wrote(&self, result: &Poll<io::Result<usize>>) {
-        if matches!(result, Poll::Ready(Ok(_))) {
-            self.counters.socket_writes.add(1);
+    /// Waits until there is something to read, or nothing more will come.
+    fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let wait = self.readable.get_or_insert_with(|| self.executor.ring.poll_fd(Arc::clone(&self.fd), POLL_IN));
+        // An error of the socket is told by the call that follows.
+        let _ = ready!(Pin::new(wait).poll(cx));
+        self.readable = None;
+        self.is_drained = false;
+        Poll::Ready(())
+    }
+
+    /// Calls `send` until the socket takes something.
+    fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut send: impl FnMut(&Socket) -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            if let Some(wait) = &mut self.writable {
+                let _ = ready!(Pin::new(wait).poll(cx));
+                self.writable = None;
+            }
+            match send(&self.socket()) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.writable = Some(self.executor.ring.poll_fd(Arc::clone(&self.fd), POLL_OUT));
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                sent => {
+                    self.executor.counters.socket_writes.add(u64::from(sent.is_ok()));
+                    return Poll::Ready(sent);
+                }
+            }
         }
     }
 }
 
 impl AsFd for Connection {
-    #[allow(unsafe_code)]
     fn as_fd(&self) -> BorrowedFd<'_> {
-        // SAFETY: the stream owns the descriptor and is borrowed as long as the result is used.
-        unsafe { BorrowedFd::borrow_raw(self.stream.as_raw_fd()) }
+        self.fd.as_fd()
     }
 }
 
 impl AsyncRead for Connection {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let got = match Pin::new(&mut self.stream).poll_read(cx, buf.initialize_unfilled()) {
-            Poll::Pending => return Poll::Pending,
-            Poll::Ready(result) => result?,
-        };
-        buf.advance(got);
-        self.counters.socket_reads.add(1);
-        Poll::Ready(Ok(()))
+        loop {
+            if self.is_drained {
+                ready!(self.poll_readable(cx));
+            }
+            let room = buf.remaining();
+            let got = (&*self.socket()).read(buf.initialize_unfilled());
+            match got {
+                Ok(got) => {
+                    buf.advance(got);
+                    // Most often a short read has taken everything: asking again would cost a call to hear so.
+                    self.is_drained = got > 0 && got < room;
+                    self.executor.counters.socket_reads.add(1);
+                    return Poll::Ready(Ok(()));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.is_drained = true,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
     }
 }
 
 impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let result = Pin::new(&mut self.stream).poll_write(cx, buf);
-        self.wrote(&result);
-        result
+        self.poll_send(cx, |socket| socket.send_with_flags(buf, libc::MSG_NOSIGNAL))
     }
 
     fn poll_write_vectored(
@@ -148,18 +190,7 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match self.socket().send_vectored_with_flags(bufs, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) {
-            // glommio tries the first part once more, and then waits for room.
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
-                let first = bufs.iter().find(|buf| !buf.is_empty()).map_or(&[][..], |buf| buf);
-                self.as_mut().poll_write(cx, first)
-            }
-            result => {
-                let result = Poll::Ready(result);
-                self.wrote(&result);
-                result
-            }
-        }
+        self.poll_send(cx, |socket| socket.send_vectored_with_flags(bufs, libc::MSG_NOSIGNAL))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -171,7 +202,11 @@ impl AsyncWrite for Connection {
         Poll::Ready(Ok(()))
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_close(cx)
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.socket().shutdown(Shutdown::Write) {
+            // The other end was faster.
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => Poll::Ready(Ok(())),
+            result => Poll::Ready(result),
+        }
     }
 }

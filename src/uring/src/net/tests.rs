@@ -6,6 +6,7 @@ use std::{
 };
 
 use super::*;
+use crate::Runtime;
 
 fn any_port() -> ListenAddr {
     ListenAddr::Tcp("127.0.0.1:0".parse().expect("an address"))
@@ -78,11 +79,11 @@ fn a_path_left_by_a_dead_process_is_taken_over_and_one_in_use_is_not() {
 }
 
 /// One executor that sends back what each of two connections sends.
-fn echo_once(listeners: std::sync::Arc<Listeners>) -> std::thread::JoinHandle<()> {
+fn echo_once(runtime: Runtime, listeners: std::sync::Arc<Listeners>) -> std::thread::JoinHandle<()> {
     use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
     let core = crate::cores::Available::of_this_process().expect("affinity").affinity[0];
     std::thread::spawn(move || {
-        crate::run(&[core], move |context| {
+        crate::run_on(runtime, &[core], move |context| {
             let listener = Listener::take(&listeners, context.index, &context.env).expect("not taken yet");
             async move {
                 let mut connection = listener.accept().await;
@@ -124,19 +125,21 @@ fn check_echo(mut stream: impl Read + Write + Send + 'static, mut reader: impl R
 
 #[test]
 fn streams_carry_megabytes_both_ways_over_tcp_and_paths() {
-    let listeners = std::sync::Arc::new(Listeners::bind(&any_port(), 1).expect("bound"));
-    let server = echo_once(std::sync::Arc::clone(&listeners));
-    let client = TcpStream::connect(tcp_addr(&listeners)).expect("connected");
-    let clone = || client.try_clone().expect("cloned");
-    check_echo(clone(), clone(), || client.shutdown(std::net::Shutdown::Write).expect("shut down"));
-    server.join().expect("stopped");
+    for runtime in [Runtime::Own, Runtime::Glommio] {
+        let listeners = std::sync::Arc::new(Listeners::bind(&any_port(), 1).expect("bound"));
+        let server = echo_once(runtime, std::sync::Arc::clone(&listeners));
+        let client = TcpStream::connect(tcp_addr(&listeners)).expect("connected");
+        let clone = || client.try_clone().expect("cloned");
+        check_echo(clone(), clone(), || client.shutdown(std::net::Shutdown::Write).expect("shut down"));
+        server.join().expect("stopped");
 
-    let dir = tempfile::tempdir().expect("a directory");
-    let path = dir.path().join("sock");
-    let listeners = std::sync::Arc::new(Listeners::bind(&ListenAddr::Unix(path.clone()), 1).expect("bound"));
-    let server = echo_once(listeners);
-    let client = UnixStream::connect(path).expect("connected");
-    let clone = || client.try_clone().expect("cloned");
-    check_echo(clone(), clone(), || client.shutdown(std::net::Shutdown::Write).expect("shut down"));
-    server.join().expect("stopped");
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("sock");
+        let listeners = std::sync::Arc::new(Listeners::bind(&ListenAddr::Unix(path.clone()), 1).expect("bound"));
+        let server = echo_once(runtime, listeners);
+        let client = UnixStream::connect(path).expect("connected");
+        let clone = || client.try_clone().expect("cloned");
+        check_echo(clone(), clone(), || client.shutdown(std::net::Shutdown::Write).expect("shut down"));
+        server.join().expect("stopped");
+    }
 }

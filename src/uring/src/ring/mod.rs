@@ -1,12 +1,13 @@
-//! The storage ring of an executor: log, tree and snapshot I/O, on the same path on every device.
+//! The ring of an executor: log, tree and snapshot I/O, on the same path on every device, and waiting for sockets.
 //!
-//! Operations are queued at once and submitted together by a task of the consensus queue, so that one pass of the executor
-//! costs one io_uring_enter. A registered eventfd, which another task reads through glommio, says that completions
-//! are there.
+//! Operations are queued at once and submitted together. Our own executor does that at the end of each pass, and waits in the ring when it has
+//! nothing to do. On glommio a task of the consensus queue submits, and a registered eventfd, which another task reads through glommio's ring,
+//! says that completions are there.
 //!
 //! Invariants: a slot owns buffer and descriptor until the kernel has answered every entry that names them, also when
-//! the future is gone; at most `ENTRIES` entries are out, so neither queue can overflow.
-//! Dropping the ring waits for what is in the kernel.
+//! the future is gone; at most `ENTRIES` entries of storage are out. Waits for sockets are as many as there are; should they fill the
+//! completion queue, the kernel keeps the rest until there is room.
+//! Dropping the ring waits for what is in the kernel, and cancels what would wait for ever.
 
 mod request;
 mod slab;
@@ -24,7 +25,7 @@ use std::{
     time::Duration,
 };
 
-use io_uring::{IoUring, squeue};
+use io_uring::{IoUring, opcode, squeue, types};
 use plinth_base::AlignedBuf;
 use rustix::event::{EventfdFlags, eventfd};
 
@@ -35,8 +36,17 @@ use crate::{
     probe::{Feature, Features},
 };
 
-/// Size of the submission queue; the completion queue is twice as long.
+/// Size of the submission queue.
 const ENTRIES: u32 = 256;
+
+/// Size of the completion queue.
+const COMPLETIONS: u32 = 2048;
+
+/// Flag of io_uring_enter: take what has completed.
+const ENTER_GETEVENTS: u32 = 1;
+
+/// What names the end of a cancellation, which nobody waits for.
+const CANCEL: u64 = u64::MAX;
 
 /// Kernel worker threads behind the ring, each for bounded (files) and unbounded work.
 const WORKERS_MAX: u32 = 4;
@@ -59,10 +69,16 @@ struct Shared {
 struct State {
     uring: IoUring,
     slots: Slab,
-    /// Slots whose next round waits for submission.
+    /// Slots of storage whose next round waits for submission.
     pending: VecDeque<u32>,
-    /// Entries in the submission queue or in the kernel.
+    /// Slots of waits that are to be submitted.
+    waits: VecDeque<u32>,
+    /// Slots whose waits are to be cancelled.
+    cancels: VecDeque<u32>,
+    /// Entries of storage in the submission queue or in the kernel.
     in_kernel: u32,
+    /// Waits that are in the kernel.
+    waits_out: u32,
     submitter: Option<Waker>,
     event: OwnedFd,
 }
@@ -75,20 +91,60 @@ impl Ring {
         let event = eventfd(0, EventfdFlags::CLOEXEC)?;
         uring.submitter().register_eventfd(event.as_raw_fd())?;
         limit_workers(&uring, features, cores);
-        let state =
-            State { uring, slots: Slab::default(), pending: VecDeque::new(), in_kernel: 0, submitter: None, event };
+        let state = State {
+            uring,
+            slots: Slab::default(),
+            pending: VecDeque::new(),
+            waits: VecDeque::new(),
+            cancels: VecDeque::new(),
+            in_kernel: 0,
+            waits_out: 0,
+            submitter: None,
+            event,
+        };
         Ok(Self(Rc::new(Shared { state: RefCell::new(state), counters })))
     }
 
     /// Queues an operation. It goes to its end even if the future is dropped.
     pub(crate) fn start(&self, request: Request) -> Completion {
         let mut state = self.0.state.borrow_mut();
+        let is_patient = request.is_patient();
         let slot = state.slots.insert(request);
-        state.pending.push_back(slot);
+        if is_patient {
+            state.waits.push_back(slot);
+        } else {
+            state.pending.push_back(slot);
+        }
         let submitter = state.submitter.take();
         drop(state);
         submitter.inspect(Waker::wake_by_ref);
         Completion { shared: Rc::clone(&self.0), slot: Some(slot) }
+    }
+
+    /// Completes when the descriptor is ready for `events`, or broken.
+    pub(crate) fn poll_fd(&self, fd: Arc<OwnedFd>, events: u32) -> Completion {
+        self.start(Request::new(Kind::Poll(events), fd, false, 0, AlignedBuf::zeroed(0)))
+    }
+
+    /// Completes when the eventfd was written to, and resets it.
+    pub(crate) async fn read_event(&self, fd: Arc<OwnedFd>) -> io::Result<()> {
+        self.start(Request::new(Kind::Event, fd, false, 0, AlignedBuf::zeroed(size_of::<u64>()))).await.0
+    }
+
+    /// Submits what was queued and takes what has completed, without waiting: the end of a pass of our own executor.
+    pub(crate) fn turn(&self) {
+        let state = &self.0.state;
+        if state.borrow().has_work() {
+            self.0.submit();
+        } else {
+            state.borrow_mut().run_completions();
+            self.0.reap();
+        }
+    }
+
+    /// Submits what was queued and sleeps until something has completed, at most for `timeout`.
+    pub(crate) fn wait(&self, timeout: Duration) {
+        self.0.wait(timeout);
     }
 
     /// The task that submits what was queued, once per pass of the executor.
@@ -110,7 +166,7 @@ impl Ring {
             let event = eventfd_file(event);
             loop {
                 if event.read_at(0, size_of::<u64>()).await.is_err() {
-                    glommio::timer::sleep(FALLBACK_POLL).await;
+                    crate::scheduler::sleep(FALLBACK_POLL).await;
                 }
                 let Some(shared) = shared.upgrade() else { return };
                 shared.counters.ring_wakeups.add(1);
@@ -124,9 +180,10 @@ impl Ring {
         self.0.reap();
     }
 
-    /// Operations that have not completed.
+    /// Operations that have not completed, waits apart.
     pub(crate) fn busy(&self) -> usize {
-        self.0.state.borrow().slots.len()
+        let state = self.0.state.borrow();
+        state.slots.len() - state.waits.len() - state.waits_out as usize
     }
 }
 
@@ -141,7 +198,7 @@ fn eventfd_file(event: OwnedFd) -> glommio::io::BufferedFile {
 fn poll_work(shared: &Weak<Shared>, cx: &Context<'_>) -> Poll<bool> {
     let Some(shared) = shared.upgrade() else { return Poll::Ready(false) };
     let mut state = shared.state.borrow_mut();
-    if state.may_submit() {
+    if state.has_work() {
         return Poll::Ready(true);
     }
     state.submitter = Some(cx.waker().clone());
@@ -153,19 +210,59 @@ impl State {
         self.pending.front().is_some_and(|slot| self.in_kernel + self.slots.request(*slot).entries() <= ENTRIES)
     }
 
+    /// Whether a submission would bring something to the kernel.
+    fn has_work(&self) -> bool {
+        self.may_submit() || !self.waits.is_empty() || !self.cancels.is_empty()
+    }
+
+    /// Whether the submission queue has places for `entries`.
+    fn has_room(&mut self, entries: usize) -> bool {
+        let queue = self.uring.submission();
+        queue.len() + entries <= queue.capacity()
+    }
+
     /// Moves rounds into the submission queue as long as there is room.
     fn fill(&mut self) -> u32 {
         let mut filled = 0;
-        while self.may_submit() {
+        while self.has_room(1)
+            && let Some(slot) = self.cancels.pop_front()
+        {
+            self.push(&opcode::AsyncCancel::new(u64::from(slot) << 1).build().user_data(CANCEL));
+            filled += 1;
+        }
+        while self.has_room(2) && self.may_submit() {
             let slot = self.pending.pop_front().expect("may_submit saw it");
-            let (first, second) = self.slots.request_mut(slot).start_round(u64::from(slot) << 1);
-            for entry in std::iter::once(first).chain(second) {
-                self.push(&entry);
-                self.in_kernel += 1;
-                filled += 1;
+            let entries = self.push_round(slot);
+            self.in_kernel += entries;
+            filled += entries;
+        }
+        while self.has_room(1)
+            && let Some(slot) = self.waits.pop_front()
+        {
+            if !self.slots.free_if_abandoned(slot) {
+                filled += self.push_round(slot);
+                self.waits_out += 1;
             }
         }
         filled
+    }
+
+    fn push_round(&mut self, slot: u32) -> u32 {
+        let (first, second) = self.slots.request_mut(slot).start_round(u64::from(slot) << 1);
+        self.push(&first);
+        second.inspect(|entry| self.push(entry)).map_or(1, |_| 2)
+    }
+
+    /// With cooperative task running, what has completed in the kernel becomes visible at a system call only.
+    #[allow(unsafe_code)]
+    fn run_completions(&mut self) {
+        let queue = self.uring.submission();
+        let is_due = queue.taskrun() || queue.cq_overflow();
+        drop(queue);
+        if is_due {
+            // SAFETY: nothing is submitted and no argument is given.
+            let _ = unsafe { self.uring.submitter().enter::<libc::sigset_t>(0, 0, ENTER_GETEVENTS, None) };
+        }
     }
 
     #[allow(unsafe_code)]
@@ -180,15 +277,26 @@ impl State {
     fn take_completions(&mut self, wakers: &mut Vec<Waker>) -> u32 {
         let mut taken = 0;
         while let Some(cqe) = self.uring.completion().next() {
-            taken += 1;
+            if cqe.user_data() == CANCEL {
+                continue;
+            }
             let (slot, part) = ((cqe.user_data() >> 1) as u32, (cqe.user_data() & 1) as usize);
+            taken += 1;
+            let is_patient = self.slots.request(slot).is_patient();
+            if is_patient {
+                self.waits_out -= 1;
+                // A cancellation that is still to be submitted would hit whoever has the slot next.
+                self.cancels.retain(|cancelled| *cancelled != slot);
+            } else {
+                self.in_kernel -= 1;
+            }
             match self.slots.complete(slot, part, cqe.result()) {
                 Taken::Waiting => {}
+                Taken::Again if is_patient => self.waits.push_back(slot),
                 Taken::Again => self.pending.push_back(slot),
                 Taken::Done(waker) => wakers.extend(waker),
             }
         }
-        self.in_kernel -= taken;
         taken
     }
 }
@@ -216,6 +324,23 @@ impl Shared {
         !state.uring.submission().is_empty()
     }
 
+    /// One enter that submits and sleeps.
+    fn wait(&self, timeout: Duration) {
+        let mut state = self.state.borrow_mut();
+        let filled = state.fill();
+        self.counters.ring_sqes.add(u64::from(filled));
+        self.counters.ring_enters.add(1);
+        let timeout = types::Timespec::from(timeout);
+        let args = types::SubmitArgs::new().timespec(&timeout);
+        match state.uring.submitter().submit_with_args(1, &args) {
+            Ok(_) => {}
+            Err(e) if is_transient(&e) || e.raw_os_error() == Some(libc::ETIME) => {}
+            Err(e) => panic!("the ring no longer takes operations: {e}"),
+        }
+        drop(state);
+        self.reap();
+    }
+
     fn reap(&self) {
         let mut wakers = Vec::new();
         let mut state = self.state.borrow_mut();
@@ -232,8 +357,9 @@ impl Shared {
 impl Drop for State {
     fn drop(&mut self) {
         // The kernel may still read and write the buffers: they are freed only when it has answered.
+        self.cancels = self.slots.patient().collect();
         self.fill();
-        while self.in_kernel > 0 {
+        while self.in_kernel > 0 || self.waits_out > 0 {
             match self.uring.submit_and_wait(1) {
                 Ok(_) => {}
                 Err(e) if is_transient(&e) => {}
@@ -270,8 +396,13 @@ impl Future for Completion {
 
 impl Drop for Completion {
     fn drop(&mut self) {
-        if let Some(slot) = self.slot {
-            self.shared.state.borrow_mut().slots.abandon(slot);
+        let Some(slot) = self.slot else { return };
+        let mut state = self.shared.state.borrow_mut();
+        if state.slots.abandon(slot) {
+            state.cancels.push_back(slot);
+            let submitter = state.submitter.take();
+            drop(state);
+            submitter.inspect(Waker::wake_by_ref);
         }
     }
 }
@@ -283,9 +414,10 @@ fn is_transient(error: &io::Error) -> bool {
 
 fn build(features: &Features) -> io::Result<IoUring> {
     let mut builder = IoUring::builder();
+    builder.setup_cqsize(COMPLETIONS);
     // Completions wait for the next system call of this thread instead of interrupting it.
     if features.has(Feature::CoopTaskrun) {
-        builder.setup_coop_taskrun();
+        builder.setup_coop_taskrun().setup_taskrun_flag();
     }
     if features.has(Feature::SingleIssuer) {
         builder.setup_single_issuer();

@@ -10,10 +10,14 @@ use std::{
 };
 
 use io_uring::{opcode, squeue, types};
-use plinth_base::{AlignedBuf, BLOCK_BYTES, limits::IO_BYTES_MAX};
+use plinth_base::{AlignedBuf, BLOCK_BYTES, bug, limits::IO_BYTES_MAX};
 
 /// How often in a row an entry may come back with EINTR or EAGAIN without any progress.
 const RETRIES_MAX: u32 = 64;
+
+/// Waits for what is on its way, starts the rest, waits for that.
+const WRITE_OUT_FLAGS: u32 =
+    libc::SYNC_FILE_RANGE_WAIT_BEFORE | libc::SYNC_FILE_RANGE_WRITE | libc::SYNC_FILE_RANGE_WAIT_AFTER;
 
 /// What to do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -28,11 +32,27 @@ pub(crate) enum Kind {
     WriteThenSync,
     /// fdatasync.
     Sync,
+    /// Everything written so far goes to the device, and the answer comes when it is there; nothing is durable by it (sync_file_range).
+    WriteOut,
+    /// Wait until the descriptor is ready for these poll(2) events.
+    Poll(u32),
+    /// Read an eventfd.
+    Event,
     /// fallocate, which makes the file longer where needed.
     Allocate {
         /// Length of the range.
         bytes: u64,
     },
+}
+
+impl Kind {
+    /// What is issued: the same, unless a known bug leaves the flush out. A sync without one is a write of its empty buffer.
+    fn issued(self) -> Self {
+        match self {
+            Self::WriteDsync | Self::WriteThenSync | Self::Sync if bug!(SkipFlush) => Self::Write,
+            kind => kind,
+        }
+    }
 }
 
 /// An operation with all that the kernel may touch while it is under way.
@@ -67,7 +87,17 @@ impl Request {
     pub(crate) fn new(kind: Kind, fd: Arc<OwnedFd>, direct: bool, offset: u64, buf: AlignedBuf) -> Self {
         assert!(buf.len() <= IO_BYTES_MAX, "a single transfer of {} bytes", buf.len());
         assert!(!direct || offset.is_multiple_of(BLOCK_BYTES as u64), "direct I/O at {offset}");
-        Self { kind, fd, offset, buf, direct, done: 0, retries: 0, outstanding: 0, results: [0; 2] }
+        Self { kind: kind.issued(), fd, offset, buf, direct, done: 0, retries: 0, outstanding: 0, results: [0; 2] }
+    }
+
+    /// Whether it may take for ever: nobody waits for its end, and it is cancelled when it is no longer wanted.
+    pub(crate) fn is_patient(&self) -> bool {
+        matches!(self.kind, Kind::Poll(_) | Kind::Event)
+    }
+
+    /// Whether the kernel has an entry of it.
+    pub(crate) fn is_out(&self) -> bool {
+        self.outstanding > 0
     }
 
     /// How many entries the next round takes.
@@ -87,12 +117,15 @@ impl Request {
         let sync = || opcode::Fsync::new(fd).flags(types::FsyncFlags::DATASYNC).build();
         let (first, second) = match self.kind {
             Kind::Read => (opcode::Read::new(fd, rest.as_mut_ptr(), rest_len).offset(at).build(), None),
+            Kind::Poll(events) => (opcode::PollAdd::new(fd, events).build(), None),
+            Kind::Event => (opcode::Read::new(fd, rest.as_mut_ptr(), rest_len).build(), None),
             Kind::Write => (write(rest.as_ptr()).build(), None),
             Kind::WriteDsync => (write(rest.as_ptr()).rw_flags(libc::RWF_DSYNC).build(), None),
             Kind::WriteThenSync => {
                 (write(rest.as_ptr()).build().flags(squeue::Flags::IO_LINK), Some(sync().user_data(token | 1)))
             }
             Kind::Sync => (sync(), None),
+            Kind::WriteOut => (opcode::SyncFileRange::new(fd, 0).flags(WRITE_OUT_FLAGS).build(), None),
             Kind::Allocate { bytes } => (opcode::Fallocate::new(fd, bytes).offset(self.offset).build(), None),
         };
         (first.user_data(token), second)
@@ -112,7 +145,7 @@ impl Request {
             return self.judge_error(-first);
         }
         match self.kind {
-            Kind::Sync | Kind::Allocate { .. } => Step::Done(Ok(())),
+            Kind::Sync | Kind::WriteOut | Kind::Poll(_) | Kind::Event | Kind::Allocate { .. } => Step::Done(Ok(())),
             Kind::Read => self.judge_read(first as usize),
             Kind::Write | Kind::WriteDsync | Kind::WriteThenSync => self.judge_write(first as usize),
         }

@@ -100,17 +100,37 @@ impl Slab {
         }
     }
 
-    /// The future is gone.
-    pub(super) fn abandon(&mut self, slot: u32) {
+    /// The future is gone. True if the operation is in the kernel and would stay there for ever.
+    pub(super) fn abandon(&mut self, slot: u32) -> bool {
         match &mut self.slots[slot as usize] {
-            Slot::Busy { abandoned, waker, .. } => {
+            Slot::Busy { request, abandoned, waker } => {
                 *abandoned = true;
                 *waker = None;
+                request.is_patient() && request.is_out()
             }
             place => {
                 *place = Slot::Free;
                 self.free.push(slot);
+                false
             }
         }
+    }
+
+    /// Frees the slot of an operation that nobody wants any more, before its first entry is submitted.
+    pub(super) fn free_if_abandoned(&mut self, slot: u32) -> bool {
+        let is_abandoned = matches!(&self.slots[slot as usize], Slot::Busy { abandoned: true, .. });
+        if is_abandoned {
+            self.slots[slot as usize] = Slot::Free;
+            self.free.push(slot);
+        }
+        is_abandoned
+    }
+
+    /// Operations in the kernel that may stay there for ever.
+    pub(super) fn patient(&self) -> impl Iterator<Item = u32> + '_ {
+        (0..).zip(&self.slots).filter_map(|(at, slot)| match slot {
+            Slot::Busy { request, .. } if request.is_patient() && request.is_out() => Some(at),
+            _ => None,
+        })
     }
 }

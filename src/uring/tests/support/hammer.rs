@@ -16,10 +16,10 @@ use std::{
 use plinth_base::mailbox::{Receiver, Sender, mailbox};
 use plinth_env::{Env, TaskQueue};
 use plinth_uring::{
-    ExecutorContext,
+    ExecutorContext, Runtime,
     cores::Available,
     net::{Connection, ListenAddr, Listener, Listeners},
-    run,
+    run_on,
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -55,7 +55,7 @@ impl std::fmt::Display for Gaps {
 }
 
 /// Wakes between two executors: each message is sent when the last one has been answered, so both sleep in between.
-pub fn hammer_mailboxes(wakes: u64) -> Arc<Gaps> {
+pub fn hammer_mailboxes(runtime: Runtime, wakes: u64) -> Arc<Gaps> {
     let gaps = Arc::new(Gaps::default());
     let cores = Available::of_this_process().expect("affinity").affinity;
     // On a machine with one core both executors share it.
@@ -64,7 +64,7 @@ pub fn hammer_mailboxes(wakes: u64) -> Arc<Gaps> {
     let (to_first, at_first) = mailbox::<u64>(16);
     let ends = Arc::new(std::sync::Mutex::new(vec![Some((to_second, at_first)), Some((to_first, at_second))]));
     let (shared, rounds) = (Arc::clone(&gaps), wakes / 2);
-    run(&cores, move |context: ExecutorContext| {
+    run_on(runtime, &cores, move |context: ExecutorContext| {
         let (to, at) = ends.lock().expect("no panic under it")[context.index].take().expect("one per executor");
         player(context, to, at, rounds, Arc::clone(&shared))
     })
@@ -94,7 +94,7 @@ async fn player(context: ExecutorContext, to: Sender<u64>, mut at: Receiver<u64>
 }
 
 /// Wakes of an idle executor by a client's byte; the gap is the whole round trip.
-pub fn hammer_socket(wakes: u64) -> Arc<Gaps> {
+pub fn hammer_socket(runtime: Runtime, wakes: u64) -> Arc<Gaps> {
     let gaps = Arc::new(Gaps::default());
     let core = Available::of_this_process().expect("affinity").affinity[0];
     let addr = ListenAddr::Tcp("127.0.0.1:0".parse().expect("an address"));
@@ -102,7 +102,7 @@ pub fn hammer_socket(wakes: u64) -> Arc<Gaps> {
     let ListenAddr::Tcp(addr) = *listeners.local_addr() else { panic!("a TCP address was asked for") };
     let shared = Arc::clone(&gaps);
     let client = std::thread::spawn(move || client(addr, wakes, &shared));
-    run(&[core], move |context: ExecutorContext| {
+    run_on(runtime, &[core], move |context: ExecutorContext| {
         let listener = Listener::take(&listeners, context.index, &context.env).expect("not taken yet");
         async move { echo(listener.accept().await).await }
     })

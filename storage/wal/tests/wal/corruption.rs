@@ -257,3 +257,37 @@ fn wal_payload_that_looks_like_a_batch_is_only_payload() {
     let (_, recovered) = open(&sim).expect("no client can make a batch");
     assert_eq!(recovered.cut.map(|cut| cut.offset), Some(at as u64));
 }
+
+#[test]
+fn wal_check_proves_a_sound_log_and_changes_nothing() {
+    let sim = sound_log(7, true);
+    let before = snapshot(&sim);
+    let report = sim.block_on(plinth_wal::check(&sim.env(), DIR.as_ref())).expect("sound");
+    assert!(snapshot(&sim) == before, "the checker only reads");
+    assert!(report.recovered.sealed && report.recovered.cut.is_none());
+    assert_eq!(report.recovered.groups[&GROUP].last.index, LogIndex(12));
+    let files: Vec<_> = report.segments.iter().map(|found| found.file.clone()).collect();
+    assert_eq!(files, [segment(1), segment(2), segment(3)]);
+    assert!(report.segments.is_sorted_by_key(|found| found.first));
+    assert!(report.segments.iter().all(|found| found.end > BLOCK as u64 && found.end <= found.bytes));
+}
+
+#[test]
+fn wal_check_tells_a_torn_tail_from_rot_and_leaves_both() {
+    let sim = sound_log(8, false);
+    let path = segment(3);
+    let found = batches(&content(&sim, &path));
+    let (&last, &earlier) = (found.last().expect("several"), &found[found.len() - 2]);
+    assert!(sim.flip_bit(&path, last as u64 + 100));
+    let before = snapshot(&sim);
+    let report = sim.block_on(plinth_wal::check(&sim.env(), DIR.as_ref())).expect("a torn tail is sound");
+    let cut = report.recovered.cut.expect("the last batch isn't whole");
+    assert_eq!((cut.file, cut.offset), (path.clone(), last as u64));
+    assert!(snapshot(&sim) == before, "nothing is cut by looking");
+    assert!(sim.flip_bit(&path, earlier as u64 + 100));
+    let before = snapshot(&sim);
+    let error = sim.block_on(plinth_wal::check(&sim.env(), DIR.as_ref())).expect_err("two bad batches are no tear");
+    assert!(snapshot(&sim) == before);
+    let text = error.to_string();
+    assert!(text.contains(&path.display().to_string()) && text.contains("restore the member"), "{text}");
+}

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use plinth_base::{GroupId, LogIndex, Term};
-use plinth_env::Env;
+use plinth_env::{Env, SyncMethod};
 use plinth_sim_env::{OpKind, Sim, SimEnv, SimOptions};
-use plinth_wal::{HardState, Wal, WalError};
+use plinth_wal::{HardState, Wal, WalError, WalOptions};
 
 use crate::{
     model::entry,
@@ -44,6 +44,36 @@ fn wal_failed_write_poisons_the_log_and_is_never_retried() {
     assert!(recovered.groups[&GROUP].last.index >= LogIndex(1));
 }
 
+/// The device has the batch and may still lose it: the flush failed, the process ended, and the next one reads it all the same.
+#[test]
+fn wal_batch_whose_flush_failed_stays_once_recovery_reported_it() {
+    let options = WalOptions { sync_method: SyncMethod::LinkedSync, ..options() };
+    for seed in 0..64 {
+        let sim = Sim::new(seed, SimOptions::default());
+        sim.block_on(async {
+            drop(started(&sim.env()).await);
+            let (mut wal, _) = Wal::open(&sim.env(), options.clone()).await.expect("sound");
+            // Large enough to be torn.
+            wal.append(entry(0, 2, 1, 30_000));
+            let mut skip = 0;
+            if seed % 2 == 1 {
+                // The next one begins a segment: zeroes, the directory, the start and the batch itself are synced in turn.
+                flush(&mut wal).await;
+                wal.append(entry(0, 3, 1, 30_000));
+                skip = seed / 2 % 4;
+            }
+            sim.fail_op(OpKind::Sync, "", skip);
+            let done = wal.begin_flush().expect("an entry waits").run().await;
+            assert!(wal.finish_flush(done).is_err());
+        });
+        sim.kill();
+        let (_, reported) = sim.block_on(Wal::open(&sim.env(), options.clone())).expect("sound");
+        sim.crash();
+        let (_, left) = sim.block_on(Wal::open(&sim.env(), options.clone())).expect("sound");
+        assert_eq!(reported.groups, left.groups, "seed {seed}: what was reported is gone");
+    }
+}
+
 #[test]
 fn wal_failed_directory_sync_in_maintenance_poisons_the_log() {
     let sim = Sim::new(2, SimOptions::default());
@@ -58,7 +88,7 @@ fn wal_failed_directory_sync_in_maintenance_poisons_the_log() {
         wal.release(GROUP, LogIndex(11));
         let maintenance = wal.begin_maintenance().expect("a segment was released");
         sim.fail_op(OpKind::Sync, "", 0);
-        assert!(wal.finish_maintenance(maintenance.run().await).is_err());
+        assert!(wal.finish_maintenance(maintenance.run(async |_| {}).await).is_err());
         wal.append(entry(0, 12, 1, 10));
         assert!(wal.begin_flush().is_none());
     });
@@ -114,7 +144,7 @@ fn wal_released_segment_gives_a_full_device_room() {
             flush(&mut wal).await;
             wal.release(GROUP, LogIndex(index));
             while let Some(maintenance) = wal.begin_maintenance() {
-                match wal.finish_maintenance(maintenance.run().await) {
+                match wal.finish_maintenance(maintenance.run(async |_| {}).await) {
                     Ok(()) | Err(WalError::NoSpace { .. }) => {}
                     Err(error) => panic!("{error}"),
                 }

@@ -39,7 +39,7 @@ pub async fn flush(wal: &mut Wal<SimEnv>) {
 /// Does all maintenance there is.
 pub async fn maintain(wal: &mut Wal<SimEnv>) {
     while let Some(maintenance) = wal.begin_maintenance() {
-        let done = maintenance.run().await;
+        let done = maintenance.run(async |_| {}).await;
         wal.finish_maintenance(done).expect("a sound disk allows maintenance");
     }
 }
@@ -102,7 +102,7 @@ impl Shard {
         if let Some(maintenance) = self.wal.begin_maintenance() {
             let inputs = Rc::clone(&self.inputs);
             let task = async move {
-                let done = maintenance.run().await;
+                let done = maintenance.run(async |_| {}).await;
                 inputs.borrow_mut().push_back(Input::Maintained(done));
             };
             self.env.spawn(TaskQueue::Background, task);

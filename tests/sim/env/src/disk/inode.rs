@@ -58,7 +58,8 @@ impl Change {
 struct Pending {
     seq: u64,
     change: Change,
-    /// A sync that should have covered it failed: as on Linux, its pages count as clean and no later sync writes them.
+    /// Bytes whose sync failed: as on Linux, their pages count as clean and no later sync writes them. Metadata is never that: it is
+    /// in a journal, and a file system whose journal has failed lets no later sync succeed.
     abandoned: bool,
     /// Ranges for which a later change is durable already, so that this one must not come back over it.
     masked: Vec<Range<u64>>,
@@ -136,7 +137,7 @@ impl Inode {
 
     /// A sync up to `seq` failed.
     pub(crate) fn sync_failed(&mut self, seq: u64) {
-        for pending in self.pending.iter_mut().filter(|p| p.seq <= seq) {
+        for pending in self.pending.iter_mut().filter(|p| p.seq <= seq && p.change.is_data()) {
             pending.abandoned = true;
         }
     }

@@ -3,7 +3,7 @@
 use std::{cell::RefCell, path::PathBuf, rc::Rc, sync::Arc, time::Duration};
 
 use plinth_base::{GroupId, MemberId, Prng, limits::MAILBOX_MESSAGES_MAX, mailbox::mailbox};
-use plinth_env::{Env, TaskQueue};
+use plinth_env::{Env, SyncMethod, TaskQueue};
 use plinth_kv::MemberRecord;
 use plinth_node::{
     Executor, Identity, NodeError, ShardHandle, ShardOptions, ShardPorts,
@@ -31,9 +31,11 @@ pub(super) struct Node<E: Env> {
 
 /// Sizes so small that checkpoints, rotations and slices come all the time.
 pub(super) fn options(prng: &mut Prng) -> ShardOptions {
+    let sync_method = [SyncMethod::WriteDsync, SyncMethod::LinkedSync, SyncMethod::ThreadDsync][prng.index(3)];
     let mut any = |choices: &[u64]| choices[prng.index(choices.len())];
     ShardOptions {
         groups: GROUPS.to_vec(),
+        sync_method,
         segment_bytes: any(&[64 << 10, 128 << 10, 512 << 10]),
         checkpoint_log_bytes: any(&[100 << 10, 300 << 10, 1 << 20]),
         checkpoint_dirty_bytes: any(&[64 << 10, 256 << 10, 1 << 20]),
@@ -43,6 +45,9 @@ pub(super) fn options(prng: &mut Prng) -> ShardOptions {
         apply_budget: any(&[1, 2, 7, 64, 4096]) as u32,
         tree_bytes_max: 1 << 30,
         grow_bytes: any(&[4 << 20, 12 << 20]),
+        // Nothing but copying on write frees pages yet, so there is never much: the little is moved.
+        tail_free_bytes_max: any(&[16 << 10, 64 << 10, 16 << 20]),
+        tail_free_percent_max: 0,
         ..ShardOptions::new(PathBuf::from(DATA_DIR), PathBuf::from(WAL_DIR))
     }
 }

@@ -134,7 +134,7 @@ impl<E: Env, W: Fn(SimEnv) -> E> Run<W> {
         let before = trouble::errors(&self.sim);
         let end = match self.start(trouble)? {
             Some(node) => self.serve(&node, trouble, before)?,
-            None => End::PowerCut,
+            None => [End::PowerCut, End::Kill][self.prng.index(2)],
         };
         match end {
             End::PowerCut => self.sim.crash(),
@@ -272,3 +272,6 @@ impl<E: Env, W: Fn(SimEnv) -> E> Run<W> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,10 +1,12 @@
 //! An environment that reorders what a tree writes: pages wait until after the meta page that names them, which is durable at once.
+//! Tests prove with it that they would notice a tree that does so.
 
 use std::{cell::Cell, future::Future, io, path::Path, rc::Rc, sync::Arc, time::Duration};
 
 use plinth_base::{AlignedBuf, Instant};
-use plinth_env::{DirEntry, DiskSpace, Env, File, OpenOptions, PageError, PageWant, TaskQueue};
-use plinth_sim_env::{SimEnv, SimFile};
+use plinth_env::{DirEntry, DiskSpace, Env, File, OpenOptions, PageError, PageWant, SyncMethod, TaskQueue};
+
+use crate::{SimEnv, SimFile, SimPages};
 
 /// Where the pages behind the two metas begin.
 const METAS_END: u64 = 2 * 4096;
@@ -20,7 +22,7 @@ impl MetaFirst {
     }
 }
 
-/// A file of a tree, or any other one.
+/// A file of a tree, as its name says, or any other one.
 #[derive(Clone)]
 pub struct MetaFirstFile {
     file: SimFile,
@@ -82,7 +84,7 @@ impl File for MetaFirstFile {
 
 impl Env for MetaFirst {
     type File = MetaFirstFile;
-    type Pages = <SimEnv as Env>::Pages;
+    type Pages = SimPages;
 
     fn now(&self) -> Instant {
         self.0.now()
@@ -109,7 +111,9 @@ impl Env for MetaFirst {
     }
 
     async fn open(&self, path: &Path, options: OpenOptions) -> io::Result<MetaFirstFile> {
-        let is_tree = path.extension().is_some_and(|extension| extension == "tree");
+        let is_tree = path.file_name().is_some_and(|name| name.to_string_lossy().contains("tree"));
+        // A durable write takes nothing else along.
+        let options = OpenOptions { sync_method: SyncMethod::WriteDsync, ..options };
         let file = self.0.open(path, options).await?;
         Ok(MetaFirstFile { file, is_tree, owed: Rc::default() })
     }
@@ -138,13 +142,13 @@ impl Env for MetaFirst {
         self.0.disk_space(path).await
     }
 
-    fn open_pages(&self, file: &MetaFirstFile, page_bytes: usize, bytes_max: u64) -> io::Result<Arc<Self::Pages>> {
+    fn open_pages(&self, file: &MetaFirstFile, page_bytes: usize, bytes_max: u64) -> io::Result<Arc<SimPages>> {
         self.0.open_pages(&file.file, page_bytes, bytes_max)
     }
 
     fn load_pages(
         &self,
-        pages: &Arc<Self::Pages>,
+        pages: &Arc<SimPages>,
         wants: Vec<PageWant>,
     ) -> impl Future<Output = Result<(), PageError>> + 'static {
         self.0.load_pages(pages, wants)

@@ -1,0 +1,74 @@
+//! Known bugs that a test build can switch on, to show that the tests notice them: a check that can't fail is none.
+//!
+//! Without the feature `known-bugs` [`bug!`](crate::bug!) is the literal `false`, and the server holds nothing of it. With
+//! the feature, the bugs named by `PLINTH_BUGS=Name,Name` are active; the variable is read once.
+
+/// The environment variable that names the active bugs.
+pub const BUGS_VAR: &str = "PLINTH_BUGS";
+
+/// The bugs that can be switched on, each at one place in the code.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Bug {
+    /// Nothing is flushed: neither writes that must be durable, the log's, nor syncs, the trees' (`plinth-uring`).
+    SkipFlush,
+}
+
+impl Bug {
+    /// All of them.
+    pub const ALL: &'static [Bug] = &[Bug::SkipFlush];
+
+    /// The bugs of a comma-separated list of their names; the error is a name that none has.
+    pub fn parse_list(list: &str) -> Result<Vec<Bug>, String> {
+        let named = |name: &str| Bug::ALL.iter().copied().find(|bug| format!("{bug:?}") == name);
+        let names = list.split(',').map(str::trim).filter(|name| !name.is_empty());
+        names.map(|name| named(name).ok_or_else(|| name.to_owned())).collect()
+    }
+}
+
+/// Whether a known bug is active: `if bug!(SkipFlush) { ... }`.
+#[cfg(not(feature = "known-bugs"))]
+#[macro_export]
+macro_rules! bug {
+    ($name:ident) => {{
+        // The name is checked in every build.
+        const _: $crate::bug::Bug = $crate::bug::Bug::$name;
+        false
+    }};
+}
+
+/// Whether a known bug is active: `if bug!(SkipFlush) { ... }`.
+#[cfg(feature = "known-bugs")]
+#[macro_export]
+macro_rules! bug {
+    ($name:ident) => {
+        $crate::bug::is_active($crate::bug::Bug::$name)
+    };
+}
+
+/// Whether `PLINTH_BUGS` names `bug`. A name that no bug has ends the process: else a typing error would pass for a bug that no test sees.
+#[cfg(feature = "known-bugs")]
+#[must_use]
+pub fn is_active(bug: Bug) -> bool {
+    static ACTIVE: std::sync::LazyLock<Vec<Bug>> = std::sync::LazyLock::new(|| {
+        let list = std::env::var(BUGS_VAR).unwrap_or_default();
+        Bug::parse_list(&list).unwrap_or_else(|name| panic!("{BUGS_VAR} names {name:?}, which is no known bug"))
+    });
+    ACTIVE.contains(&bug)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bugs_are_named_in_a_list_and_unknown_names_are_refused() {
+        assert_eq!(Bug::parse_list(""), Ok(Vec::new()));
+        assert_eq!(Bug::parse_list("SkipFlush, SkipFlush"), Ok(vec![Bug::SkipFlush; 2]));
+        assert_eq!(Bug::parse_list("SkipFlush,skipflush"), Err("skipflush".to_owned()));
+    }
+
+    #[test]
+    fn no_bug_is_active_unless_it_is_named() {
+        assert!(std::env::var_os(BUGS_VAR).is_some() || !crate::bug!(SkipFlush));
+    }
+}

@@ -1,0 +1,7 @@
+//! The state machine through its public API, on the simulated disk: random commands against a plain model, and facts that once were
+//! bugs, each with a test that would fail again.
+
+mod bed;
+mod convert;
+mod facts;
+mod random;

@@ -1,0 +1,5 @@
+//! A node of one member on the simulated machine, in cases that the random simulation would need long to find.
+
+mod stall;
+mod support;
+mod verify;
