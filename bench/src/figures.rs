@@ -1,0 +1,170 @@
+//! The figures of docs/benchmarks.md, part by part, and the aims they are held to.
+//!
+//! An aim that is not reached is told, and fails nothing: times depend on the machine.
+//!
+//! | part | what it shows |
+//! |---|---|
+//! | `put`, `range` | both servers in turns, for 1 and 512 clients |
+//! | `single` | one client's put against an empty call and a bare write to the disk |
+//! | `path` | what a request takes: system calls, ring entries, wakes, flushes |
+//! | `idle` | memory and CPU of a server that nobody uses |
+//! | `pressure` | reads of a database that is larger than its memory |
+//! | `restart` | from SIGKILL under load to the first answer |
+
+mod aim;
+mod idle;
+mod path;
+mod pressure;
+mod ratios;
+mod restart;
+mod single;
+
+use std::{path::PathBuf, time::Duration};
+
+use serde_json::{Map, Value};
+
+use self::aim::Aim;
+use crate::{
+    args::Args,
+    failure::Failure,
+    lab::{self, Lab},
+    load::{Op, Shape, seconds},
+    versus::Filled,
+};
+
+const PARTS: [&str; 7] = ["put", "range", "single", "path", "idle", "pressure", "restart"];
+
+/// What parts share.
+struct Figures {
+    lab: Lab,
+    /// How long an idle server is left alone, and then watched.
+    idle: (Duration, Duration),
+    /// The large database: 1 M keys of 1 KiB.
+    large: Shape,
+    /// The directories of both servers, once a part wants them.
+    filled: Option<Filled>,
+    /// plinth's large directory, once a part wants it.
+    filled_large: Option<PathBuf>,
+}
+
+/// What a part gave.
+struct Part {
+    /// Tables and lines.
+    text: String,
+    /// The same and more.
+    json: Value,
+    /// What it is held to.
+    aims: Vec<Aim>,
+}
+
+fn usage() -> String {
+    format!(
+        "\
+usage: plinth-bench figures [PART...] [options]
+  parts: {}; default: all of them
+  --idle-wait S       before an idle server is watched; default 60
+  --idle-seconds S    while it is; default 60
+  --large-keys N      keys of 1 KiB in the large database; default 1000000
+{}",
+        PARTS.join(", "),
+        lab::USAGE
+    )
+}
+
+/// `plinth-bench figures`.
+pub fn command(mut args: Args) -> Result<(), Failure> {
+    if args.switch("--help") {
+        println!("{}", usage());
+        return Ok(());
+    }
+    let lab = Lab::new(&mut args)?;
+    let (idle, large) = if lab.is_quick { (2.0, 20_000) } else { (60.0, 1_000_000) };
+    let mut figures = Figures {
+        idle: (
+            seconds("--idle-wait", args.value("--idle-wait", idle)?)?,
+            seconds("--idle-seconds", args.value("--idle-seconds", idle)?)?,
+        ),
+        large: Shape { keys: args.value("--large-keys", large)?, key_bytes: 32, value_bytes: 1024 },
+        lab,
+        filled: None,
+        filled_large: None,
+    };
+    let parts = args.words();
+    args.finish()?;
+    let parts = if parts.is_empty() { PARTS.map(str::to_owned).to_vec() } else { parts };
+    if let Some(unknown) = parts.iter().find(|part| !PARTS.contains(&part.as_str())) {
+        return Err(Failure::Usage(format!("there is no part {unknown:?}; there are {}", PARTS.join(", "))));
+    }
+    figures.run_all(&parts)
+}
+
+impl Figures {
+    /// A part that fails is told, and the others go on: an hour's figures are not thrown away for one.
+    fn run_all(&mut self, parts: &[String]) -> Result<(), Failure> {
+        println!("{}", self.lab.to_text()?);
+        let (mut json, mut aims, mut failed) = (Map::new(), Vec::new(), 0);
+        for name in parts {
+            println!("\n## {name}\n");
+            match self.run(name) {
+                Ok(part) => {
+                    println!("{}", part.text.trim_end());
+                    json.insert(name.clone(), part.json);
+                    aims.extend(part.aims);
+                    self.lab.write_json("figures", &results(&json, &aims))?;
+                }
+                Err(failure) => {
+                    println!("FAILED: {failure}");
+                    failed += 1;
+                }
+            }
+        }
+        println!("\n## aims\n\n{}", aim::to_text(&aims));
+        let reached = aims.iter().filter(|aim| aim.is_reached).count();
+        println!("{reached} aims reached, {} not reached, {failed} parts failed", aims.len() - reached);
+        if failed == 0 { Ok(()) } else { Err(Failure::Trouble(format!("{failed} parts failed"))) }
+    }
+
+    fn run(&mut self, part: &str) -> Result<Part, Failure> {
+        match part {
+            "put" => ratios::run(self, Op::Put),
+            "range" => ratios::run(self, Op::Range { serializable: false }),
+            "single" => single::run(self),
+            "path" => path::run(self),
+            "idle" => idle::run(self),
+            "restart" => restart::run(self),
+            "pressure" => pressure::run(self),
+            _ => unreachable!("the names were checked"),
+        }
+    }
+
+    fn filled(&mut self) -> Result<&Filled, Failure> {
+        if self.filled.is_none() {
+            self.filled = Some(Filled::new(&self.lab)?);
+        }
+        Ok(self.filled.as_ref().expect("it was just made"))
+    }
+
+    /// Used in place: copying it would take longer than filling it.
+    fn filled_large(&mut self) -> Result<PathBuf, Failure> {
+        if self.filled_large.is_none() {
+            eprintln!("filling {} keys of {} bytes", self.large.keys, self.large.value_bytes);
+            self.filled_large = Some(self.lab.fill("large", &self.lab.plinth, self.large)?);
+        }
+        Ok(self.filled_large.clone().expect("it was just made"))
+    }
+}
+
+/// All parts so far, and their aims.
+fn results(parts: &Map<String, Value>, aims: &[Aim]) -> Value {
+    let mut all = parts.clone();
+    all.insert("aims".to_owned(), aims.iter().map(Aim::to_json).collect());
+    Value::Object(all)
+}
+
+/// Empties the page cache, which only root may.
+fn drop_page_cache() -> Result<(), Failure> {
+    rustix::fs::sync();
+    let path = std::path::Path::new("/proc/sys/vm/drop_caches");
+    std::fs::write(path, "3")
+        .map_err(Failure::file(path, "this part empties the page cache, which takes root: writing"))
+}

@@ -1,0 +1,60 @@
+//! What a figure is held to.
+
+use serde_json::{Value, json};
+
+/// An upper limit, and what came of it.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Aim {
+    /// What is measured, its unit included.
+    pub what: String,
+    /// What it should stay at or below.
+    pub limit: f64,
+    /// What it is.
+    pub value: f64,
+    /// Whether it does.
+    pub is_reached: bool,
+}
+
+impl Aim {
+    /// `value` should be at most `limit`. Something that is no number reaches nothing.
+    pub fn at_most(what: impl Into<String>, limit: f64, value: f64) -> Self {
+        Self { what: what.into(), limit, value, is_reached: value <= limit }
+    }
+
+    /// For a results file.
+    pub fn to_json(&self) -> Value {
+        json!({ "what": self.what, "limit": self.limit, "value": self.value, "is_reached": self.is_reached })
+    }
+}
+
+/// A table in Markdown.
+pub fn to_text(aims: &[Aim]) -> String {
+    let mut text = "| aim | at most | measured | |\n|---|---|---|---|\n".to_owned();
+    for Aim { what, limit, value, is_reached } in aims {
+        let verdict = if *is_reached { "reached" } else { "NOT reached" };
+        text += &format!("| {what} | {limit} | {} | {verdict} |\n", short(*value));
+    }
+    text
+}
+
+/// Three digits that matter.
+fn short(value: f64) -> String {
+    match value.abs() {
+        size if size >= 100.0 => format!("{value:.0}"),
+        size if size >= 10.0 => format!("{value:.1}"),
+        _ => format!("{value:.3}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_itself_is_reached_and_no_number_is_not() {
+        assert!(Aim::at_most("a", 1.0, 1.0).is_reached);
+        assert!(!Aim::at_most("a", 1.0, 1.1).is_reached && !Aim::at_most("a", 1.0, f64::NAN).is_reached);
+        let text = to_text(&[Aim::at_most("CPU, %", 0.5, 0.25)]);
+        assert!(text.ends_with("| CPU, % | 0.5 | 0.250 | reached |\n"), "{text}");
+    }
+}

@@ -1,0 +1,105 @@
+//! The load against servers that are none, and against a small one.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    thread,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Response};
+use tokio::runtime::Builder;
+
+use super::{Clients, Op, Plan, Shape, fill, run};
+use crate::failure::Failure;
+
+fn plan(endpoint: SocketAddr) -> Plan {
+    Plan {
+        endpoint,
+        op: Op::Put,
+        clients: Clients { connections: 2, streams: 3 },
+        warmup: Duration::ZERO,
+        measured: Duration::from_millis(100),
+        shape: Shape { keys: 50, key_bytes: 32, value_bytes: 16 },
+        seed: 1,
+        core: None,
+        executor: None,
+        watched: None,
+        live: false,
+    }
+}
+
+fn listen() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port is free");
+    let endpoint = listener.local_addr().expect("it is bound");
+    (listener, endpoint)
+}
+
+/// A server that answers every call with this status, until the process ends.
+fn serve(status: &'static str) -> SocketAddr {
+    let (listener, endpoint) = listen();
+    listener.set_nonblocking(true).expect("a socket can be");
+    thread::spawn(move || {
+        let runtime = Builder::new_current_thread().enable_io().build().expect("a runtime");
+        runtime.block_on(async {
+            let listener = tokio::net::TcpListener::from_std(listener).expect("it is nonblocking");
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(answer_all(stream, status));
+            }
+        });
+    });
+    endpoint
+}
+
+async fn answer_all(stream: tokio::net::TcpStream, status: &'static str) {
+    let mut connection = h2::server::handshake(stream).await.expect("a client of HTTP/2");
+    while let Some(Ok((_, mut respond))) = connection.accept().await {
+        let mut stream = respond.send_response(Response::new(()), false).expect("the stream is open");
+        let mut trailers = HeaderMap::new();
+        trailers.insert("grpc-status", HeaderValue::from_static(status));
+        trailers.insert("grpc-message", HeaderValue::from_static("so it is"));
+        stream.send_data(Bytes::from_static(&[0; 5]), false).expect("the window is open");
+        stream.send_trailers(trailers).expect("the stream is open");
+    }
+}
+
+fn text<T: std::fmt::Debug>(result: Result<T, Failure>) -> String {
+    result.expect_err("there is no server").to_string()
+}
+
+#[test]
+fn a_server_that_is_not_there_goes_away_or_is_silent_gives_one_line() {
+    let (listener, endpoint) = listen();
+    assert_eq!(text(run(&plan(endpoint))), format!("{endpoint} accepts connections and answers nothing"));
+    let closing = thread::spawn(move || {
+        for _ in 0..2 {
+            drop(listener.accept());
+        }
+        thread::sleep(Duration::from_millis(50));
+    });
+    let gone = text(run(&plan(endpoint)));
+    assert!(gone.starts_with(&format!("{endpoint} went away after 0 answers: ")), "{gone}");
+    drop(closing.join());
+    let refused = text(run(&plan(endpoint)));
+    assert!(refused.starts_with(&format!("cannot connect to {endpoint}: ")), "{refused}");
+}
+
+#[test]
+fn what_succeeds_is_counted_and_each_second_has_its_part() {
+    let outcome = run(&plan(serve("0"))).expect("it answers");
+    assert!(outcome.requests() > 0 && outcome.errors.is_empty());
+    assert_eq!(outcome.series.iter().sum::<u64>(), outcome.requests());
+    outcome.expect_no_errors().expect("there are none");
+}
+
+#[test]
+fn what_fails_is_counted_by_code_and_fails_a_filling() {
+    let endpoint = serve("8");
+    let outcome = run(&plan(endpoint)).expect("it answers");
+    assert_eq!(outcome.requests(), 0);
+    let errors = &outcome.errors[0];
+    assert_eq!((errors.code, errors.message.as_str()), (8, "so it is"));
+    assert!(errors.count > 0 && outcome.expect_no_errors().is_err());
+    let filled = text(fill(&plan(endpoint)));
+    assert_eq!(filled, format!("filling {endpoint}: a put failed: \"so it is\""));
+}

@@ -1,0 +1,78 @@
+//! A scrape of a server's /metrics.
+
+/// The text, in Prometheus's format.
+#[derive(Clone, Debug)]
+pub struct Metrics(pub String);
+
+impl Metrics {
+    /// The value of a metric, summed over its labels; 0 if there is none.
+    #[must_use]
+    pub fn value(&self, name: &str) -> f64 {
+        self.samples(name).map(|(_, value)| value).sum()
+    }
+
+    /// What was added to a counter since `before`.
+    #[must_use]
+    pub fn since(&self, before: &Self, name: &str) -> f64 {
+        self.value(name) - before.value(name)
+    }
+
+    /// What each of plinth's executors added to one of its counters since `before`.
+    #[must_use]
+    pub fn by_executor_since(&self, before: &Self, counter: &str) -> Vec<f64> {
+        let name = format!("plinth_executor_{counter}_total");
+        let values = |metrics: &Self| metrics.samples(&name).map(|(_, value)| value).collect::<Vec<_>>();
+        values(self).iter().zip(values(before)).map(|(now, then)| now - then).collect()
+    }
+
+    /// The buckets of a histogram without labels that filled since `before`: upper bound and count, not cumulated.
+    #[must_use]
+    pub fn buckets_since(&self, before: &Self, name: &str) -> Vec<(f64, f64)> {
+        let name = format!("{name}_bucket");
+        let counts =
+            |metrics: &Self| metrics.samples(&name).map(|(labels, count)| (bound(labels), count)).collect::<Vec<_>>();
+        let mut below = 0.0;
+        counts(self)
+            .iter()
+            .zip(counts(before))
+            .map(|((bound, now), (_, then))| {
+                let count = now - then - below;
+                below = now - then;
+                (*bound, count)
+            })
+            .collect()
+    }
+
+    /// Labels and values of a metric, in the order of the text.
+    fn samples<'a>(&'a self, name: &'a str) -> impl Iterator<Item = (&'a str, f64)> {
+        self.0.lines().filter_map(move |line| {
+            let rest = line.strip_prefix(name).filter(|rest| rest.starts_with([' ', '{']))?;
+            let (labels, value) = rest.rsplit_once(' ')?;
+            Some((labels, value.parse().ok()?))
+        })
+    }
+}
+
+/// The label `le` of `{le="0.5"}`.
+fn bound(labels: &str) -> f64 {
+    let value = labels.split_once("le=\"").and_then(|(_, rest)| rest.split_once('"'));
+    value.and_then(|(bound, _)| bound.trim_start_matches('+').parse().ok()).unwrap_or(f64::INFINITY)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BEFORE: &str = "# TYPE a counter\na 1\nab 5\nh_bucket{le=\"0.1\"} 1\nh_bucket{le=\"+Inf\"} 2\n\
+        plinth_executor_requests_total{executor=\"0\"} 7\nplinth_executor_requests_total{executor=\"1\"} 1\n";
+    const AFTER: &str = "a 4\nab 5\nh_bucket{le=\"0.1\"} 3\nh_bucket{le=\"+Inf\"} 9\n\
+        plinth_executor_requests_total{executor=\"0\"} 8\nplinth_executor_requests_total{executor=\"1\"} 17\n";
+
+    #[test]
+    fn differences_are_taken_by_exact_name() {
+        let (before, after) = (Metrics(BEFORE.to_owned()), Metrics(AFTER.to_owned()));
+        assert_eq!((after.since(&before, "a"), after.since(&before, "ab"), after.value("none")), (3.0, 0.0, 0.0));
+        assert_eq!(after.by_executor_since(&before, "requests"), [1.0, 16.0]);
+        assert_eq!(after.buckets_since(&before, "h"), [(0.1, 2.0), (f64::INFINITY, 5.0)]);
+    }
+}
