@@ -1,7 +1,7 @@
 //! The audit: proves that the trees of one root tell the same story. For tests and for offline checks.
 //!
-//! Every change in `log` must have its version in `live` or `past`, there must be no other versions, and the hash of them all must be
-//! the one in the state record.
+//! What a change in `log` superseded must be in `past`, ended by that change; what was never superseded must be in `live`; there must be as many
+//! versions as puts, and the hash of them all must be the one in the state record.
 
 use plinth_base::Revision;
 use plinth_tree::{Missing, PageSource, ValueRef, View};
@@ -11,7 +11,7 @@ use crate::{
     apply::{OP_PUT, content_hash},
     bounds::successor,
     history::ended,
-    keys::{REVISION_BYTES, log_key, parse_log_key, past_key},
+    keys::{REVISION_BYTES, epoch, log_key, parse_log_key, past_key},
     record::{Record, sound},
     trees::{LIVE, LOG, PAST},
 };
@@ -49,9 +49,21 @@ fn contradiction<T>(what: String) -> Result<T, AuditError> {
 /// An audit under way, of one root that was never compacted.
 #[derive(Debug, Default)]
 pub struct Audit {
-    /// The first key of `log` not looked at yet.
+    stage: Stage,
+    /// The first key of the stage's tree not looked at yet.
     resume: Vec<u8>,
+    /// Puts in `log`.
+    puts: u64,
     so_far: Audited,
+}
+
+#[derive(Clone, Copy, Default, Debug)]
+enum Stage {
+    /// Each change, and the version that it ended.
+    #[default]
+    Log,
+    /// Each version that nothing has ended.
+    Live,
 }
 
 impl Audit {
@@ -65,58 +77,88 @@ impl Audit {
         state: &State,
         budget: &mut Budget,
     ) -> Result<Option<Audited>, AuditError> {
-        let mut log = view.cursor(LOG);
-        let mut found = log.seek(&self.resume)?;
+        if matches!(self.stage, Stage::Log) {
+            let mut log = view.cursor(LOG);
+            let mut found = log.seek(&self.resume)?;
+            while found {
+                if !budget.spend() {
+                    return Ok(None);
+                }
+                let revision = sound(parse_log_key(log.key()?));
+                self.change(view, state, revision, &log.value())?;
+                self.resume = successor(&log_key(revision));
+                found = log.next()?;
+            }
+            (self.stage, self.resume) = (Stage::Live, Vec::new());
+        }
+        let mut live = view.cursor(LIVE);
+        let mut found = live.seek(&self.resume)?;
         while found {
             if !budget.spend() {
                 return Ok(None);
             }
-            let revision = sound(parse_log_key(log.key()?));
-            let hash = Self::change(view, state, revision, &log.value())?;
-            self.so_far.content_hash = self.so_far.content_hash.wrapping_add(hash);
-            self.so_far.changes += 1;
-            self.so_far.versions += u64::from(is_put(&log.value()));
-            self.resume = successor(&log_key(revision));
-            found = log.next()?;
+            let (key, value) = (live.key()?, live.value());
+            let revision = sound(Record::parse(value, 0)).meta().modified;
+            self.version(revision, key, value.head(), value.body()?);
+            self.resume = successor(key);
+            found = live.next()?;
         }
         self.conclude(view, state).map(Some)
     }
 
-    /// Proves one change and returns its hash.
+    /// Proves one change, and the version that it ended.
     fn change<P: PageSource>(
+        &mut self,
         view: View<'_, P>,
         state: &State,
         revision: Revision,
         change: &ValueRef<'_>,
-    ) -> Result<u64, AuditError> {
+    ) -> Result<(), AuditError> {
         if revision.main > state.revision {
             return contradiction(format!("a change at {revision:?} above the current revision {}", state.revision));
         }
         let key = change.body()?;
-        if !is_put(change) {
-            return Ok(content_hash(revision, key, None));
-        }
-        let mut at = Vec::new();
-        past_key(key, revision, &mut at);
-        if let Some(old) = view.get(PAST, &at)? {
-            if ended(&old) <= revision {
-                return contradiction(format!("the version {revision:?} of {key:?} ended before it began"));
+        let head = change.head();
+        let previous = sound(parse_log_key(head.get(1..=REVISION_BYTES).unwrap_or_default()));
+        if previous != Revision::default() {
+            let mut at = Vec::new();
+            past_key(epoch(revision.main), key, previous, &mut at);
+            let Some(old) = view.get(PAST, &at)? else {
+                return contradiction(format!(
+                    "the version {previous:?} of {key:?}, ended by {revision:?}, is nowhere"
+                ));
+            };
+            if ended(&old) != revision {
+                return contradiction(format!(
+                    "the version {previous:?} of {key:?} was ended by {revision:?}, it says otherwise"
+                ));
             }
-            return Ok(content_hash(revision, key, Some((&old.head()[REVISION_BYTES..], old.body()?))));
+            self.version(previous, key, &old.head()[REVISION_BYTES..], old.body()?);
         }
-        match view.get(LIVE, key)? {
-            Some(live) if sound(Record::parse(live, 0)).meta().modified == revision => {
-                Ok(content_hash(revision, key, Some((live.head(), live.body()?))))
-            }
-            _ => contradiction(format!("the version {revision:?} of {key:?} is nowhere")),
+        // Nothing fails from here on: a change is counted once.
+        if head.first() == Some(&OP_PUT) {
+            self.puts += 1;
+        } else {
+            self.add(content_hash(revision, key, None));
         }
+        self.so_far.changes += 1;
+        Ok(())
+    }
+
+    fn version(&mut self, revision: Revision, key: &[u8], head: &[u8], value: &[u8]) {
+        self.so_far.versions += 1;
+        self.add(content_hash(revision, key, Some((head, value))));
+    }
+
+    fn add(&mut self, hash: u64) {
+        self.so_far.content_hash = self.so_far.content_hash.wrapping_add(hash);
     }
 
     fn conclude<P: PageSource>(&self, view: View<'_, P>, state: &State) -> Result<Audited, AuditError> {
         let versions = view.totals(LIVE, &[], None)?.entries + view.totals(PAST, &[], None)?.entries;
-        if versions != self.so_far.versions {
-            let known = self.so_far.versions;
-            return contradiction(format!("{versions} versions are stored, the log of changes knows {known}"));
+        let (found, puts) = (self.so_far.versions, self.puts);
+        if versions != found || found != puts {
+            return contradiction(format!("{versions} versions are stored, {found} are known, {puts} were put"));
         }
         if self.so_far.content_hash != state.content_hash {
             let (want, got) = (self.so_far.content_hash, state.content_hash);
@@ -124,8 +166,4 @@ impl Audit {
         }
         Ok(self.so_far)
     }
-}
-
-fn is_put(change: &ValueRef<'_>) -> bool {
-    change.head().first() == Some(&OP_PUT)
 }

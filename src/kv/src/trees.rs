@@ -7,7 +7,7 @@ use crate::record;
 
 /// User key → newest version. Its weight is the size of the key's entry in a range reply.
 pub const LIVE: TreeId = TreeId(0);
-/// (user key, revision) → superseded version, and the revision that ended it.
+/// (epoch of the revision that ended it, user key, revision) → superseded version, and the revision that ended it.
 pub const PAST: TreeId = TreeId(1);
 /// Revision → operation, user key, revision before.
 pub const LOG: TreeId = TreeId(2);

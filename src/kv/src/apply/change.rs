@@ -6,7 +6,7 @@ use plinth_tree::{Detached, Env, Missing, NewBody, NewValue, Store};
 
 use crate::{
     Record, RecordMeta, State,
-    keys::{log_key, past_key},
+    keys::{epoch, log_key, past_key},
     record::{self, Head, sound},
     trees::{LIVE, LOG, PAST},
 };
@@ -151,7 +151,7 @@ impl Change {
     fn write_past<E: Env>(&self, store: &mut Store<E>, old: Detached) -> Result<(), (Detached, Missing)> {
         let written = self.previous.expect("what was superseded had a revision");
         let mut key = Vec::new();
-        past_key(&self.key, written, &mut key);
+        past_key(epoch(self.revision.main), &self.key, written, &mut key);
         let mut head = BytesMut::with_capacity(12 + record::HEAD_BYTES_MAX);
         head.put_slice(&log_key(self.revision));
         head.put_slice(&old.head);

@@ -19,7 +19,7 @@ impl CompareRun {
         compare: &Compare,
         budget: &mut Budget,
     ) -> Result<Option<bool>, Missing> {
-        let mut keys = Visible::new(view, None);
+        let mut keys = Visible::latest(view);
         let mut found = keys.seek(self.resume.as_deref().unwrap_or(&compare.range.key))?;
         while found && compare.range.reaches(keys.key()?) {
             if !budget.spend() {

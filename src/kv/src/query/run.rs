@@ -23,8 +23,8 @@ pub struct QueryRun {
     query: Query,
     /// The revision to read at.
     revision: i64,
-    /// The same, if the slice under way sees a store that has gone on since.
-    at: Option<i64>,
+    /// The newest one of the store that the slice under way sees.
+    current: i64,
     stage: Stage,
     /// The first key not dealt with yet.
     resume: Vec<u8>,
@@ -76,7 +76,7 @@ impl QueryRun {
             (false, false) => Stage::Scan,
         };
         let resume = query.range.key.to_vec();
-        Ok(Self { query, revision, at: None, stage, resume, pushed: 0, result: QueryResult::default() })
+        Ok(Self { query, revision, current, stage, resume, pushed: 0, result: QueryResult::default() })
     }
 
     /// The request.
@@ -101,7 +101,7 @@ impl QueryRun {
         sink: &mut impl Sink,
     ) -> Result<Progress, Missing> {
         assert!(self.revision <= current, "a run goes on at the same revision");
-        self.at = (self.revision < current).then_some(self.revision);
+        self.current = current;
         loop {
             let progress = match &self.stage {
                 Stage::Scan => self.scan(view, budget, sink)?,
@@ -125,7 +125,7 @@ impl QueryRun {
         budget: &mut Budget,
         mut each: impl FnMut(&mut Self, &[u8], Record<'a>) -> Result<bool, Missing>,
     ) -> Result<Progress, Missing> {
-        let mut keys = Visible::new(view, self.at);
+        let mut keys = Visible::at(view, self.revision, self.current);
         let mut found = keys.seek(&self.resume)?;
         while found {
             if !self.query.range.reaches(keys.key()?) {
@@ -216,7 +216,7 @@ impl QueryRun {
         let Stage::Emit(sorted, mut next) = std::mem::replace(&mut self.stage, Stage::Done) else {
             unreachable!("called for this stage alone")
         };
-        let mut keys = Visible::new(view, self.at);
+        let mut keys = Visible::at(view, self.revision, self.current);
         while next < sorted.len() {
             let done = budget.spend() && {
                 let key = &sorted[next].key;
@@ -245,7 +245,7 @@ impl QueryRun {
     /// At the latest revision the tree knows the number; at an older one the walk goes on to the end of the range.
     fn count<P: PageSource>(&mut self, view: View<'_, P>, budget: &mut Budget) -> Result<Progress, Missing> {
         let range = &self.query.range;
-        if self.at.is_none() && !range.is_single() {
+        if self.revision == self.current && !range.is_single() {
             let totals = view.totals(LIVE, &range.key, range.upper().exclusive())?;
             self.result.count = i64::try_from(totals.entries).expect("fewer keys than revisions");
             self.stage = Stage::Done;

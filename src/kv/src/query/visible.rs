@@ -5,22 +5,19 @@ use plinth_tree::{Cursor, Missing, PageSource, View};
 use crate::{Record, history::HistoryCursor, record::sound, trees::LIVE};
 
 /// The walk: at the latest revision over `live` alone, at an older one over `live` and `past` together.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "one lives on the stack of a slice; a box would cost an allocation per read"
-)]
 pub(crate) enum Visible<'a> {
     Latest(Cursor<'a>),
     Old(HistoryCursor<'a>),
 }
 
 impl<'a> Visible<'a> {
-    /// `at` is `None` for the latest revision.
-    pub(crate) fn new<P: PageSource>(view: View<'a, P>, at: Option<i64>) -> Self {
-        match at {
-            None => Self::Latest(view.cursor(LIVE)),
-            Some(at) => Self::Old(HistoryCursor::new(view, at)),
-        }
+    pub(crate) fn latest<P: PageSource>(view: View<'a, P>) -> Self {
+        Self::Latest(view.cursor(LIVE))
+    }
+
+    /// At revision `at` of a store whose newest one is `current`.
+    pub(crate) fn at<P: PageSource>(view: View<'a, P>, at: i64, current: i64) -> Self {
+        if at == current { Self::latest(view) } else { Self::Old(HistoryCursor::new(view, at, current)) }
     }
 
     /// Goes to the first key at or above `key` that may be visible; false if there is none.

@@ -14,7 +14,7 @@ pub(crate) type Runnable = async_task::Runnable<TaskQueue>;
 const BATCHES: [usize; 3] = [64, 256, 1];
 
 /// Parts of the time that serving and background work get when both have enough to do.
-const WEIGHT_SERVE: u64 = 9;
+const WEIGHT_SERVE: u64 = 3;
 const WEIGHT_BACKGROUND: u64 = 1;
 
 #[derive(Default)]

@@ -310,7 +310,7 @@ impl Shared {
         self.reap();
     }
 
-    /// One enter; true if it was interrupted and left entries in the queue.
+    /// One enter; true if something is left: it was interrupted, or the queue couldn't hold all.
     fn submit_once(&self) -> bool {
         let mut state = self.state.borrow_mut();
         let filled = state.fill();
@@ -321,7 +321,7 @@ impl Shared {
             Err(e) if is_transient(&e) => {}
             Err(e) => panic!("the storage ring no longer takes operations: {e}"),
         }
-        !state.uring.submission().is_empty()
+        state.has_work() || !state.uring.submission().is_empty()
     }
 
     /// One enter that submits and sleeps.
@@ -329,6 +329,11 @@ impl Shared {
         let mut state = self.state.borrow_mut();
         let filled = state.fill();
         self.counters.ring_sqes.add(u64::from(filled));
+        if state.has_work() {
+            // More than the queue holds at once: what is left must not sleep with the thread.
+            drop(state);
+            return self.submit();
+        }
         self.counters.ring_enters.add(1);
         let timeout = types::Timespec::from(timeout);
         let args = types::SubmitArgs::new().timespec(&timeout);
