@@ -1,6 +1,6 @@
 //! The one seam between plinth's logic and the machine: clock, timers, tasks, files and pages. Traits only.
 //!
-//! There are two implementations: `plinth-uring` (glommio and io_uring) and `plinth-sim-env` (seeded executor, virtual
+//! There are two implementations: `plinth-uring` (io_uring) and `plinth-sim-env` (seeded executor, virtual
 //! time, simulated disk). Everything above is generic over [`Env`] and runs unchanged on both.
 //!
 //! Invariant: an `Env` belongs to one executor (it is `!Send`); only what [`Env::Pages`] names is shared between executors.

@@ -1,4 +1,4 @@
-//! The real [`plinth_env::Env`]: pinned glommio executors, a storage ring of our own, mapped pages, sockets, signals.
+//! The real [`plinth_env::Env`]: pinned executors on io_uring, mapped pages, sockets, signals.
 //!
 //! Nearly all unsafe code of plinth is here, in modules that allow it one by one, each block with its proof.
 //!

@@ -1,8 +1,8 @@
-//! One pinned glommio executor per core, and what each carries: task queues, storage ring, permanent timer.
+//! One pinned executor per core, and what each carries: task queues, ring, helper threads.
 //!
-//! Invariants: every executor has timers that never stop, because glommio can park with runnable tasks until an
-//! unrelated event arrives (`heartbeat`); tasks are always queued, never polled where they are spawned;
-//! either all executors run their main future or none does.
+//! Invariants: tasks are always queued, never polled where they are spawned; either all executors run their main future or none does;
+//! on glommio every executor has timers that never stop, because it can park with runnable tasks until an unrelated event
+//! arrives (`heartbeat`).
 
 use std::{
     cell::{Cell, OnceCell, RefCell},

@@ -1,10 +1,14 @@
 //! Executors as a program sees them: how they start, end, are pinned, counted, and stopped by a signal.
 
 use std::{
+    cell::{Cell, RefCell},
+    future::poll_fn,
+    rc::Rc,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
+    task::Poll,
     time::Duration,
 };
 
@@ -15,6 +19,8 @@ use plinth_uring::{
     run, run_on,
     signals::{SignalThread, StopSignal},
 };
+
+const RUNTIMES: [Runtime; 2] = [Runtime::Own, Runtime::Glommio];
 
 fn cores() -> Vec<usize> {
     let mut affinity = Available::of_this_process().expect("affinity").affinity;
@@ -67,19 +73,19 @@ fn the_permanent_timer_of_glommio_ticks_faster_while_requests_are_in_flight() {
     .expect("the runtime starts");
 }
 
-#[test]
-fn a_busy_background_task_that_yields_does_not_stop_the_consensus_queue() {
-    run(&cores()[..1], |context: ExecutorContext| async move {
+/// One task in each of two queues: a busy one that yields until the other one has seen some timers.
+fn spin_beside(runtime: Runtime, busy: TaskQueue, other: TaskQueue) {
+    run_on(runtime, &cores()[..1], move |context: ExecutorContext| async move {
         let env = context.env;
-        let over = std::rc::Rc::new(std::cell::Cell::new(false));
-        let (spinner, spinning) = (env.clone(), std::rc::Rc::clone(&over));
-        env.spawn(TaskQueue::Background, async move {
+        let over = Rc::new(Cell::new(false));
+        let (spinner, spinning) = (env.clone(), Rc::clone(&over));
+        env.spawn(busy, async move {
             while !spinning.get() {
                 spinner.yield_now().await;
             }
         });
-        let (ticker, done) = (env.clone(), std::rc::Rc::clone(&over));
-        env.spawn(TaskQueue::Consensus, async move {
+        let (ticker, done) = (env.clone(), Rc::clone(&over));
+        env.spawn(other, async move {
             for _ in 0..20 {
                 ticker.sleep(Duration::from_millis(1)).await;
             }
@@ -90,6 +96,42 @@ fn a_busy_background_task_that_yields_does_not_stop_the_consensus_queue() {
         }
     })
     .expect("the runtime starts");
+}
+
+#[test]
+fn a_busy_task_that_yields_stops_no_other_queue() {
+    for runtime in RUNTIMES {
+        spin_beside(runtime, TaskQueue::Background, TaskQueue::Consensus);
+        spin_beside(runtime, TaskQueue::Serve, TaskQueue::Background);
+        spin_beside(runtime, TaskQueue::Serve, TaskQueue::Consensus);
+    }
+}
+
+#[test]
+fn timers_end_in_their_order_and_dropped_ones_are_gone() {
+    for runtime in RUNTIMES {
+        run_on(runtime, &cores()[..1], |context: ExecutorContext| async move {
+            let env = context.env;
+            let order = Rc::new(RefCell::new(Vec::new()));
+            for ms in [30u64, 10, 20, 0] {
+                let (env_of_task, order) = (env.clone(), Rc::clone(&order));
+                env.spawn(TaskQueue::Serve, async move {
+                    env_of_task.sleep(Duration::from_millis(ms)).await;
+                    order.borrow_mut().push(ms);
+                });
+            }
+            // A timer that was armed and dropped wakes nobody.
+            let mut dropped = Box::pin(env.sleep(Duration::from_millis(5)));
+            let was_ready = poll_fn(|cx| Poll::Ready(dropped.as_mut().poll(cx).is_ready())).await;
+            assert!(!was_ready);
+            drop(dropped);
+            let start = env.now();
+            env.sleep(Duration::from_millis(60)).await;
+            assert!(env.now().since(start) >= Duration::from_millis(60), "a timer is never early");
+            assert_eq!(*order.borrow(), [0, 10, 20, 30]);
+        })
+        .expect("the runtime starts");
+    }
 }
 
 #[test]

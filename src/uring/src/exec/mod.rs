@@ -96,8 +96,11 @@ impl Exec {
             main.await;
             done.set(true);
         });
-        while !is_done.get() {
+        loop {
             let is_busy = self.pass();
+            if is_done.get() {
+                return;
+            }
             if is_busy {
                 ring.turn();
             } else {

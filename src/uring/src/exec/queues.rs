@@ -61,3 +61,72 @@ impl Queues {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{cell::RefCell, rc::Rc};
+
+    use TaskQueue::{Background, Consensus, Serve};
+
+    use super::*;
+
+    /// Adds a task that notes its queue, as often as asked.
+    fn push(queues: &mut Queues, queue: TaskQueue, tasks: usize, ran: &Rc<RefCell<Vec<TaskQueue>>>) {
+        for _ in 0..tasks {
+            let ran = Rc::clone(ran);
+            let note = async move { ran.borrow_mut().push(queue) };
+            let (runnable, task) = async_task::Builder::new().metadata(queue).spawn_local(move |_| note, |_| {});
+            task.detach();
+            queues.push(runnable);
+        }
+    }
+
+    /// Runs all, each task taking `took`, and tells in which order.
+    fn run_all(queues: &mut Queues, took: Duration, ran: &Rc<RefCell<Vec<TaskQueue>>>) -> Vec<TaskQueue> {
+        while let Some((queue, batch)) = queues.next_batch() {
+            for _ in 0..batch {
+                queues.pop(queue).expect("as many as the batch says").run();
+                queues.charge(queue, took);
+            }
+        }
+        ran.take()
+    }
+
+    #[test]
+    fn consensus_goes_first_whenever_it_has_something() {
+        let (mut queues, ran) = (Queues::default(), Rc::default());
+        push(&mut queues, Serve, 1, &ran);
+        push(&mut queues, Background, 1, &ran);
+        push(&mut queues, Consensus, 2, &ran);
+        assert_eq!(queues.next_batch(), Some((Consensus, 2)));
+        assert_eq!(run_all(&mut queues, Duration::from_micros(1), &ran)[..2], [Consensus, Consensus]);
+        assert_eq!(queues.next_batch(), None);
+    }
+
+    #[test]
+    fn background_work_gets_its_part_of_a_busy_executor_and_no_more() {
+        let (mut queues, ran) = (Queues::default(), Rc::default());
+        let serve_tasks = 20 * BATCHES[Serve as usize];
+        push(&mut queues, Serve, serve_tasks, &ran);
+        push(&mut queues, Background, serve_tasks, &ran);
+        let order = run_all(&mut queues, Duration::from_micros(1), &ran);
+        let last_serve = order.iter().rposition(|queue| *queue == Serve).expect("they ran");
+        let background = last_serve + 1 - serve_tasks;
+        let part = serve_tasks / (WEIGHT_SERVE / WEIGHT_BACKGROUND) as usize;
+        assert!(background.abs_diff(part) <= BATCHES[Serve as usize], "{background} of {part}");
+    }
+
+    #[test]
+    fn time_that_a_queue_had_nothing_for_is_not_saved_up() {
+        let (mut queues, ran) = (Queues::default(), Rc::default());
+        push(&mut queues, Serve, 1000, &ran);
+        run_all(&mut queues, Duration::from_millis(1), &ran);
+        push(&mut queues, Background, 100, &ran);
+        push(&mut queues, Serve, 100, &ran);
+        let order = run_all(&mut queues, Duration::from_micros(1), &ran);
+        let last_serve = order.iter().rposition(|queue| *queue == Serve).expect("they ran");
+        assert!(last_serve < 200, "background work ran all its 100 tasks first");
+        let first_serve = order.iter().position(|queue| *queue == Serve).expect("they ran");
+        assert!(first_serve <= 2, "serving waited for {first_serve} tasks of the background");
+    }
+}
