@@ -312,7 +312,7 @@ impl<E: Env> Files<'_, E> {
             applied: state.applied,
             applied_term: state.applied_term,
         });
-        let work = BackgroundWork::new(raft.hard_state(), self.env.now(), was_clean);
+        let work = BackgroundWork::new(raft.hard_state(), log.last.index, self.env.now(), was_clean);
         Ok(Group::new(id, raft, Machine::new(state), store, work))
     }
 }

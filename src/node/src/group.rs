@@ -20,12 +20,24 @@ use crate::{
     shard::BackgroundWork,
 };
 
+/// Entries that are looked at together for pages to load, and about how many pages are asked for at once.
+const PREFETCH_ENTRIES_MAX: usize = 512;
+const PREFETCH_PAGES_MAX: usize = 256;
+
 /// A logged entry that is not applied yet.
 #[derive(Clone, Debug)]
 pub(crate) struct TailEntry {
     pub(crate) index: LogIndex,
     pub(crate) term: Term,
     pub(crate) payload: Bytes,
+}
+
+/// Which entries were looked at for pages to load.
+#[derive(Default)]
+struct Prefetch {
+    looked_at: LogIndex,
+    /// Those that missed something then: behind a branch that was loaded since they may miss a leaf.
+    again: Vec<LogIndex>,
 }
 
 /// How an apply slice ended.
@@ -58,6 +70,7 @@ pub(crate) struct Group<E: Env> {
     outcomes: Vec<(LogIndex, ReplyTo, Outcome)>,
     unpublished: bool,
     apply_began: Option<Instant>,
+    prefetch: Prefetch,
     /// Pages or entries are being fetched; apply waits.
     pub(crate) is_fetching: bool,
     pub(crate) work: BackgroundWork,
@@ -82,6 +95,7 @@ impl<E: Env> Group<E> {
             outcomes: Vec::new(),
             unpublished: false,
             apply_began: None,
+            prefetch: Prefetch::default(),
             is_fetching: false,
         };
         group.note_sizes();
@@ -172,13 +186,37 @@ impl<E: Env> Group<E> {
                     self.finish(entry.index, outcome);
                 }
                 Ok(None) => return Ok(Applied::More),
-                Err(ApplyError::Missing(missing)) => return Ok(Applied::Missing(missing)),
+                Err(ApplyError::Missing(mut missing)) => {
+                    self.prefetch(&mut missing);
+                    return Ok(Applied::Missing(missing));
+                }
                 Err(ApplyError::Malformed(what)) => {
                     return Err(NodeError::Entry { group: self.id, index: entry.index, what: what.0 });
                 }
             }
         }
         Ok(Applied::All)
+    }
+
+    /// Adds what the entries behind the next one will miss: whoever waits for one page may as well wait for many.
+    fn prefetch(&mut self, missing: &mut Missing) {
+        let Some(first) = self.tail.front().map(|entry| entry.index) else { return };
+        let Prefetch { looked_at, again } = &mut self.prefetch;
+        let begin = looked_at.next().max(first.next());
+        let end = LogIndex(begin.0 + PREFETCH_ENTRIES_MAX.saturating_sub(again.len()) as u64);
+        let new = (begin.0..end.0).map(LogIndex);
+        for index in std::mem::take(again).into_iter().filter(|index| *index > first).chain(new) {
+            let at = usize::try_from(index.0 - first.0).expect("the tail is in memory");
+            let Some(entry) = self.tail.get(at) else { return };
+            let wants_before = missing.wants.len();
+            if wants_before < PREFETCH_PAGES_MAX {
+                plinth_kv::add_wants(self.store.view(), &entry.payload, missing);
+            }
+            if missing.wants.len() > wants_before || wants_before >= PREFETCH_PAGES_MAX {
+                again.push(index);
+            }
+            *looked_at = index.max(*looked_at);
+        }
     }
 
     fn finish(&mut self, index: LogIndex, outcome: Outcome) {

@@ -162,7 +162,6 @@ impl<E: Env> Shard<E> {
     pub async fn run(mut self) -> Result<(), NodeError> {
         self.env.spawn(TaskQueue::Consensus, tick(self.env.clone(), self.completions.clone()));
         self.env.spawn(TaskQueue::Consensus, keep(self.inbox.keeper()));
-        self.verify();
         self.campaign();
         loop {
             let is_busy = self.turn()?;

@@ -27,8 +27,6 @@ pub const STATE_BYTES_MAX: usize = 1024;
 pub(crate) const KEY_INLINE_BYTES_MAX: usize = PAGE_BYTES / 8;
 /// What the cell of a long key keeps of it: most comparisons end there.
 pub(crate) const KEY_PREFIX_BYTES: usize = 128;
-/// A cell that would be larger moves its body to a run of overflow pages.
-pub(crate) const CELL_BYTES_MAX: usize = PAGE_BYTES / 4;
 /// Levels of a tree. A split needs a full page, so a tree of this height would not fit any disk.
 pub(crate) const DEPTH_MAX: usize = 16;
 /// Page ids are below this, so that `id * PAGE_BYTES` can't overflow.
@@ -38,8 +36,13 @@ pub(crate) const PAGE_ID_END: u64 = 1 << 48;
 pub(crate) const PAGE_HEADER_BYTES: usize = 32;
 /// Where a leaf's slots begin: behind the header, the start of its cells (u16) and its unused bytes between cells (u16).
 pub(crate) const LEAF_SLOTS_AT: usize = PAGE_HEADER_BYTES + 4;
+/// A slot: where its cell begins.
+pub(crate) const SLOT_BYTES: usize = 2;
 /// What a leaf has for slots and cells.
 pub(crate) const LEAF_CAPACITY_BYTES: usize = PAGE_BYTES - LEAF_SLOTS_AT;
+/// A cell that would be larger moves its body to a run of overflow pages. Two of the largest fill a leaf: values of 1 KiB, the commonest size beyond
+/// the small ones, share pages instead of taking one each.
+pub(crate) const CELL_BYTES_MAX: usize = LEAF_CAPACITY_BYTES / 2 - SLOT_BYTES;
 /// What a branch has for children.
 pub(crate) const BRANCH_CAPACITY_BYTES: usize = PAGE_BYTES - PAGE_HEADER_BYTES;
 /// A child in a branch, without its separator: page, checksum, entries, weight.
@@ -53,10 +56,10 @@ pub(crate) const PAGE_MAGIC: u16 = 0x7470;
 pub(crate) const NO_TREE: u8 = 0xff;
 
 const _: () = assert!(PAGE_BYTES == plinth_base::BLOCK_BYTES);
-// The largest key and head without a body inline: with them every leaf holds at least three cells.
+// The largest key and head without a body inline.
 const _: () = assert!(KEY_INLINE_BYTES_MAX + HEAD_BYTES_MAX + RUN_REF_BYTES + 20 <= CELL_BYTES_MAX);
-// A full leaf and one more cell fit two leaves, wherever the cut between cells falls.
-const _: () = assert!((LEAF_CAPACITY_BYTES + CELL_BYTES_MAX + 2) / 2 + CELL_BYTES_MAX + 2 <= LEAF_CAPACITY_BYTES);
+// A full leaf and one more cell fit two leaves: cut before the cell that no longer fits the left one, at most two of the largest are left over.
+const _: () = assert!(2 * (CELL_BYTES_MAX + SLOT_BYTES) <= LEAF_CAPACITY_BYTES);
 const _: () = assert!(4 * (CHILD_BYTES + KEY_INLINE_BYTES_MAX + 2) <= BRANCH_CAPACITY_BYTES);
 
 /// What a page holds.

@@ -21,7 +21,7 @@ use crate::{
     key::{Blobs, KeyRef, Pages, RunRef, Runs, find_blob},
     layout::{
         BODY_BYTES_MAX, CELL_BYTES_MAX, HEAD_BYTES_MAX, Kind, LEAF_CAPACITY_BYTES, LEAF_SLOTS_AT, PAGE_BYTES,
-        PAGE_HEADER_BYTES, RUN_REF_BYTES, u16_at,
+        PAGE_HEADER_BYTES, RUN_REF_BYTES, SLOT_BYTES, u16_at,
     },
     node::{Blob, PageRef, Totals},
     store::Weigh,
@@ -31,7 +31,6 @@ const KIND_AT: usize = 2;
 const COUNT_AT: usize = 6;
 const CELLS_START_AT: usize = PAGE_HEADER_BYTES;
 const GARBAGE_AT: usize = PAGE_HEADER_BYTES + 2;
-const SLOT_BYTES: usize = 2;
 
 /// The body of a value in a cell.
 #[derive(Clone, Copy, Debug)]

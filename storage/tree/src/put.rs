@@ -165,9 +165,14 @@ fn plan_split<'a>(
         let mut left = 0;
         let mut cut = 0;
         while cut + 1 < count && left < total / 2 {
-            left += if cut == place { new_cost } else { cell_cost(cell_at(cut)?.bytes) };
+            let cost = if cut == place { new_cost } else { cell_cost(cell_at(cut)?.bytes) };
+            if left + cost > LEAF_CAPACITY_BYTES {
+                break;
+            }
+            left += cost;
             cut += 1;
         }
+        debug_assert!(cut > 0 && total - left <= LEAF_CAPACITY_BYTES, "cells have a maximum so that this holds");
         cut
     };
     let runs = leaf.runs(pages);

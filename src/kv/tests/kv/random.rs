@@ -25,7 +25,7 @@ fn workload(prng: &mut Prng) -> Workload {
     Workload {
         keys: 10 + prng.below(60),
         key_bytes_max: 600 + prng.index(2500),
-        value_bytes: vec![0, 16, 64, 64, 200, 1000, 1025, 6000],
+        value_bytes: vec![0, 16, 64, 64, 200, 1000, 1900, 2030, 6000],
         ..Workload::default()
     }
 }
@@ -120,12 +120,12 @@ async fn random_requests(env: SimEnv, seed: u64) {
     bed = bed.reopened().await;
     assert_same_history(&mut bed, &model).await;
     bed.audit().await;
-    assert!(bed.ended_early > REQUESTS, "only {} slices ended for their budget", bed.ended_early);
-    assert!(bed.missed > REQUESTS / 4, "only {} slices missed a page", bed.missed);
+    assert!(bed.ended_early > REQUESTS / 2, "only {} slices ended for their budget", bed.ended_early);
+    assert!(bed.missed > REQUESTS / 8, "only {} slices missed a page", bed.missed);
 }
 
 fn simulate(seed: u64, main: impl AsyncFnOnce(SimEnv, u64)) {
-    let faults = Faults { page_miss: Chance::one_in(15), ..Faults::default() };
+    let faults = Faults { page_miss: Chance::one_in(12), ..Faults::default() };
     let sim = Sim::new(seed, SimOptions { faults, ..SimOptions::default() });
     sim.block_on(main(sim.env(), seed));
 }

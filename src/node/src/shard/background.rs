@@ -54,6 +54,8 @@ pub(crate) struct BackgroundWork {
     pub(crate) alarm_is_proposed: bool,
     /// The newest checkpoint is known to be whole. Until then nothing replaces the older one, and the log behind it stays.
     is_verified: bool,
+    /// Proving it begins when this entry is applied: what the last process logged comes first, because clients wait for it.
+    verify_after: Option<LogIndex>,
     pub(super) checkpoint_began: Option<Instant>,
     last_checkpoint: Instant,
     grow_retry_at: Instant,
@@ -62,8 +64,8 @@ pub(crate) struct BackgroundWork {
 }
 
 impl BackgroundWork {
-    /// `is_verified`: the last stop was clean.
-    pub(crate) fn new(hard_state: HardState, now: Instant, is_verified: bool) -> Self {
+    /// `last`: the newest entry in the log. `is_verified`: the last stop was clean.
+    pub(crate) fn new(hard_state: HardState, last: LogIndex, now: Instant, is_verified: bool) -> Self {
         Self {
             log_bytes: 0,
             durable_hard_state: hard_state,
@@ -73,6 +75,7 @@ impl BackgroundWork {
             is_disk_full: false,
             alarm_is_proposed: false,
             is_verified,
+            verify_after: (!is_verified).then_some(last),
             checkpoint_began: None,
             last_checkpoint: now,
             grow_retry_at: Instant::default(),
@@ -94,6 +97,7 @@ impl<E: Env> Shard<E> {
             });
         }
         for at in 0..self.groups.len() {
+            self.verify_if_due(at);
             let group = &mut self.groups[at];
             if group.work.is_settling && group.machine.may_publish() {
                 group.work.is_settling = !group.store.settle(SETTLE_NODES_PER_TURN);
@@ -107,15 +111,18 @@ impl<E: Env> Shard<E> {
     }
 
     /// After anything but a clean stop, the pages of the newest checkpoint are read and proven beside the work.
-    pub(super) fn verify(&mut self) {
-        for (at, group) in self.groups.iter().enumerate().filter(|(_, group)| !group.work.is_verified) {
-            let verify = group.store.begin_verify();
-            let (env, pace, completions) = (self.env.clone(), Rc::clone(&self.log_pace), self.completions.clone());
-            self.env.spawn(TaskQueue::Background, async move {
-                let paced = async |_: usize| env.sleep(pace.pause(env.now())).await;
-                completions.push(Completion::Verified(at, verify.run(paced).await));
-            });
+    fn verify_if_due(&mut self, at: usize) {
+        let group = &mut self.groups[at];
+        let applied = group.applied();
+        if group.work.verify_after.take_if(|last| *last <= applied).is_none() {
+            return;
         }
+        let verify = group.store.begin_verify();
+        let (env, pace, completions) = (self.env.clone(), Rc::clone(&self.log_pace), self.completions.clone());
+        self.env.spawn(TaskQueue::Background, async move {
+            let paced = async |_: usize| env.sleep(pace.pause(env.now())).await;
+            completions.push(Completion::Verified(at, verify.run(paced).await));
+        });
     }
 
     pub(super) fn handle_verified(&mut self, at: usize, pages: u64) {

@@ -257,7 +257,9 @@ pub fn some_body(prng: &mut Prng) -> Bytes {
     let len = match prng.below(100) {
         0 => 1 << 20,
         1..5 => 4000 + prng.index(20_000),
-        5..15 => 900 + prng.index(400),
+        5..10 => 900 + prng.index(400),
+        // Around the largest that stays in the leaf.
+        10..15 => 1500 + prng.index(600),
         15..40 => 200 + prng.index(300),
         _ => prng.index(64),
     };
