@@ -106,21 +106,33 @@ impl<E: Env> Group<E> {
         self.machine.state().applied
     }
 
-    /// Bytes of pages that are in memory because no durable checkpoint holds them.
-    pub(crate) fn held_bytes(&self) -> u64 {
+    /// Bytes of pages that no durable checkpoint holds.
+    pub(crate) fn unwritten_bytes(&self) -> u64 {
         self.store.dirty_bytes() + self.store.frozen_bytes()
+    }
+
+    /// Bytes of pages that are in memory as nodes: those, and what the last checkpoint wrote and is not let go of yet.
+    pub(crate) fn held_bytes(&self) -> u64 {
+        self.unwritten_bytes() + self.store.unsettled_bytes()
     }
 
     /// Tells readers what the file takes, and what it will take when all that is in memory is written.
     pub(crate) fn note_sizes(&self) {
-        let (sizes, held_bytes) = (self.store.sizes(), self.held_bytes());
-        self.published.status.set_sizes(sizes.total_bytes + held_bytes, sizes.in_use_bytes + held_bytes);
+        let (sizes, unwritten_bytes) = (self.store.sizes(), self.unwritten_bytes());
+        self.published.status.set_sizes(sizes.total_bytes + unwritten_bytes, sizes.in_use_bytes + unwritten_bytes);
     }
 
     /// Publishes the working root, also if no entry was applied.
     pub(crate) fn publish_root(&mut self) {
         let snapshot = self.machine.publish(&mut self.store);
         self.published.publish(snapshot, self.machine.state().clone());
+    }
+
+    /// Lets readers' newest root go of what was settled, also if nobody writes any more. It is no change that a checkpoint would have to write.
+    pub(crate) fn publish_settled(&mut self) {
+        if !self.unpublished {
+            self.published.publish(self.store.publish(), self.machine.state().clone());
+        }
     }
 
     /// Nothing is under way or waits: a clean stop may end here.

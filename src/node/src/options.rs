@@ -82,7 +82,7 @@ impl ShardOptions {
             checkpoint_log_bytes: 128 << 20,
             checkpoint_dirty_bytes: 32 << 20,
             checkpoint_age: Duration::from_secs(60),
-            dirty_bytes_max: 128 << 20,
+            dirty_bytes_max: 192 << 20,
             seal_after: Duration::from_millis(200),
             apply_budget: 4096,
             tree_bytes_max: 256 << 30,

@@ -77,6 +77,8 @@ pub(crate) enum Completion<E: Env> {
     Loaded(usize, Result<(), PageError>),
     ReadBack(usize, Result<Vec<TailEntry>, WalError>),
     Checkpointed(usize, CheckpointDone),
+    /// It is time for some more of what a checkpoint left to do in memory.
+    Settle(usize),
     Grown(usize, GrowDone),
     Punched(usize, PunchDone),
     Verified(usize, Result<u64, TreeError>),

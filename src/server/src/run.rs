@@ -124,6 +124,8 @@ pub fn run(config: Config, notices: &[Notice]) -> Result<u8, StartError> {
     notices.iter().for_each(Notice::log);
     let mut boot = prepare(config, form, &mut dir, &cores)?;
     boot.shard_options.verify_all = verify_all;
+    // Without it some requests would wait for a page of code; nothing else depends on it.
+    let _ = plinth_uring::hold_program();
     let boot = Arc::new(boot);
     let shared = Arc::clone(&boot);
     plinth_uring::run(&cores, move |context| executor::run(context, Arc::clone(&shared)))

@@ -104,6 +104,7 @@ impl<E: Env> Store<E> {
         self.finish_growth();
         self.release_pages();
         self.settling = Some(Settling::default());
+        self.unsettled_pages += frozen.dirty.pages;
         Ok(generation)
     }
 

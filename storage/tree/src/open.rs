@@ -140,6 +140,7 @@ impl<E: Env> Store<E> {
             newest,
             older,
             settling: None,
+            unsettled_pages: 0,
             growth: Growth { file_pages, ..Growth::default() },
             punching,
             poisoned: false,

@@ -30,49 +30,63 @@ impl<E: Env> Store<E> {
     pub fn settle(&mut self, nodes_max: usize) -> bool {
         let Some(mut settling) = self.settling else { return true };
         let mut budget = nodes_max.max(DEPTH_MAX);
+        let mut settled = 0;
         while let Some(root) = self.working.roots.get_mut(settling.tree) {
             if let Some(link) = root.link.as_mut().filter(|link| link.page().is_none()) {
                 let before = self.ledger.dirty;
-                let done = settle_below(link, root.depth - 1, &mut settling.next, &mut budget, &mut self.ledger);
+                let slice = Slice { budget: &mut budget, settled: &mut settled, ledger: &mut self.ledger };
+                let done = settle_below(link, root.depth - 1, &mut settling.next, slice);
                 debug_assert_eq!(before.pages, self.ledger.dirty.pages, "settling makes nothing dirty");
                 self.resettled = true;
                 if !done {
                     self.settling = Some(settling);
+                    self.unsettled_pages = self.unsettled_pages.saturating_sub(settled);
                     return false;
                 }
             }
             settling.tree += 1;
         }
         self.settling = None;
+        self.unsettled_pages = 0;
         true
     }
 }
 
+/// What one call may do, and what it did.
+struct Slice<'a> {
+    /// Nodes to look at.
+    budget: &'a mut usize,
+    /// Leaves that were settled.
+    settled: &'a mut u64,
+    ledger: &'a mut Ledger,
+}
+
+impl Slice<'_> {
+    fn reborrow(&mut self) -> Slice<'_> {
+        Slice { budget: self.budget, settled: self.settled, ledger: self.ledger }
+    }
+}
+
 /// Settles what `link` leads to; false if the budget ran out. `link` has no page.
-fn settle_below(
-    link: &mut Link,
-    level: usize,
-    next: &mut [usize; DEPTH_MAX],
-    budget: &mut usize,
-    ledger: &mut Ledger,
-) -> bool {
-    let Some(left) = budget.checked_sub(1) else { return false };
-    *budget = left;
+fn settle_below(link: &mut Link, level: usize, next: &mut [usize; DEPTH_MAX], mut slice: Slice<'_>) -> bool {
+    let Some(left) = slice.budget.checked_sub(1) else { return false };
+    *slice.budget = left;
     let node = link.node().expect("a link without a page has a node");
     // No checkpoint is running, so every page that a node names is durable.
     let page = node.disk.get().copied();
     if level == 0 {
         if let Some(page) = page {
             *link = Link::of_page(page, link.totals);
+            *slice.settled += 1;
         }
         return true;
     }
     let from = next[level];
     let has_page = |child: &Link| child.page().is_some();
     if !node.branch().children.iter().skip(from).all(has_page) {
-        let children = branch_to_settle(link, ledger);
+        let children = branch_to_settle(link, slice.ledger);
         for at in from..children.len() {
-            if !has_page(&children[at]) && !settle_below(&mut children[at], level - 1, next, budget, ledger) {
+            if !has_page(&children[at]) && !settle_below(&mut children[at], level - 1, next, slice.reborrow()) {
                 next[level] = at;
                 return false;
             }

@@ -79,6 +79,8 @@ pub struct Store<E: Env> {
     /// None after the newest checkpoint was lost in a crash and until the next one.
     pub(crate) older: Option<Meta>,
     pub(crate) settling: Option<Settling>,
+    /// About how many pages' nodes are in memory although a durable checkpoint holds them.
+    pub(crate) unsettled_pages: u64,
     pub(crate) growth: Growth,
     pub(crate) punching: Punching,
     pub(crate) poisoned: bool,
@@ -200,6 +202,12 @@ impl<E: Env> Store<E> {
     #[must_use]
     pub fn frozen_bytes(&self) -> u64 {
         self.frozen.as_ref().map_or(0, |frozen| frozen.dirty.bytes())
+    }
+
+    /// About how many bytes of nodes are in memory although a durable checkpoint holds their pages: `settle` lets go of them.
+    #[must_use]
+    pub fn unsettled_bytes(&self) -> u64 {
+        self.unsettled_pages * PAGE_BYTES as u64
     }
 
     /// No page that the file can ever have has this id or a higher one.

@@ -30,8 +30,8 @@ const URGENT_DIVISOR: u64 = 2;
 /// After the disk was full, growing is tried again so often.
 const GROW_RETRY: Duration = Duration::from_secs(1);
 
-/// Nodes that one turn moves from memory to their pages after a checkpoint.
-const SETTLE_NODES_PER_TURN: usize = 256;
+/// Nodes that one slice moves from memory to their pages after a checkpoint.
+const SETTLE_NODES: usize = 256;
 
 /// The log may be so many times the bytes that start a checkpoint before the group that holds its oldest segment is forced.
 const LOG_FACTOR_MAX: u64 = 3;
@@ -98,13 +98,11 @@ impl<E: Env> Shard<E> {
         }
         for at in 0..self.groups.len() {
             self.verify_if_due(at);
-            let group = &mut self.groups[at];
-            if group.work.is_settling && group.machine.may_publish() {
-                group.work.is_settling = !group.store.settle(SETTLE_NODES_PER_TURN);
-            }
+            let group = &self.groups[at];
             let is_due = group.work.log_bytes >= self.options.checkpoint_log_bytes
                 || group.store.dirty_bytes() >= self.options.checkpoint_dirty_bytes;
-            if is_due {
+            // It would end the settling, and what is left of that stays in memory until the settling after it.
+            if is_due && !group.work.is_settling {
                 self.start_checkpoint(at);
             }
         }
@@ -217,12 +215,30 @@ impl<E: Env> Shard<E> {
         let began = group.work.checkpoint_began.take().expect("one checkpoint runs at a time");
         self.metrics.checkpoint.observe_duration(now.since(began));
         group.work.is_settling = true;
+        self.settle_soon(at);
+        let group = &mut self.groups[at];
         let older = State::decode(&group.store.checkpoints().older).map_or(LogIndex(0), |state| state.applied);
         self.wal.release(group.id, older);
         self.punch(at);
         self.begin_relocation(at);
         self.grow_if_short(at);
         Ok(())
+    }
+
+    /// Asks for a slice of settling, when background work has its turn.
+    fn settle_soon(&self, at: usize) {
+        let completions = self.completions.clone();
+        self.env.spawn(TaskQueue::Background, async move { completions.push(Completion::Settle(at)) });
+    }
+
+    /// Lets go of some of the nodes that the last checkpoint wrote.
+    pub(super) fn settle(&mut self, at: usize) {
+        let group = &mut self.groups[at];
+        if group.machine.may_publish() && group.store.settle(SETTLE_NODES) {
+            group.work.is_settling = false;
+            return group.publish_settled();
+        }
+        self.settle_soon(at);
     }
 
     pub(super) fn ready_pages(&self) -> u64 {

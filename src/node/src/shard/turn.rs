@@ -70,6 +70,7 @@ impl<E: Env> Shard<E> {
                     self.groups[at].is_fetching = false;
                 }
                 Completion::Checkpointed(at, done) => self.handle_checkpoint(at, done)?,
+                Completion::Settle(at) => self.settle(at),
                 Completion::Grown(at, done) => self.handle_growth(at, done)?,
                 Completion::Punched(at, done) => drop(self.groups[at].store.finish_punch(done)?),
                 Completion::Verified(at, pages) => self.handle_verified(at, pages?),
