@@ -9,7 +9,7 @@ use plinth_base::{
 use crate::{codec, command::AlarmKind};
 
 /// First byte of the encoded record.
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
 
 /// Alarms that can be raised at once: the record in the root is small.
 pub(crate) const ALARMS_MAX: usize = 32;

@@ -16,9 +16,10 @@ fn main() -> ExitCode {
         eprintln!("usage: wake_hammer [WAKES]");
         return ExitCode::FAILURE;
     };
-    let mailboxes = hammer::hammer_mailboxes(plinth_uring::Runtime::chosen(), wakes / 2);
+    let runtime = plinth_uring::Runtime::chosen().unwrap_or_else(|error| panic!("{error}"));
+    let mailboxes = hammer::hammer_mailboxes(runtime, wakes / 2);
     println!("mailboxes: {mailboxes}");
-    let socket = hammer::hammer_socket(plinth_uring::Runtime::chosen(), wakes / 2);
+    let socket = hammer::hammer_socket(runtime, wakes / 2);
     println!("socket: {socket}");
     let worst = mailboxes.worst().max(socket.worst());
     println!("{} wakes, worst gap {worst:?}, allowed {GAP_MAX:?}", mailboxes.wakes() + socket.wakes());

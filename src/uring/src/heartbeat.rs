@@ -20,7 +20,7 @@ use std::{
 use glommio::timer::Timer;
 use plinth_base::Instant;
 
-use crate::{env::now, runtime::Executor, thread};
+use crate::{env::now, runtime::Executor};
 
 /// Period of an idle executor: how long a lost wake lasts.
 const IDLE: Duration = Duration::from_millis(10);
@@ -33,9 +33,6 @@ const BUSY_LINGER: Duration = Duration::from_millis(100);
 
 /// Timers armed at the same time.
 const TIMERS: usize = 8;
-
-/// How often the thread's resource usage is read.
-const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What the timer needs to know.
 #[derive(Default)]
@@ -109,7 +106,6 @@ impl Armed {
 /// The task of the permanent timer; ends with the executor.
 pub(crate) async fn beat(executor: Weak<Executor>, heartbeat: Rc<Heartbeat>) {
     let mut armed = Armed { period: Duration::ZERO, last: Instant(0), timers: VecDeque::new() };
-    let mut sampled = Instant(0);
     loop {
         armed.refill(heartbeat.choose_period());
         tick(&mut armed, &heartbeat).await;
@@ -117,11 +113,6 @@ pub(crate) async fn beat(executor: Weak<Executor>, heartbeat: Rc<Heartbeat>) {
         let Some(executor) = executor.upgrade() else { return };
         executor.counters.heartbeat_ticks.add(1);
         executor.ring.reap();
-        let now = now();
-        if now.since(sampled) >= SAMPLE_INTERVAL {
-            sampled = now;
-            thread::sample(&executor.counters);
-        }
     }
 }
 

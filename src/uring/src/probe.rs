@@ -8,6 +8,8 @@ use std::{fmt, io};
 use io_uring::{IoUring, Probe, cqueue, opcode, squeue};
 use rustix::process::{Resource, getrlimit};
 
+use crate::scheduler::RUNTIME_VAR;
+
 /// The oldest kernel that plinth runs on.
 pub const KERNEL_MIN: (u32, u32) = (5, 15);
 
@@ -115,6 +117,8 @@ pub enum StartError {
     },
     /// The variable that hides features names one that doesn't exist.
     UnknownFeature(String),
+    /// `PLINTH_RUNTIME` names none that there is.
+    UnknownRuntime(String),
     /// Something else failed.
     Io {
         /// What was tried.
@@ -166,6 +170,9 @@ impl fmt::Display for StartError {
             Self::UnknownFeature(name) => {
                 let known = Feature::ALL.map(Feature::name).join(", ");
                 write!(f, "{HIDE_FEATURES_VAR}: no feature is called {name:?}: use \"all\" or some of {known}")
+            }
+            Self::UnknownRuntime(name) => {
+                write!(f, "{RUNTIME_VAR}: no runtime is called {name:?}: use \"own\" or \"glommio\"")
             }
             Self::Io { action, error } => write!(f, "{action} failed: {error}"),
         }

@@ -14,25 +14,24 @@ use rustix::{
 /// A process that may lock less keeps that for its rings.
 const LOCK_LIMIT_BYTES_MIN: u64 = 64 << 20;
 
-/// Brings the program's pages into memory, and keeps them there if RLIMIT_MEMLOCK is at least 64 MiB; how many bytes are locked.
+/// Brings the program's pages into memory, and keeps them there if RLIMIT_MEMLOCK is at least 64 MiB.
 ///
 /// # Errors
 /// The process can't look at its own mappings.
 #[allow(unsafe_code)]
-pub fn hold_program() -> io::Result<usize> {
+pub fn hold_program() -> io::Result<()> {
     let maps = fs::read_to_string("/proc/self/maps")?;
     let may_lock = getrlimit(Resource::Memlock).current.is_none_or(|limit| limit >= LOCK_LIMIT_BYTES_MIN);
-    let mut locked = 0;
     for range in maps.lines().filter_map(program_range) {
         let (start, len) = (range.start as *mut std::ffi::c_void, range.len());
         // SAFETY: reading pages in changes nothing about a mapping. It may be refused by kernels before 5.14; nothing is lost then.
         let _ = unsafe { madvise(start, len, Advice::LinuxPopulateRead) };
-        // SAFETY: nor does locking them. Code is never unmapped: libraries are not closed.
-        if may_lock && unsafe { mlock(start, len) }.is_ok() {
-            locked += len;
+        if may_lock {
+            // SAFETY: nor does locking them. Code is never unmapped: libraries are not closed.
+            let _ = unsafe { mlock(start, len) };
         }
     }
-    Ok(locked)
+    Ok(())
 }
 
 /// The addresses of a mapping of code or constants: `start-end perms offset device inode path`, with a path and not writable.

@@ -86,7 +86,7 @@ where
     F: Fn(ExecutorContext) -> Fut + Clone + Send + 'static,
     Fut: Future<Output = ()> + 'static,
 {
-    run_on(Runtime::chosen(), cores, main)
+    run_on(Runtime::chosen()?, cores, main)
 }
 
 /// The same on the given kind of executors.
@@ -176,7 +176,6 @@ where
     let exec = Exec::new().map_err(|e| StartError::io("making an eventfd", e))?;
     let executor = Executor::start(&birth, Scheduler::Own(Rc::clone(&exec)))?;
     let ring = executor.ring.clone();
-    executor.spawn(TaskQueue::Consensus, sample(Rc::downgrade(&executor)));
     exec.run(&ring, run_main(executor, birth, main));
     Ok(())
 }
@@ -311,7 +310,9 @@ impl Executor {
         let ring = Ring::new(&process.features, &process.cores, Arc::clone(&counters))
             .map_err(|e| StartError::io("setting up the storage ring", e))?;
         let (sync_thread, heartbeat) = (OnceCell::new(), Rc::default());
-        Ok(Rc::new(Self { process, ring, counters, scheduler, sync_thread, heartbeat }))
+        let executor = Rc::new(Self { process, ring, counters, scheduler, sync_thread, heartbeat });
+        executor.spawn(TaskQueue::Consensus, sample(Rc::downgrade(&executor)));
+        Ok(executor)
     }
 
     /// On glommio, with the tasks that stand between its ring and ours, and the permanent timer that it needs.

@@ -7,11 +7,15 @@ use plinth_env::TaskQueue;
 
 use crate::{
     env::now,
-    exec::{self, Exec},
+    exec::{
+        self, Exec,
+        queues::{WEIGHT_BACKGROUND, WEIGHT_SERVE},
+    },
+    probe::StartError,
 };
 
-/// Names the runtime; what is not `glommio` is our own.
-const RUNTIME_VAR: &str = "PLINTH_RUNTIME";
+/// Names the runtime.
+pub(crate) const RUNTIME_VAR: &str = "PLINTH_RUNTIME";
 
 /// When a queue that doesn't yield is interrupted at its next look.
 const PREEMPT: Duration = Duration::from_millis(1);
@@ -22,7 +26,7 @@ const GLOMMIO_IO_BYTES: usize = 64 << 10;
 /// Shares of glommio's queues: under contention each gets its part of the time.
 const SHARES_CONSENSUS: usize = 1000;
 const SHARES_SERVE: usize = 600;
-const SHARES_BACKGROUND: usize = 100;
+const SHARES_BACKGROUND: usize = SHARES_SERVE * WEIGHT_BACKGROUND as usize / WEIGHT_SERVE as usize;
 
 /// What executors are made of.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -34,11 +38,20 @@ pub enum Runtime {
 }
 
 impl Runtime {
-    /// What the variable `PLINTH_RUNTIME` asks for: `glommio`, or else our own.
-    #[must_use]
-    pub fn chosen() -> Self {
-        let is_glommio = std::env::var_os(RUNTIME_VAR).is_some_and(|name| name == "glommio");
-        if is_glommio { Self::Glommio } else { Self::Own }
+    /// What the variable `PLINTH_RUNTIME` asks for: `glommio`, or our own without it.
+    pub fn chosen() -> Result<Self, StartError> {
+        match std::env::var_os(RUNTIME_VAR) {
+            None => Ok(Self::Own),
+            Some(name) => Self::named(&name.to_string_lossy()),
+        }
+    }
+
+    fn named(name: &str) -> Result<Self, StartError> {
+        match name {
+            "" | "own" => Ok(Self::Own),
+            "glommio" => Ok(Self::Glommio),
+            other => Err(StartError::UnknownRuntime(other.to_owned())),
+        }
     }
 }
 
@@ -98,5 +111,18 @@ pub(crate) async fn yield_now() {
         exec::yield_now().await;
     } else {
         glommio::executor().yield_now().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_runtime_is_chosen_by_name_and_an_unknown_name_is_refused() {
+        assert!(matches!((Runtime::named(""), Runtime::named("own")), (Ok(Runtime::Own), Ok(Runtime::Own))));
+        assert!(matches!(Runtime::named("glommio"), Ok(Runtime::Glommio)));
+        let error = Runtime::named("tokio").expect_err("there is no such runtime").to_string();
+        assert!(error.contains("\"tokio\"") && error.contains("glommio"), "{error}");
     }
 }

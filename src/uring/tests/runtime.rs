@@ -104,6 +104,8 @@ fn a_busy_task_that_yields_stops_no_other_queue() {
         spin_beside(runtime, TaskQueue::Background, TaskQueue::Consensus);
         spin_beside(runtime, TaskQueue::Serve, TaskQueue::Background);
         spin_beside(runtime, TaskQueue::Serve, TaskQueue::Consensus);
+        spin_beside(runtime, TaskQueue::Consensus, TaskQueue::Serve);
+        spin_beside(runtime, TaskQueue::Consensus, TaskQueue::Background);
     }
 }
 

@@ -2,14 +2,14 @@
 
 mod common;
 
-use std::{path::Path, sync::Arc};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use common::{Bed, SPECS, assert_same, assert_sound, options, some_body, some_head, some_key};
-use plinth_base::{Prng, crc32c};
+use plinth_base::Prng;
 use plinth_env::{Env, PageError};
 use plinth_sim_env::{Chance, Sim, SimEnv, SimOptions};
-use plinth_tree::{Missing, NewBody, NewValue, PAGE_BYTES, Store, StoreOptions, TreeError, TreeId, TreeSpec, check};
+use plinth_tree::{Missing, PAGE_BYTES, Store, StoreOptions, TreeError, TreeId, TreeSpec, check};
 
 fn path() -> std::path::PathBuf {
     options().path
@@ -95,113 +95,6 @@ fn stale_pages_are_reported_as_corrupt_and_never_read() {
         stale
     });
     assert!(stale > 0, "some loads must have been stale");
-}
-
-fn u64_at(bytes: &[u8], at: usize) -> usize {
-    usize::try_from(u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"))).expect("an offset")
-}
-
-fn put_checksum(file: &mut [u8], at: usize, covered: std::ops::Range<usize>) {
-    let checksum = crc32c(0, &file[covered]);
-    file[at..at + 4].copy_from_slice(&checksum.to_le_bytes());
-}
-
-/// Changes bytes of the first tree's root page, or of the meta, and makes all checksums right again. The other meta is erased.
-fn harm(file: &mut [u8], newest: usize, prng: &mut Prng) {
-    let meta = newest * PAGE_BYTES;
-    let other = (1 - newest) * PAGE_BYTES;
-    file[other..other + PAGE_BYTES].fill(0);
-    let root = u64_at(file, meta + 64 + 16) * PAGE_BYTES;
-    let (from, bytes) = if prng.chance(1, 8) { (meta + 12, 1500) } else { (root, PAGE_BYTES) };
-    for _ in 0..=prng.below(4) {
-        let at = from + if prng.chance(1, 2) { prng.index(120) } else { prng.index(bytes) };
-        file[at] = prng.next_u64() as u8;
-    }
-    put_checksum(file, meta + 64 + 16 + 24, root..root + PAGE_BYTES);
-    put_checksum(file, meta + PAGE_BYTES - 4, meta..meta + PAGE_BYTES - 4);
-}
-
-/// Runs `op` until it succeeds or its pages turn out to be corrupt.
-async fn tried<T>(
-    env: &SimEnv,
-    store: &mut Store<SimEnv>,
-    mut op: impl FnMut(&mut Store<SimEnv>) -> Result<T, Missing>,
-) -> Option<T> {
-    loop {
-        match op(store) {
-            Ok(value) => return Some(value),
-            Err(missing) => {
-                let pages = Arc::clone(store.pages());
-                env.load_pages(&pages, missing.wants).await.ok()?;
-            }
-        }
-    }
-}
-
-/// Everything a client could do to a file.
-async fn use_all(env: &SimEnv, options: StoreOptions, prng: &mut Prng) -> bool {
-    let _ = check(env, &options.path, SPECS).await;
-    let Ok(mut store) = Store::open(env.clone(), options, true).await else { return false };
-    let _ = store.begin_verify().run(async |_| {}).await;
-    for _ in 0..30 {
-        let key = some_key(prng);
-        let _ = tried(env, &mut store, |store| {
-            store.view().get(TreeId(0), &key)?.map(|v| v.body().map(<[u8]>::len)).transpose()
-        })
-        .await;
-        let _ = tried(env, &mut store, |store| store.view().totals(TreeId(0), &key, None)).await;
-        let _ = tried(env, &mut store, |store| {
-            let mut cursor = store.view().cursor(TreeId(0));
-            let mut found = cursor.seek(&key)?;
-            for _ in 0..50 {
-                if !found {
-                    break;
-                }
-                cursor.key()?;
-                cursor.value().body()?;
-                found = cursor.next()?;
-            }
-            cursor.seek_before(&key)
-        })
-        .await;
-        let body = some_body(prng);
-        let old = tried(env, &mut store, |store| {
-            let value = NewValue { head: b"head", body: NewBody::Bytes(&body) };
-            if body.len().is_multiple_of(3) { store.remove(TreeId(0), &key) } else { store.put(TreeId(0), &key, value) }
-        })
-        .await;
-        // A value of a harmed page may name anything; its pages are not given back.
-        drop(old);
-    }
-    true
-}
-
-fn assert_hostile_bytes_do_no_harm(entries: usize, seeds: std::ops::Range<u64>) {
-    let sim = Sim::new(3, SimOptions::default());
-    let bed = sim.block_on(filled(sim.env(), entries, 3));
-    let newest = usize::try_from(bed.store.checkpoints().generation % 2).expect("0 or 1");
-    drop(bed);
-    let sound = sim.read_file(&path()).expect("the file is there");
-    let mut opened = 0;
-    for seed in seeds {
-        let sim = Sim::new(seed, SimOptions::default());
-        let mut prng = Prng::new(seed);
-        let mut file = sound.clone();
-        harm(&mut file, newest, &mut prng);
-        sim.write_file(Path::new("/tree"), &file).expect("the disk is empty");
-        opened += u64::from(sim.block_on(use_all(&sim.env(), options(), &mut prng)));
-    }
-    assert!(opened > 10, "some harmed files must have been opened");
-}
-
-#[test]
-fn hostile_leaf_bytes_never_panic() {
-    assert_hostile_bytes_do_no_harm(8, 0..150);
-}
-
-#[test]
-fn hostile_branch_bytes_never_panic() {
-    assert_hostile_bytes_do_no_harm(120, 1000..1100);
 }
 
 #[test]

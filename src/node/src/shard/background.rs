@@ -33,6 +33,9 @@ const GROW_RETRY: Duration = Duration::from_secs(1);
 /// Nodes that one slice moves from memory to their pages after a checkpoint.
 const SETTLE_NODES: usize = 256;
 
+/// How long settling waits for a long command that is half done.
+const SETTLE_PAUSE: Duration = Duration::from_millis(1);
+
 /// The log may be so many times the bytes that start a checkpoint before the group that holds its oldest segment is forced.
 const LOG_FACTOR_MAX: u64 = 3;
 
@@ -215,7 +218,7 @@ impl<E: Env> Shard<E> {
         let began = group.work.checkpoint_began.take().expect("one checkpoint runs at a time");
         self.metrics.checkpoint.observe_duration(now.since(began));
         group.work.is_settling = true;
-        self.settle_soon(at);
+        self.settle_after(Duration::ZERO, at);
         let group = &mut self.groups[at];
         let older = State::decode(&group.store.checkpoints().older).map_or(LogIndex(0), |state| state.applied);
         self.wal.release(group.id, older);
@@ -225,20 +228,28 @@ impl<E: Env> Shard<E> {
         Ok(())
     }
 
-    /// Asks for a slice of settling, when background work has its turn.
-    fn settle_soon(&self, at: usize) {
-        let completions = self.completions.clone();
-        self.env.spawn(TaskQueue::Background, async move { completions.push(Completion::Settle(at)) });
+    /// Asks for a slice of settling, when background work has its turn after `pause`.
+    fn settle_after(&self, pause: Duration, at: usize) {
+        let (env, completions) = (self.env.clone(), self.completions.clone());
+        self.env.spawn(TaskQueue::Background, async move {
+            if !pause.is_zero() {
+                env.sleep(pause).await;
+            }
+            completions.push(Completion::Settle(at));
+        });
     }
 
     /// Lets go of some of the nodes that the last checkpoint wrote.
     pub(super) fn settle(&mut self, at: usize) {
         let group = &mut self.groups[at];
-        if group.machine.may_publish() && group.store.settle(SETTLE_NODES) {
-            group.work.is_settling = false;
-            return group.publish_settled();
+        if !group.machine.may_publish() {
+            return self.settle_after(SETTLE_PAUSE, at);
         }
-        self.settle_soon(at);
+        if !group.store.settle(SETTLE_NODES) {
+            return self.settle_after(Duration::ZERO, at);
+        }
+        group.work.is_settling = false;
+        group.publish_settled();
     }
 
     pub(super) fn ready_pages(&self) -> u64 {

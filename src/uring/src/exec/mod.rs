@@ -5,9 +5,10 @@
 //! five and more of each pass of a general runtime.
 //!
 //! Invariants: a task runs only on the thread that spawned it; a task that was woken while the thread goes to sleep is seen, because the
-//! thread says that it sleeps before it looks a last time (`remote`); consensus is looked at before every batch of other tasks.
+//! thread says that it sleeps before it looks a last time (`remote`); consensus is looked at before every batch of other tasks, and they
+//! after every batch of its.
 
-mod queues;
+pub(crate) mod queues;
 mod remote;
 mod timers;
 
@@ -35,7 +36,7 @@ use crate::{env::now, ring::Ring};
 /// How long batches of one pass may take together before the ring is looked at.
 const PASS: Duration = Duration::from_micros(500);
 
-/// The longest sleep: how often an idle executor looks at its own usage.
+/// The longest sleep, should the eventfd ever fail.
 const SLEEP_MAX: Duration = Duration::from_secs(1);
 
 thread_local! {

@@ -1,7 +1,8 @@
 //! Which task runs next.
 //!
-//! Consensus goes first whenever it has something. Serving and background work share what is left by weight: each queue is charged for
-//! the time that its tasks take, and the one that has had less for its weight goes next.
+//! Consensus goes before every batch of the others, but never twice in a row while they have something: a long command makes the shard ready
+//! again after each of its slices, and clients are served between them. Serving and background work share what is left by weight: each
+//! queue is charged for the time that its tasks take, and the one that has had less for its weight goes next.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -14,8 +15,8 @@ pub(crate) type Runnable = async_task::Runnable<TaskQueue>;
 const BATCHES: [usize; 3] = [64, 256, 1];
 
 /// Parts of the time that serving and background work get when both have enough to do.
-const WEIGHT_SERVE: u64 = 3;
-const WEIGHT_BACKGROUND: u64 = 1;
+pub(crate) const WEIGHT_SERVE: u64 = 3;
+pub(crate) const WEIGHT_BACKGROUND: u64 = 1;
 
 #[derive(Default)]
 pub(super) struct Queues {
@@ -23,6 +24,8 @@ pub(super) struct Queues {
     /// Time had, by weight, of serving and background work.
     serve: u64,
     background: u64,
+    /// The last batch was one of consensus.
+    was_consensus: bool,
 }
 
 impl Queues {
@@ -44,7 +47,8 @@ impl Queues {
         let [consensus, serve, background] =
             [TaskQueue::Consensus, TaskQueue::Serve, TaskQueue::Background].map(|queue| (queue, ready(queue)));
         let other = if self.background < self.serve { [background, serve] } else { [serve, background] };
-        [consensus, other[0], other[1]].into_iter().find(|(_, tasks)| *tasks > 0)
+        let order = if self.was_consensus { [other[0], other[1], consensus] } else { [consensus, other[0], other[1]] };
+        order.into_iter().find(|(_, tasks)| *tasks > 0)
     }
 
     pub(super) fn pop(&mut self, queue: TaskQueue) -> Option<Runnable> {
@@ -54,6 +58,7 @@ impl Queues {
     /// Notes what a batch took.
     pub(super) fn charge(&mut self, queue: TaskQueue, took: Duration) {
         let took_ns = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        self.was_consensus = queue == TaskQueue::Consensus;
         match queue {
             TaskQueue::Consensus => {}
             TaskQueue::Serve => self.serve += took_ns / WEIGHT_SERVE,
@@ -101,6 +106,22 @@ mod tests {
         assert_eq!(queues.next_batch(), Some((Consensus, 2)));
         assert_eq!(run_all(&mut queues, Duration::from_micros(1), &ran)[..2], [Consensus, Consensus]);
         assert_eq!(queues.next_batch(), None);
+    }
+
+    #[test]
+    fn consensus_that_is_always_ready_lets_the_others_through() {
+        let (mut queues, ran) = (Queues::default(), Rc::default());
+        push(&mut queues, Serve, 1, &ran);
+        push(&mut queues, Background, 1, &ran);
+        let mut order = Vec::new();
+        for _ in 0..5 {
+            push(&mut queues, Consensus, 1, &ran);
+            let (queue, _) = queues.next_batch().expect("there is always something");
+            queues.pop(queue).expect("the batch says so").run();
+            queues.charge(queue, Duration::from_micros(1));
+            order.push(queue);
+        }
+        assert_eq!(order, [Consensus, Serve, Consensus, Background, Consensus]);
     }
 
     #[test]
