@@ -83,11 +83,21 @@ impl Program {
 
     /// Starts it on `cores` and a port of its own. Its output goes to a file beside `data_dir`.
     pub fn start(&self, data_dir: &Path, cores: &[usize]) -> Result<Server, Failure> {
+        self.start_as(Command::new(&self.path), data_dir, cores)
+    }
+
+    /// The same, as a member of a cgroup from its first instruction on: it sizes itself by the limits that it finds.
+    pub fn start_in(&self, cgroup: &Path, data_dir: &Path, cores: &[usize]) -> Result<Server, Failure> {
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo $$ > \"$0\" && exec \"$@\""]).arg(cgroup.join("cgroup.procs")).arg(&self.path);
+        self.start_as(command, data_dir, cores)
+    }
+
+    fn start_as(&self, mut command: Command, data_dir: &Path, cores: &[usize]) -> Result<Server, Failure> {
         let trouble = |error: io::Error| Failure::Trouble(format!("starting {}: {error}", self.path.display()));
         let endpoint = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port().map_err(trouble)?));
         let log = data_dir.with_extension("log");
         let out = OpenOptions::new().create(true).append(true).open(&log).map_err(trouble)?;
-        let mut command = Command::new(&self.path);
         command.args(self.args(data_dir, endpoint, cores).map_err(trouble)?);
         command.stdin(Stdio::null()).stdout(File::try_clone(&out).map_err(trouble)?).stderr(out);
         let child = spawn_on(command, cores).map_err(trouble)?;

@@ -28,8 +28,7 @@ pub(super) fn run(figures: &mut Figures) -> Result<Part, Failure> {
     // What other groups have cached isn't charged to this one.
     drop_page_cache()?;
     let group = Group::new()?;
-    let mut server = lab.plinth.start(&large, &[lab.server_core])?;
-    group.add(server.pid())?;
+    let mut server = lab.plinth.start_in(&group.folder, &large, &[lab.server_core])?;
     server.wait_until_ready()?;
     let before = settled(&server)?;
     let plan = |op, clients| Plan { shape: figures.large, ..lab.plan(&server, op, clients) };
@@ -110,11 +109,6 @@ impl Group {
         let limit = group.folder.join(limit_file);
         fs::write(&limit, MEMORY_BYTES_MAX.to_string()).map_err(Failure::file(&limit, "writing"))?;
         Ok(group)
-    }
-
-    fn add(&self, pid: u32) -> Result<(), Failure> {
-        let members = self.folder.join("cgroup.procs");
-        fs::write(&members, pid.to_string()).map_err(Failure::file(&members, "writing"))
     }
 
     fn used_bytes(&self) -> u64 {

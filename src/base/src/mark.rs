@@ -48,6 +48,10 @@ marks! {
     CleanStart = "clean start",
     /// What lay in the tail of a tree file was moved to the front.
     TailRelocated = "tail relocated",
+    /// Committed entries waited until a checkpoint had made room in memory.
+    ApplyWaited = "apply waited for memory",
+    /// A branch that nobody used was let go of.
+    BranchTrimmed = "branch trimmed",
 }
 
 impl Mark {

@@ -102,6 +102,11 @@ impl<E: Env> Group<E> {
         group
     }
 
+    /// A command is half done.
+    pub(crate) fn is_applying(&self) -> bool {
+        self.apply_began.is_some()
+    }
+
     pub(crate) fn applied(&self) -> LogIndex {
         self.machine.state().applied
     }

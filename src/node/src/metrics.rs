@@ -33,10 +33,12 @@ pub struct ShardMetrics {
     pub txns: Counter,
     /// Page loads that commands waited for.
     pub apply_page_loads: Counter,
-    /// Turns that stopped because memory for dirty pages was used up.
+    /// Proposals that waited: the log's device stalls, or memory for changed pages is used up.
     pub throttled: Counter,
-    /// Bytes of pages that no checkpoint holds yet.
-    pub dirty_bytes: Gauge,
+    /// Bytes of pages that are in memory because they were changed.
+    pub changed_page_bytes: Gauge,
+    /// About the bytes of branches in memory.
+    pub branch_bytes: Gauge,
 }
 
 impl Default for ShardMetrics {
@@ -57,7 +59,8 @@ impl Default for ShardMetrics {
             txns: Counter::new(),
             apply_page_loads: Counter::new(),
             throttled: Counter::new(),
-            dirty_bytes: Gauge::new(),
+            changed_page_bytes: Gauge::new(),
+            branch_bytes: Gauge::new(),
         }
     }
 }

@@ -6,6 +6,15 @@ use plinth_base::{GroupId, MemberId};
 use plinth_env::SyncMethod;
 use plinth_kv::MemberRecord;
 
+/// What is more than enough of each, whatever the machine has.
+const DIRTY_BYTES_MAX: u64 = 192 << 20;
+const CHECKPOINT_DIRTY_BYTES_MAX: u64 = 32 << 20;
+const TAIL_BYTES_MAX: u64 = 64 << 20;
+/// The branches of a tree file of about 16 GiB.
+const BRANCH_BYTES_MAX: u64 = 512 << 20;
+/// With less of anything little would get done.
+const MEMORY_PART_MIN: u64 = 4 << 20;
+
 /// Who this member is.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Identity {
@@ -50,8 +59,12 @@ pub struct ShardOptions {
     pub checkpoint_dirty_bytes: u64,
     /// A checkpoint starts when the last one is so old and something changed.
     pub checkpoint_age: Duration,
-    /// Above this, proposals wait until a checkpoint has made room.
+    /// With so many bytes of changed pages in memory, proposals and replayed entries wait until a checkpoint has made room.
     pub dirty_bytes_max: u64,
+    /// With so many bytes of entries that wait to be applied, proposals wait.
+    pub tail_bytes_max: usize,
+    /// Above this, copies of branch pages that are not used much are let go of.
+    pub branch_bytes_max: u64,
     /// An idle log is sealed after this.
     pub seal_after: Duration,
     /// Entries visited by commands in one turn.
@@ -80,9 +93,11 @@ impl ShardOptions {
             request_timeout: Duration::from_secs(7),
             verify_all: false,
             checkpoint_log_bytes: 128 << 20,
-            checkpoint_dirty_bytes: 32 << 20,
+            checkpoint_dirty_bytes: CHECKPOINT_DIRTY_BYTES_MAX,
             checkpoint_age: Duration::from_secs(60),
-            dirty_bytes_max: 192 << 20,
+            dirty_bytes_max: DIRTY_BYTES_MAX,
+            tail_bytes_max: TAIL_BYTES_MAX as usize,
+            branch_bytes_max: 64 << 20,
             seal_after: Duration::from_millis(200),
             apply_budget: 4096,
             tree_bytes_max: 256 << 30,
@@ -90,5 +105,35 @@ impl ShardOptions {
             tail_free_bytes_max: 16 << 20,
             tail_free_percent_max: 25,
         }
+    }
+
+    /// Divides what the shard keeps in memory among its uses, so that all of it stays well below `memory_bytes`: the rest is for connections,
+    /// requests, and the page cache that the tree is read through.
+    pub fn fit_memory(&mut self, memory_bytes: u64) {
+        let part = |divisor: u64, max: u64| (memory_bytes / divisor).clamp(MEMORY_PART_MIN, max);
+        self.dirty_bytes_max = part(4, DIRTY_BYTES_MAX);
+        self.checkpoint_dirty_bytes = part(16, CHECKPOINT_DIRTY_BYTES_MAX);
+        self.branch_bytes_max = part(8, BRANCH_BYTES_MAX);
+        self.tail_bytes_max = usize::try_from(part(16, TAIL_BYTES_MAX)).expect("the largest fits");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_divided_and_a_large_machine_keeps_the_usual_values() {
+        let usual = ShardOptions::new(PathBuf::from("d"), PathBuf::from("w"));
+        let mut options = usual.clone();
+        options.fit_memory(256 << 20);
+        let kept =
+            |options: &ShardOptions| options.dirty_bytes_max + options.branch_bytes_max + options.tail_bytes_max as u64;
+        assert_eq!((options.dirty_bytes_max, kept(&options)), (64 << 20, (64 + 32 + 16) << 20));
+        assert!(options.checkpoint_dirty_bytes < options.dirty_bytes_max / 2, "there is time for a checkpoint");
+        options.fit_memory(64 << 30);
+        assert_eq!(options, ShardOptions { branch_bytes_max: BRANCH_BYTES_MAX, ..usual });
+        options.fit_memory(0);
+        assert_eq!(options.dirty_bytes_max, MEMORY_PART_MIN);
     }
 }

@@ -168,6 +168,7 @@ fn prepare(config: Config, form: Form, dir: &mut DataDir, cores: &[usize]) -> Re
     };
     let unstarted = MemberRecord { name: String::new(), client_urls: Vec::new(), ..member.clone() };
     let mut shard_options = ShardOptions::new(dir.tree_path(), dir.wal_path());
+    shard_options.fit_memory(plinth_uring::memory_bytes());
     shard_options.groups = vec![GroupId(0)];
     shard_options.sync_method = config.wal_sync_method.unwrap_or(marker.wal_sync_method);
     shard_options.checkpoint_log_bytes = config.checkpoint_log_bytes;

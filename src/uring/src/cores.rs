@@ -6,6 +6,8 @@ use std::{collections::BTreeSet, fmt, fs, path::Path};
 
 use rustix::thread::{CpuSet, sched_getaffinity};
 
+use crate::cgroup::{self, Controller};
+
 /// How many executors start when nothing is said.
 pub const CORES_DEFAULT_MAX: usize = 4;
 
@@ -156,36 +158,14 @@ fn within_quota(wanted: usize, available: &Available) -> Result<(), CoresError> 
 
 /// The tightest quota on the path from the process's cgroup to the root, of version 2 and of version 1.
 fn quota_under(root: &Path) -> Option<usize> {
-    let text = fs::read_to_string(root.join("proc/self/cgroup")).unwrap_or_default();
-    let v2 = cgroup_path(&text, "").into_iter().flat_map(|path| {
-        quotas_up(&root.join("sys/fs/cgroup"), &path, |dir| {
-            parse_cpu_max(&fs::read_to_string(dir.join("cpu.max")).ok()?)
-        })
+    let v2 =
+        cgroup::values(root, Controller::Unified, |dir| parse_cpu_max(&fs::read_to_string(dir.join("cpu.max")).ok()?));
+    let v1 = cgroup::values(root, Controller::V1("cpu"), |dir| {
+        let quota = fs::read_to_string(dir.join("cpu.cfs_quota_us")).ok()?;
+        let period = fs::read_to_string(dir.join("cpu.cfs_period_us")).ok()?;
+        parse_cpu_max(&format!("{} {}", quota.trim(), period.trim()))
     });
-    let v1 = cgroup_path(&text, "cpu").into_iter().flat_map(|path| {
-        quotas_up(&root.join("sys/fs/cgroup/cpu"), &path, |dir| {
-            let quota = fs::read_to_string(dir.join("cpu.cfs_quota_us")).ok()?;
-            let period = fs::read_to_string(dir.join("cpu.cfs_period_us")).ok()?;
-            parse_cpu_max(&format!("{} {}", quota.trim(), period.trim()))
-        })
-    });
-    v2.chain(v1).min()
-}
-
-/// The path of the controller's hierarchy in `/proc/self/cgroup`; an empty name means version 2.
-fn cgroup_path(text: &str, controller: &str) -> Option<String> {
-    text.lines().find_map(|line| {
-        let mut fields = line.splitn(3, ':').skip(1);
-        let (controllers, path) = (fields.next()?, fields.next()?);
-        controllers.split(',').any(|c| c == controller).then(|| path.trim_start_matches('/').to_owned())
-    })
-}
-
-/// Quotas from `mount/path` up to `mount`. In a container's own namespace the path may not exist below the mount; the
-/// mount's root is then the container's own group.
-fn quotas_up(mount: &Path, path: &str, read: impl Fn(&Path) -> Option<usize>) -> Vec<usize> {
-    let full = mount.join(path);
-    full.ancestors().take_while(|dir| dir.starts_with(mount)).filter_map(read).collect()
+    v2.into_iter().chain(v1).min()
 }
 
 /// Whole cores, rounded up, of `QUOTA PERIOD` in microseconds; nothing for `max` or -1.

@@ -5,6 +5,7 @@
 //! Invariants: an executor never blocks on a disk, a lock or a page fault; a buffer the kernel may touch is owned by the
 //! ring until the kernel has answered; an operation that was started goes to its end.
 
+mod cgroup;
 pub mod cores;
 mod counters;
 mod env;
@@ -12,6 +13,7 @@ mod exec;
 mod file;
 mod heartbeat;
 mod helpers;
+mod memory;
 pub mod net;
 mod pages;
 pub mod probe;
@@ -27,6 +29,7 @@ pub use counters::{Counter, ExecutorCounters};
 pub use env::UringEnv;
 pub use file::UringFile;
 pub use heartbeat::InFlight;
+pub use memory::memory_bytes;
 pub use pages::MappedPages;
 pub use probe::{Features, StartError};
 pub use program::hold_program;

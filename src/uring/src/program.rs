@@ -1,8 +1,8 @@
 //! The program's own pages: code and constants of the executable and its libraries.
 //!
 //! They are read from a file like everything mapped, so the first run of a path of code, or the first one after memory became scarce, is a major
-//! page fault on the executor that runs it. They are a few megabytes: all are brought in before anything is served, and locked if
-//! the process may lock enough memory.
+//! page fault on the executor that runs it. They are a few megabytes: all are brought in before anything is served, and locked as far as
+//! the process may lock memory.
 
 use std::{fs, io, ops::Range};
 
@@ -11,22 +11,24 @@ use rustix::{
     process::{Resource, getrlimit},
 };
 
-/// A process that may lock less keeps that for its rings.
-const LOCK_LIMIT_BYTES_MIN: u64 = 64 << 20;
+use crate::probe::MEMLOCK_BYTES_MIN;
 
-/// Brings the program's pages into memory, and keeps them there if RLIMIT_MEMLOCK is at least 64 MiB.
+/// Brings the program's pages into memory, and keeps them there: the executable's first, then its libraries', as far as RLIMIT_MEMLOCK goes with what
+/// the rings of the executors may need left over. All are about 8 MiB.
 ///
 /// # Errors
 /// The process can't look at its own mappings.
 #[allow(unsafe_code)]
 pub fn hold_program() -> io::Result<()> {
     let maps = fs::read_to_string("/proc/self/maps")?;
-    let may_lock = getrlimit(Resource::Memlock).current.is_none_or(|limit| limit >= LOCK_LIMIT_BYTES_MIN);
+    let limit = getrlimit(Resource::Memlock).current.unwrap_or(u64::MAX);
+    let mut lockable_bytes = limit.saturating_sub(MEMLOCK_BYTES_MIN);
     for range in maps.lines().filter_map(program_range) {
         let (start, len) = (range.start as *mut std::ffi::c_void, range.len());
         // SAFETY: reading pages in changes nothing about a mapping. It may be refused by kernels before 5.14; nothing is lost then.
         let _ = unsafe { madvise(start, len, Advice::LinuxPopulateRead) };
-        if may_lock {
+        if let Some(left) = lockable_bytes.checked_sub(len as u64) {
+            lockable_bytes = left;
             // SAFETY: nor does locking them. Code is never unmapped: libraries are not closed.
             let _ = unsafe { mlock(start, len) };
         }

@@ -19,17 +19,29 @@ use crate::{
     separators::{Separator, Separators},
 };
 
+/// Shared by all branches of a store that are in memory, and so their number.
+#[derive(Clone, Default, Debug)]
+pub(crate) struct BranchCount(Arc<()>);
+
+impl BranchCount {
+    /// About: whoever hands it on is counted too.
+    pub fn get(&self) -> usize {
+        Arc::strong_count(&self.0)
+    }
+}
+
 /// A branch in memory. `separators[i]` stands between `children[i]` and `children[i + 1]`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Branch {
     pub children: Children,
     separators: Arc<Separators>,
+    count: BranchCount,
 }
 
 impl Branch {
     /// A root over two children.
-    pub fn over(left: Link, separator: Separator, right: Link) -> Self {
-        let mut branch = Self { children: vec![left].into(), separators: Arc::default() };
+    pub fn over(left: Link, separator: Separator, right: Link, count: &BranchCount) -> Self {
+        let mut branch = Self { children: vec![left].into(), separators: Arc::default(), count: count.clone() };
         branch.insert(0, separator, right);
         branch
     }
@@ -78,7 +90,9 @@ impl Branch {
     /// Keeps the children before `at`; returns the separator between and a branch of the others.
     pub fn split_off(&mut self, at: usize) -> (Separator, Self) {
         let (middle, right) = Arc::make_mut(&mut self.separators).split_off(at - 1);
-        (middle, Self { children: self.children.split_off(at), separators: Arc::new(right) })
+        let right =
+            Self { children: self.children.split_off(at), separators: Arc::new(right), count: self.count.clone() };
+        (middle, right)
     }
 
     /// The cut that leaves both sides about equally full.
@@ -121,15 +135,15 @@ impl Branch {
     }
 
     /// Reads a branch page; `page` is where it lies, and no child lies at `pages_end` or behind.
-    pub fn decode(bytes: &[u8], page: PageId, pages_end: u64) -> Result<Self, Malformed> {
+    pub fn decode(bytes: &[u8], page: PageId, pages_end: u64, count: &BranchCount) -> Result<Self, Malformed> {
         let header = PageHeader::decode(bytes)?;
         if header.kind != Kind::Branch || header.page != page || header.count == 0 || bytes.len() != PAGE_BYTES {
             return Err(Malformed("not the branch that its parent names"));
         }
         let mut reader = Reader::new(&bytes[PAGE_HEADER_BYTES..]);
-        let count = usize::from(header.count);
-        let (mut children, mut cells) = (Vec::with_capacity(count), Vec::with_capacity(count));
-        for i in 0..count {
+        let len = usize::from(header.count);
+        let (mut children, mut cells) = (Vec::with_capacity(len), Vec::with_capacity(len));
+        for i in 0..len {
             let child = PageRef { page: PageId(reader.u64()?), checksum: reader.u32()? };
             if child.page.0 >= pages_end {
                 return Err(Malformed("page behind the end of the file"));
@@ -144,6 +158,6 @@ impl Branch {
             cells.push(&rest[..rest.len() - reader.rest().len()]);
         }
         let separators = Separators::read(cells.into_iter().skip(1));
-        Ok(Self { children: children.into(), separators: Arc::new(separators) })
+        Ok(Self { children: children.into(), separators: Arc::new(separators), count: count.clone() })
     }
 }

@@ -14,6 +14,7 @@ use plinth_base::{
 use plinth_env::{PageSource, PageWant};
 
 use crate::{
+    branch::BranchCount,
     error::Missing,
     layout::{
         KEY_BYTES_MAX, KEY_INLINE_BYTES_MAX, KEY_PREFIX_BYTES, PAGE_HEADER_BYTES, PAGE_ID_END, RUN_REF_BYTES, run_pages,
@@ -76,6 +77,13 @@ pub(crate) fn run_want(first: PageRef, payload_bytes: usize) -> PageWant {
     PageWant { run: run_of(first, payload_bytes), bytes, checksum: first.checksum }
 }
 
+/// The payload of such a run.
+pub(crate) fn run_bytes(source: &dyn PageSource, first: PageRef, payload_bytes: usize) -> Result<&[u8], Missing> {
+    let want = run_want(first, payload_bytes);
+    let bytes = source.get(&want).ok_or_else(|| Missing::one(want))?;
+    bytes.get(PAGE_HEADER_BYTES..PAGE_HEADER_BYTES + payload_bytes).ok_or_else(|| Missing::malformed(first))
+}
+
 /// Blobs of one changed node, by id.
 pub(crate) type Blobs = [(u64, Arc<Blob>)];
 
@@ -83,11 +91,14 @@ pub(crate) fn find_blob(blobs: &Blobs, id: u64) -> Option<&Arc<Blob>> {
     blobs.iter().find(|(blob_id, _)| *blob_id == id).map(|(_, blob)| blob)
 }
 
-/// The pages of the file, and the first page id that none of them can have.
+/// The pages of the file.
 #[derive(Clone, Copy)]
 pub(crate) struct Pages<'a> {
     pub source: &'a dyn PageSource,
+    /// The first page id that none of them can have.
     pub end: u64,
+    /// Counts the branches that are decoded from them.
+    pub branches: &'a BranchCount,
 }
 
 impl<'a> Pages<'a> {
@@ -110,14 +121,8 @@ impl<'a> Runs<'a> {
     pub fn bytes(&self, run: RunRef, payload_bytes: usize) -> Result<&'a [u8], Missing> {
         match run {
             RunRef::Blob(id) => find_blob(self.blobs, id).map(|blob| &blob.bytes[..]).ok_or_else(|| self.malformed()),
-            RunRef::Disk(first) => {
-                let want = run_want(first, payload_bytes);
-                if !run.is_inside(payload_bytes, self.pages.end) {
-                    return Err(self.malformed());
-                }
-                let bytes = self.pages.get(want)?;
-                bytes.get(PAGE_HEADER_BYTES..PAGE_HEADER_BYTES + payload_bytes).ok_or_else(|| self.malformed())
-            }
+            RunRef::Disk(_) if !run.is_inside(payload_bytes, self.pages.end) => Err(self.malformed()),
+            RunRef::Disk(first) => run_bytes(self.pages.source, first, payload_bytes),
         }
     }
 

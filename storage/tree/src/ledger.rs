@@ -111,7 +111,7 @@ impl Ledger {
 
     pub fn new_node(&mut self, body: NodeBody) -> Arc<Node> {
         self.admit(1);
-        Arc::new(Node { born: self.epoch, disk: OnceLock::new(), body })
+        Node::new(self.epoch, OnceLock::new(), body)
     }
 
     /// A copy that may be changed. Blobs that are durable are left behind as pages.

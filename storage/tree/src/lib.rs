@@ -40,6 +40,7 @@ mod separators;
 mod settle;
 mod space;
 mod store;
+mod trim;
 mod value;
 mod verify;
 mod view;

@@ -8,7 +8,10 @@
 
 use std::{
     ops::{AddAssign, SubAssign},
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use bytes::Bytes;
@@ -17,6 +20,7 @@ use plinth_env::PageWant;
 
 use crate::{
     branch::Branch,
+    children::Children,
     error::Missing,
     key::{Pages, run_of},
     layout::{PAGE_BYTES, run_pages},
@@ -89,6 +93,8 @@ pub(crate) struct Node {
     /// The sequence of the first root that can reach it; 0 for a copy of a page.
     pub born: u64,
     pub disk: OnceLock<PageRef>,
+    /// Whether somebody came by since the trimming last did. Only copies of pages are asked.
+    pub used: AtomicBool,
     pub body: NodeBody,
 }
 
@@ -99,6 +105,10 @@ pub(crate) enum NodeBody {
 }
 
 impl Node {
+    pub fn new(born: u64, disk: OnceLock<PageRef>, body: NodeBody) -> Arc<Self> {
+        Arc::new(Self { born, disk, used: AtomicBool::new(true), body })
+    }
+
     pub fn branch(&self) -> &Branch {
         match &self.body {
             NodeBody::Branch(branch) => branch,
@@ -184,11 +194,30 @@ impl Link {
         }
     }
 
-    /// The node of a link that names no page.
-    pub fn unsettled_mut(&mut self) -> &mut Arc<Node> {
-        match &mut self.target {
+    /// The children of a branch in memory, unshared, without changing what the branch says or where it is stored.
+    pub fn children_in_place(&mut self, ledger: &mut Ledger) -> &mut Children {
+        let node = match &mut self.target {
             Target::Node(node) => node,
-            Target::Page(..) => panic!("a link with a page is settled"),
+            Target::Page(_, copy) => copy.get_mut().expect("the caller saw the branch in memory"),
+        };
+        if Arc::get_mut(node).is_none() {
+            *node = match node.disk.get() {
+                Some(_) => Node::new(node.born, node.disk.clone(), NodeBody::Branch(node.branch().clone())),
+                // A checkpoint may give the shared one a page later, so the copy is a change like any other.
+                None => {
+                    let copy = ledger.copy_node(node);
+                    ledger.retire_node(node);
+                    copy
+                }
+            };
+        }
+        &mut Arc::get_mut(node).expect("unshared just now").branch_mut().children
+    }
+
+    /// Lets go of the copy of a page.
+    pub fn forget_copy(&mut self) {
+        if let Target::Page(_, copy) = &mut self.target {
+            copy.take();
         }
     }
 
@@ -206,13 +235,17 @@ impl Link {
             Target::Page(page, copy) => (*page, copy),
         };
         if let Some(node) = copy.get() {
+            // Readers share the line as long as nobody writes it.
+            if !node.used.load(Ordering::Relaxed) {
+                node.used.store(true, Ordering::Relaxed);
+            }
             return Ok(node.branch());
         }
         let bytes = pages.get(page.want())?;
-        let branch = Branch::decode(bytes, page.page, pages.end).map_err(|_| Missing::malformed(page))?;
+        let branch =
+            Branch::decode(bytes, page.page, pages.end, pages.branches).map_err(|_| Missing::malformed(page))?;
         // Readers on several executors may decode the same page; one copy stays.
-        let node =
-            copy.get_or_init(|| Arc::new(Node { born: 0, disk: OnceLock::from(page), body: NodeBody::Branch(branch) }));
+        let node = copy.get_or_init(|| Node::new(0, OnceLock::from(page), NodeBody::Branch(branch)));
         Ok(node.branch())
     }
 

@@ -19,6 +19,7 @@ use plinth_env::{Env, File, OpenMode, OpenOptions};
 
 use crate::{
     bitmap::Bitmap,
+    branch::BranchCount,
     checkpoint::stored_bitmaps,
     error::TreeError,
     layout::{Kind, PAGE_BYTES, PAGE_HEADER_BYTES, PageHeader, run_pages},
@@ -29,6 +30,7 @@ use crate::{
     room::Growth,
     space::{Pins, Space},
     store::{Store, StoreOptions, TreeSpec},
+    trim::Trimming,
     view::{Published, Trees},
     writer::PageWriter,
 };
@@ -118,8 +120,15 @@ impl<E: Env> Store<E> {
         let pins = Pins::new(newest.generation);
         let punching = Punching::resume(&space);
         let working = newest.trees.clone();
-        let published =
-            Published { trees: working.clone(), specs: options.trees, pages_end, sequence: 0, pin: pins.pin() };
+        let branches = BranchCount::default();
+        let published = Published {
+            trees: working.clone(),
+            specs: options.trees,
+            pages_end,
+            branches: branches.clone(),
+            sequence: 0,
+            pin: pins.pin(),
+        };
         let mut store = Self {
             env,
             file,
@@ -133,6 +142,7 @@ impl<E: Env> Store<E> {
             published: Arc::new(published),
             published_dirty: Dirty::default(),
             ledger: Ledger::new(),
+            branches,
             pins,
             capacity: space.capacity(),
             space: Some(space),
@@ -141,6 +151,7 @@ impl<E: Env> Store<E> {
             older,
             settling: None,
             unsettled_pages: 0,
+            trimming: Trimming::default(),
             growth: Growth { file_pages, ..Growth::default() },
             punching,
             poisoned: false,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 
 use crate::{
-    branch::Branch,
+    branch::{Branch, BranchCount},
     error::Missing,
     key::{Pages, RunRef, is_long, key_cell_bytes, put_key, separator},
     layout::{BRANCH_CAPACITY_BYTES, CELL_BYTES_MAX, DEPTH_MAX, HEAD_BYTES_MAX, LEAF_CAPACITY_BYTES},
@@ -91,7 +91,7 @@ pub(crate) fn put<H: AsRef<[u8]>>(
     let mut put = Put { key, value, weigh, path, clean, at, split, old: None, added, removed: Totals::default() };
     let link = root.link.as_mut().expect("the descent found a leaf");
     if let Some((separator, right)) = put.put_below(link, root.depth - 1, ledger) {
-        grow(root, separator, right, ledger);
+        grow(root, separator, right, pages.branches, ledger);
     }
     Ok(put.old)
 }
@@ -114,12 +114,12 @@ fn put_first(root: &mut TreeRoot, key: &[u8], value: NewValue<'_>, weigh: Weigh,
 }
 
 /// The root was split: a new one goes above both halves.
-fn grow(root: &mut TreeRoot, separator: Separator, right: Link, ledger: &mut Ledger) {
+fn grow(root: &mut TreeRoot, separator: Separator, right: Link, branches: &BranchCount, ledger: &mut Ledger) {
     assert!(root.depth < DEPTH_MAX, "no disk holds a tree of this height");
     let left = root.link.take().expect("the half that stayed");
     let mut totals = left.totals;
     totals += right.totals;
-    let branch = Branch::over(left, separator, right);
+    let branch = Branch::over(left, separator, right, branches);
     root.link = Some(Link::of_node(ledger.new_node(NodeBody::Branch(branch)), totals));
     root.depth += 1;
 }

@@ -65,7 +65,7 @@ impl<E: Env> Store<E> {
     /// and checkpoint as after other changes.
     pub fn relocate(&mut self, relocation: &mut Relocation, leaves_max: usize) -> Result<bool, Missing> {
         for _ in 0..leaves_max {
-            let pages = Pages { source: &*self.pages, end: self.pages_end() };
+            let pages = Pages { source: &*self.pages, end: self.pages_end(), branches: &self.branches };
             let Some(root) = self.working.roots.get(relocation.tree) else { return Ok(true) };
             let step = plan(root, relocation, pages)?;
             if let Some(step) = &step

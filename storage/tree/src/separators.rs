@@ -220,7 +220,7 @@ mod tests {
     use plinth_base::Prng;
 
     use super::*;
-    use crate::key::Pages;
+    use crate::{branch::BranchCount, key::Pages};
 
     struct NoPages;
 
@@ -260,7 +260,11 @@ mod tests {
                 separators.remove(at).retire(&mut ledger);
                 keys.remove(at);
             }
-            let runs = Runs { pages: Pages { source: &NoPages, end: 0 }, blobs: separators.blobs(), page: None };
+            let runs = Runs {
+                pages: Pages { source: &NoPages, end: 0, branches: &BranchCount::default() },
+                blobs: separators.blobs(),
+                page: None,
+            };
             for _ in 0..40 {
                 let key = random_key(&mut prng);
                 let found = separators.count_up_to(&key, &runs).expect("all in memory");

@@ -3,17 +3,9 @@
 //! Nobody changes a leaf for that: the branches above are copied with a link to the page in place of the node, as in any other
 //! change. Older roots keep the nodes until they are dropped.
 
-use std::sync::Arc;
-
 use plinth_env::Env;
 
-use crate::{
-    children::Children,
-    layout::DEPTH_MAX,
-    ledger::Ledger,
-    node::{Link, Node, NodeBody},
-    store::Store,
-};
+use crate::{layout::DEPTH_MAX, ledger::Ledger, node::Link, store::Store};
 
 /// Where settling goes on. Children may have moved since; what is skipped is settled after the next checkpoint.
 #[derive(Clone, Copy, Default, Debug)]
@@ -84,7 +76,7 @@ fn settle_below(link: &mut Link, level: usize, next: &mut [usize; DEPTH_MAX], mu
     let from = next[level];
     let has_page = |child: &Link| child.page().is_some();
     if !node.branch().children.iter().skip(from).all(has_page) {
-        let children = branch_to_settle(link, slice.ledger);
+        let children = link.children_in_place(slice.ledger);
         for at in from..children.len() {
             if !has_page(&children[at]) && !settle_below(&mut children[at], level - 1, next, slice.reborrow()) {
                 next[level] = at;
@@ -99,28 +91,4 @@ fn settle_below(link: &mut Link, level: usize, next: &mut [usize; DEPTH_MAX], mu
         link.settle(page);
     }
     true
-}
-
-/// The children of a branch, unshared, without changing what the branch says or where it is stored.
-fn branch_to_settle<'a>(link: &'a mut Link, ledger: &mut Ledger) -> &'a mut Children {
-    let arc = link.unsettled_mut();
-    if Arc::get_mut(arc).is_none() {
-        let copy = match arc.disk.get() {
-            Some(_) => {
-                let body = NodeBody::Branch(arc.branch().clone());
-                Arc::new(Node { born: arc.born, disk: arc.disk.clone(), body })
-            }
-            // A checkpoint may give the shared one a page later, so the copy is a change like any other.
-            None => {
-                let copy = ledger.copy_node(arc);
-                ledger.retire_node(arc);
-                copy
-            }
-        };
-        *arc = copy;
-    }
-    match &mut Arc::get_mut(arc).expect("unshared just now").body {
-        NodeBody::Branch(branch) => &mut branch.children,
-        NodeBody::Leaf(_) => panic!("a leaf where the tree's depth says branch"),
-    }
 }

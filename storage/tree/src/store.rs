@@ -6,6 +6,7 @@ use bytes::Bytes;
 use plinth_env::Env;
 
 use crate::{
+    branch::BranchCount,
     checkpoint::Frozen,
     error::Missing,
     key::Pages,
@@ -17,6 +18,7 @@ use crate::{
     room::Growth,
     settle::Settling,
     space::{Capacity, Pins, Space},
+    trim::Trimming,
     value::{Detached, NewBody, NewValue, ValueRef},
     view::{Published, Snapshot, Trees, View},
 };
@@ -69,6 +71,7 @@ pub struct Store<E: Env> {
     /// What a checkpoint of the published root would write.
     pub(crate) published_dirty: Dirty,
     pub(crate) ledger: Ledger,
+    pub(crate) branches: BranchCount,
     pub(crate) pins: Pins,
     /// With the running checkpoint while there is one.
     pub(crate) space: Option<Space>,
@@ -81,6 +84,7 @@ pub struct Store<E: Env> {
     pub(crate) settling: Option<Settling>,
     /// About how many pages' nodes are in memory although a durable checkpoint holds them.
     pub(crate) unsettled_pages: u64,
+    pub(crate) trimming: Trimming,
     pub(crate) growth: Growth,
     pub(crate) punching: Punching,
     pub(crate) poisoned: bool,
@@ -97,7 +101,13 @@ impl<E: Env> Store<E> {
     /// Reads the working root: everything put so far, published or not.
     #[must_use]
     pub fn view(&self) -> View<'_, E::Pages> {
-        View { trees: &self.working, specs: self.options.trees, pages: &*self.pages, pages_end: self.pages_end() }
+        View {
+            trees: &self.working,
+            specs: self.options.trees,
+            pages: &*self.pages,
+            pages_end: self.pages_end(),
+            branches: &self.branches,
+        }
     }
 
     /// The pages of the file, for `Env::load_pages`.
@@ -128,7 +138,7 @@ impl<E: Env> Store<E> {
     ) -> Result<Option<Detached>, Missing> {
         assert!(key.len() <= KEY_BYTES_MAX && body.len() <= BODY_BYTES_MAX, "key or body beyond the limit");
         let weigh = self.options.trees[usize::from(tree.0)].weigh;
-        let pages = Pages { source: &*self.pages, end: self.pages_end() };
+        let pages = Pages { source: &*self.pages, end: self.pages_end(), branches: &self.branches };
         let root = &mut self.working.roots[usize::from(tree.0)];
         let old = put::put(root, key, body, head, weigh, pages, &mut self.ledger)?;
         self.changed = true;
@@ -138,7 +148,7 @@ impl<E: Env> Store<E> {
     /// Removes `key` and returns the value that was there.
     pub fn remove(&mut self, tree: TreeId, key: &[u8]) -> Result<Option<Detached>, Missing> {
         let weigh = self.options.trees[usize::from(tree.0)].weigh;
-        let pages = Pages { source: &*self.pages, end: self.pages_end() };
+        let pages = Pages { source: &*self.pages, end: self.pages_end(), branches: &self.branches };
         let root = &mut self.working.roots[usize::from(tree.0)];
         let old = remove::remove(root, key, weigh, pages, &mut self.ledger)?;
         self.changed |= old.is_some();
@@ -179,6 +189,7 @@ impl<E: Env> Store<E> {
                 trees: self.working.clone(),
                 specs: self.options.trees,
                 pages_end: self.pages_end(),
+                branches: self.branches.clone(),
                 sequence,
                 pin: self.pins.pin(),
             });

@@ -7,8 +7,7 @@ use plinth_env::PageSource;
 
 use crate::{
     error::Missing,
-    key::{Pages, RunRef, Runs},
-    layout::PAGE_ID_END,
+    key::{Runs, run_bytes},
     leaf::{Cell, CellBody},
     node::{Blob, PageRef},
 };
@@ -89,13 +88,10 @@ impl DetachedBody {
 
     /// The bytes, if they are in memory.
     pub fn bytes<'a>(&'a self, pages: &'a dyn PageSource) -> Result<&'a [u8], Missing> {
-        let pages = Pages { source: pages, end: PAGE_ID_END };
         match &self.0 {
             BodyPlace::Inline(bytes) => Ok(bytes),
             BodyPlace::Blob(blob) => Ok(&blob.bytes),
-            BodyPlace::Pages(first, len) => {
-                Runs { pages, blobs: &[], page: Some(*first) }.bytes(RunRef::Disk(*first), *len)
-            }
+            BodyPlace::Pages(first, len) => run_bytes(pages, *first, *len),
         }
     }
 }

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use plinth_env::PageSource;
 
 use crate::{
+    branch::BranchCount,
     cursor::Cursor,
     error::Missing,
     key::Pages,
@@ -28,6 +29,7 @@ pub(crate) struct Published {
     pub trees: Trees,
     pub specs: &'static [TreeSpec],
     pub pages_end: u64,
+    pub branches: BranchCount,
     pub sequence: u64,
     pub pin: Pin,
 }
@@ -48,7 +50,13 @@ impl<P: PageSource> Snapshot<P> {
     /// Reads it.
     #[must_use]
     pub fn view(&self) -> View<'_, P> {
-        View { trees: &self.root.trees, specs: self.root.specs, pages: &*self.pages, pages_end: self.root.pages_end }
+        View {
+            trees: &self.root.trees,
+            specs: self.root.specs,
+            pages: &*self.pages,
+            pages_end: self.root.pages_end,
+            branches: &self.root.branches,
+        }
     }
 
     /// The newest checkpoint that was begun when it was published: pages freed by later ones wait for it.
@@ -76,6 +84,7 @@ pub struct View<'a, P> {
     pub(crate) specs: &'static [TreeSpec],
     pub(crate) pages: &'a P,
     pub(crate) pages_end: u64,
+    pub(crate) branches: &'a BranchCount,
 }
 
 impl<P> Clone for View<'_, P> {
@@ -88,7 +97,7 @@ impl<P> Copy for View<'_, P> {}
 
 impl<'a, P: PageSource> View<'a, P> {
     fn pages(&self) -> Pages<'a> {
-        Pages { source: self.pages, end: self.pages_end }
+        Pages { source: self.pages, end: self.pages_end, branches: self.branches }
     }
 
     fn root(&self, tree: TreeId) -> &'a TreeRoot {

@@ -8,7 +8,7 @@ use plinth_env::File;
 
 use crate::{
     bitmap::Bitmap,
-    branch::Branch,
+    branch::{Branch, BranchCount},
     error::TreeError,
     key::{KeyRef, RunRef, run_of},
     layout::{Kind, NO_TREE, PAGE_BYTES, PAGE_HEADER_BYTES, PageHeader},
@@ -213,7 +213,7 @@ impl<F: File> Walk<'_, F> {
         tasks: &mut Vec<Task>,
         pace: &mut impl AsyncFnMut(usize),
     ) -> Result<(), TreeError> {
-        let branch = Branch::decode(bytes, task.page.page, self.meta.pages)
+        let branch = Branch::decode(bytes, task.page.page, self.meta.pages, &BranchCount::default())
             .map_err(|error| self.corrupt(task.page, "a branch", error.0))?;
         self.check_totals(task, branch.totals())?;
         let mut low = Arc::clone(&task.low);

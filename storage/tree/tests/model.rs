@@ -39,8 +39,11 @@ async fn step(bed: &mut Bed, prng: &mut Prng) {
             }
         }
         18 => bed.env.sleep(Duration::from_micros(prng.below(400))).await,
-        _ => {
+        _ if prng.chance(1, 2) => {
             bed.store.settle(1 + prng.index(40));
+        }
+        _ => {
+            bed.store.trim([0, 100 << 10, 1 << 20][prng.index(3)], 1 + prng.index(40));
         }
     }
 }
@@ -106,6 +109,7 @@ fn random_work_equals_the_model_at_every_kept_root_and_after_reopening() {
         run_seed(seed, 3000);
     }
     assert!(Mark::PageReused.count() > 0, "pages must have been used again");
+    assert!(Mark::BranchTrimmed.count() > 0, "branches must have been let go of");
 }
 
 /// Opens what a power cut left, and finds the model it must be equal to.

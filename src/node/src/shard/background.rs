@@ -13,7 +13,7 @@ use plinth_tree::{CheckpointDone, GrowDone, PAGE_BYTES, TreeError};
 use plinth_wal::WalError;
 
 use super::{Completion, Shard, pace::SegmentPace, relocation::TailWalk, send_answer};
-use crate::{bootstrap::NodeError, message::ReplyTo};
+use crate::{bootstrap::NodeError, group::Group, message::ReplyTo};
 
 /// The part of a file's step of growth that is kept ready beyond what is dirty.
 const READY_DIVISOR: u64 = 2;
@@ -86,6 +86,18 @@ impl BackgroundWork {
             is_settling: false,
         }
     }
+
+    /// Has the newest checkpoint proven before everything is applied.
+    pub(super) fn verify_now(&mut self) {
+        if let Some(after) = &mut self.verify_after {
+            *after = LogIndex(0);
+        }
+    }
+
+    /// Whether something is under way after which fewer pages are in memory.
+    pub(super) fn makes_room(&self) -> bool {
+        !self.is_verified || self.checkpoint_began.is_some() || self.is_settling
+    }
 }
 
 impl<E: Env> Shard<E> {
@@ -144,7 +156,6 @@ impl<E: Env> Shard<E> {
             let group = &mut self.groups[at];
             group.store.release_pages();
             group.note_sizes();
-            self.metrics.dirty_bytes.set(i64::try_from(group.store.dirty_bytes()).unwrap_or(i64::MAX));
             let raised = group.machine.state().alarms.iter().any(|(_, kind)| *kind == AlarmKind::NoSpace);
             group.work.alarm_is_proposed &= !raised;
             let age = now.since(group.work.last_checkpoint);
@@ -153,7 +164,18 @@ impl<E: Env> Shard<E> {
             }
             self.relocate(at);
             self.grow_if_short(at);
+            if self.groups[at].store.branch_bytes() > self.options.branch_bytes_max {
+                self.begin_settling(at);
+            }
         }
+        self.note_memory();
+    }
+
+    fn note_memory(&self) {
+        let sum =
+            |bytes: fn(&Group<E>) -> u64| i64::try_from(self.groups.iter().map(bytes).sum::<u64>()).unwrap_or(i64::MAX);
+        self.metrics.changed_page_bytes.set(sum(Group::held_bytes));
+        self.metrics.branch_bytes.set(sum(|group| group.store.branch_bytes()));
     }
 
     /// A group that changes little can hold the log's oldest segment for long: its trees are written although nothing much is in them. So are those
@@ -217,11 +239,9 @@ impl<E: Env> Shard<E> {
         group.store.finish_checkpoint(done)?;
         let began = group.work.checkpoint_began.take().expect("one checkpoint runs at a time");
         self.metrics.checkpoint.observe_duration(now.since(began));
-        group.work.is_settling = true;
-        self.settle_after(Duration::ZERO, at);
-        let group = &mut self.groups[at];
         let older = State::decode(&group.store.checkpoints().older).map_or(LogIndex(0), |state| state.applied);
         self.wal.release(group.id, older);
+        self.begin_settling(at);
         self.punch(at);
         self.begin_relocation(at);
         self.grow_if_short(at);
@@ -239,13 +259,20 @@ impl<E: Env> Shard<E> {
         });
     }
 
-    /// Lets go of some of the nodes that the last checkpoint wrote.
+    fn begin_settling(&mut self, at: usize) {
+        if !std::mem::replace(&mut self.groups[at].work.is_settling, true) {
+            self.settle_after(Duration::ZERO, at);
+        }
+    }
+
+    /// Lets go of some of the nodes that the last checkpoint wrote, then of some branches if they are too many.
     pub(super) fn settle(&mut self, at: usize) {
         let group = &mut self.groups[at];
         if !group.machine.may_publish() {
             return self.settle_after(SETTLE_PAUSE, at);
         }
-        if !group.store.settle(SETTLE_NODES) {
+        let is_done = group.store.settle(SETTLE_NODES) && group.store.trim(self.options.branch_bytes_max, SETTLE_NODES);
+        if !is_done {
             return self.settle_after(Duration::ZERO, at);
         }
         group.work.is_settling = false;

@@ -1,6 +1,6 @@
 //! One turn.
 
-use plinth_base::{GroupId, LogIndex};
+use plinth_base::{GroupId, LogIndex, Mark};
 use plinth_env::{Env, TaskQueue};
 use plinth_kv::{AlarmAction, AlarmKind, Budget, Command, Envelope};
 use plinth_raft::{HardState, Input};
@@ -12,9 +12,6 @@ use crate::{
     group::{Applied, TailEntry},
     message::{HELD_PROPOSALS_MAX, Message, Refusal, Reply, ReplyTo},
 };
-
-/// Bytes of entries that are logged or about to be, and not applied yet, above which proposals wait.
-const TAIL_BYTES_MAX: usize = 64 << 20;
 
 /// Bytes of entries read back from the log at once.
 const READ_BACK_BYTES_MAX: usize = 4 << 20;
@@ -146,7 +143,7 @@ impl<E: Env> Shard<E> {
     fn may_accept(&self) -> bool {
         !self.stall.is_stalled()
             && self.groups.iter().all(|group| {
-                group.tail_bytes < TAIL_BYTES_MAX
+                group.tail_bytes < self.options.tail_bytes_max
                     && group.held_bytes() < self.options.dirty_bytes_max
                     && !group.work.is_short
             })
@@ -267,6 +264,9 @@ impl<E: Env> Shard<E> {
         let mut is_busy = false;
         let now = self.env.now();
         for at in 0..self.groups.len() {
+            if self.waits_for_memory(at) {
+                continue;
+            }
             let mut budget = Budget::new(self.options.apply_budget);
             match self.groups[at].apply(now, &mut budget, &self.metrics)? {
                 Applied::All => {}
@@ -276,6 +276,18 @@ impl<E: Env> Shard<E> {
             }
         }
         Ok(is_busy)
+    }
+
+    /// Entries that were accepted, or logged by the last process, may change more pages than there is memory for: the next one waits as long as
+    /// something is under way that makes room.
+    fn waits_for_memory(&mut self, at: usize) -> bool {
+        let group = &mut self.groups[at];
+        if group.held_bytes() < self.options.dirty_bytes_max || group.is_applying() {
+            return false;
+        }
+        Mark::ApplyWaited.hit();
+        group.work.verify_now();
+        group.work.makes_room()
     }
 
     fn load_pages(&mut self, at: usize, missing: plinth_tree::Missing) {

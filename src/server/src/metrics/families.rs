@@ -46,6 +46,9 @@ const SCALARS: &[(&str, FamilyKind, &str, Value)] = &[
     // plinth's own.
     ("plinth_wal_stalled", Gauge, "1 while a write of the log takes longer than --wal-stall-soft and new proposals wait.", |m| m.wal_stalled.into()),
     ("plinth_wal_stalls_total", Counter, "The number of times that a write of the log took longer than --wal-stall-soft.", |m| m.wal_stalls.into()),
+    ("plinth_proposals_held_total", Counter, "The number of proposals that waited for the log's device or for memory for changed pages.", |m| m.proposals_held.into()),
+    ("plinth_tree_changed_page_bytes", Gauge, "Bytes of changed tree pages in memory.", |m| m.changed_page_bytes.into()),
+    ("plinth_tree_branch_bytes", Gauge, "About the bytes of decoded tree branches in memory.", |m| m.branch_bytes.into()),
 ];
 
 /// Writes all of the node's families.

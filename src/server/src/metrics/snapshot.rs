@@ -83,6 +83,12 @@ pub struct MetricsSnapshot {
     pub wal_stalled: bool,
     /// How often that began.
     pub wal_stalls: u64,
+    /// Proposals that had to wait for the log's device or for memory.
+    pub proposals_held: u64,
+    /// Bytes of changed pages in memory.
+    pub changed_page_bytes: u64,
+    /// About the bytes of branches in memory.
+    pub branch_bytes: u64,
     /// Checkpoints of the tree: nanoseconds, in [`FLUSH_NS`].
     pub backend_commit: HistogramSnapshot,
     /// Turns of the shard: nanoseconds, in [`TURN_NS`].
@@ -132,6 +138,9 @@ impl Default for MetricsSnapshot {
             wal_sync_method: "write-dsync",
             wal_stalled: false,
             wal_stalls: 0,
+            proposals_held: 0,
+            changed_page_bytes: 0,
+            branch_bytes: 0,
             backend_commit: HistogramSnapshot::empty(FLUSH_NS),
             turn: HistogramSnapshot::empty(TURN_NS),
             wal_flushes: 0,

@@ -242,7 +242,9 @@ pub fn some_key(prng: &mut Prng) -> Vec<u8> {
         1 => format!("{}{:03}", "y".repeat(1 + prng.index(700)), prng.below(10)).into_bytes(),
         2 => Vec::new(),
         3 => vec![b'z'; 4000 + prng.index(9000)],
-        4..8 => format!("key/{:06}", prng.below(3000)).into_bytes(),
+        4..7 => format!("key/{:06}", prng.below(3000)).into_bytes(),
+        // Separators as long as branches hold: few children each, so the tree has several levels.
+        7 | 8 => format!("{}{:04}", "k".repeat(490), prng.below(3000)).into_bytes(),
         _ => prng.below(2000).to_be_bytes().to_vec(),
     }
 }

@@ -33,14 +33,16 @@ pub(super) struct Node<E: Env> {
 pub(super) fn options(prng: &mut Prng) -> ShardOptions {
     let sync_method = [SyncMethod::WriteDsync, SyncMethod::LinkedSync, SyncMethod::ThreadDsync][prng.index(3)];
     let mut any = |choices: &[u64]| choices[prng.index(choices.len())];
+    let checkpoint_dirty_bytes = any(&[64 << 10, 256 << 10, 1 << 20]);
     ShardOptions {
         groups: GROUPS.to_vec(),
         sync_method,
         segment_bytes: any(&[64 << 10, 128 << 10, 512 << 10]),
         checkpoint_log_bytes: any(&[100 << 10, 300 << 10, 1 << 20]),
-        checkpoint_dirty_bytes: any(&[64 << 10, 256 << 10, 1 << 20]),
+        checkpoint_dirty_bytes,
         checkpoint_age: Duration::from_millis(any(&[500, 2_000, 10_000])),
-        dirty_bytes_max: any(&[1 << 20, 4 << 20]),
+        dirty_bytes_max: checkpoint_dirty_bytes * any(&[2, 4, 16]),
+        branch_bytes_max: any(&[20 << 10, 64 << 20]),
         seal_after: Duration::from_millis(any(&[100, 200, 1_000])),
         apply_budget: any(&[1, 2, 7, 64, 4096]) as u32,
         tree_bytes_max: 1 << 30,
