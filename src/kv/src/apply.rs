@@ -6,6 +6,7 @@
 mod change;
 mod compare;
 mod delete;
+mod lease;
 mod path;
 mod put;
 mod txn;
@@ -14,7 +15,7 @@ use plinth_base::Revision;
 use plinth_tree::{Env, Missing, Store};
 
 use crate::{
-    Budget, Command, MemberRecord, State,
+    Budget, Command, KvError, MemberRecord, State,
     command::{AlarmAction, AlarmKind},
     outcome::{OpOutcome, Outcome},
     state::ALARMS_MAX,
@@ -22,6 +23,7 @@ use crate::{
 };
 use change::Changes;
 use delete::DeleteRun;
+use lease::{GrantRun, RevokeRun};
 use put::PutRun;
 use txn::TxnRun;
 
@@ -49,6 +51,8 @@ enum Run {
     Put(PutRun),
     Delete(DeleteRun),
     Txn(TxnRun),
+    Grant(GrantRun),
+    Revoke { run: RevokeRun, must_exist: bool },
     Alarm { action: AlarmAction, member: u64, alarm: AlarmKind },
     PublishMember(MemberRecord),
 }
@@ -60,6 +64,9 @@ impl Applying {
             Command::Put(put) => Run::Put(PutRun::new(put)),
             Command::DeleteRange(delete) => Run::Delete(DeleteRun::new(delete)),
             Command::Txn(txn) => Run::Txn(TxnRun::new(txn)),
+            Command::LeaseGrant { id, ttl } => Run::Grant(GrantRun::new(id, ttl)),
+            Command::LeaseRevoke { id } => Run::Revoke { run: RevokeRun::new(vec![id]), must_exist: true },
+            Command::LeasesExpire { ids } => Run::Revoke { run: RevokeRun::new(ids), must_exist: false },
             Command::Alarm { action, member, alarm } => Run::Alarm { action, member, alarm },
             Command::PublishMember(member) => Run::PublishMember(member),
         };
@@ -83,6 +90,11 @@ impl Applying {
             Run::Put(run) => run.step(store, changes)?.map(Some),
             Run::Delete(run) => run.step(store, changes, budget)?.map_or(Ok(None), |done| Ok(Some(done))),
             Run::Txn(run) => run.step(store, state, changes, budget)?,
+            Run::Grant(run) => run.step(store, changes)?.map(Some),
+            Run::Revoke { run, must_exist } => match run.step(store, changes, budget)? {
+                Some(OpOutcome::LeasesRevoked { found: 0, .. }) if *must_exist => Err(KvError::LeaseNotFound),
+                outcome => Ok(outcome),
+            },
             Run::Alarm { action, member, alarm } => Ok(Some(alarms(state, *action, *member, *alarm))),
             Run::PublishMember(member) => Ok(Some(publish_member(store, member)?)),
         };

@@ -1,6 +1,6 @@
 //! The audit: proves that the trees of one root tell the same story. For tests and for offline checks.
 //!
-//! What a change in `log` superseded must be in `past`, ended by that change; what was never superseded must be in `live`; there must be as many
+//! Keys and leases must name each other. What a change in `log` superseded must be in `past`, ended by that change; what was never superseded must be in `live`; there must be as many
 //! versions as puts, and the hash of them all must be the one in the state record.
 
 use plinth_base::Revision;
@@ -12,8 +12,9 @@ use crate::{
     bounds::successor,
     history::ended,
     keys::{REVISION_BYTES, epoch, log_key, parse_log_key, past_key},
+    lease::{LeaseEntry, attached_key, granted_ttl},
     record::{Record, sound},
-    trees::{LIVE, LOG, PAST},
+    trees::{LEASE, LIVE, LOG, PAST},
 };
 
 /// What an audit has proven.
@@ -54,6 +55,8 @@ pub struct Audit {
     resume: Vec<u8>,
     /// Puts in `log`.
     puts: u64,
+    /// Live keys with a lease.
+    attached: u64,
     so_far: Audited,
 }
 
@@ -98,8 +101,12 @@ impl Audit {
                 return Ok(None);
             }
             let (key, value) = (live.key()?, live.value());
-            let revision = sound(Record::parse(value, 0)).meta().modified;
-            self.version(revision, key, value.head(), value.body()?);
+            let meta = sound(Record::parse(value, 0)).meta();
+            let body = value.body()?;
+            if meta.lease != 0 {
+                self.attachment(view, meta.lease, key)?;
+            }
+            self.version(meta.modified, key, value.head(), body);
             self.resume = successor(key);
             found = live.next()?;
         }
@@ -145,6 +152,15 @@ impl Audit {
         Ok(())
     }
 
+    /// A live key names its lease, and the lease the key.
+    fn attachment<P: PageSource>(&mut self, view: View<'_, P>, lease: i64, key: &[u8]) -> Result<(), AuditError> {
+        if granted_ttl(view, lease)?.is_none() || view.get(LEASE, &attached_key(lease, key))?.is_none() {
+            return contradiction(format!("{key:?} names the lease {lease}, which doesn't know it"));
+        }
+        self.attached += 1;
+        Ok(())
+    }
+
     fn version(&mut self, revision: Revision, key: &[u8], head: &[u8], value: &[u8]) {
         self.so_far.versions += 1;
         self.add(content_hash(revision, key, Some((head, value))));
@@ -159,6 +175,15 @@ impl Audit {
         let (found, puts) = (self.so_far.versions, self.puts);
         if versions != found || found != puts {
             return contradiction(format!("{versions} versions are stored, {found} are known, {puts} were put"));
+        }
+        let leases = |kind: LeaseEntry| view.totals(LEASE, &[kind as u8], Some(&[kind as u8 + 1]));
+        let granted = leases(LeaseEntry::Granted)?.entries;
+        let (attached, by_ttl) = (leases(LeaseEntry::Attached)?.entries, leases(LeaseEntry::ByTtl)?.entries);
+        if attached != self.attached || by_ttl != granted {
+            return contradiction(format!(
+                "{granted} leases, {by_ttl} by TTL; {attached} keys attached to them, {} that name one",
+                self.attached
+            ));
         }
         if self.so_far.content_hash != state.content_hash {
             let (want, got) = (self.so_far.content_hash, state.content_hash);

@@ -16,6 +16,9 @@ const TXN: u8 = 3;
 const ALARM: u8 = 4;
 const PUBLISH_MEMBER: u8 = 5;
 const RANGE: u8 = 6;
+const LEASE_GRANT: u8 = 7;
+const LEASE_REVOKE: u8 = 8;
+const LEASES_EXPIRE: u8 = 9;
 
 const FLAG_PREV_KV: u8 = 1;
 const FLAG_IGNORE_VALUE: u8 = 2;
@@ -34,6 +37,20 @@ impl Envelope {
             Command::Put(put) => put_op(&mut out, put),
             Command::DeleteRange(delete) => delete_op(&mut out, delete),
             Command::Txn(txn) => txn_op(&mut out, txn),
+            Command::LeaseGrant { id, ttl } => {
+                out.put_u8(LEASE_GRANT);
+                out.put_i64_le(*id);
+                put_varint(&mut out, *ttl as u64);
+            }
+            Command::LeaseRevoke { id } => {
+                out.put_u8(LEASE_REVOKE);
+                out.put_i64_le(*id);
+            }
+            Command::LeasesExpire { ids } => {
+                out.put_u8(LEASES_EXPIRE);
+                put_varint(&mut out, ids.len() as u64);
+                ids.iter().for_each(|id| out.put_i64_le(*id));
+            }
             Command::Alarm { action, member, alarm } => {
                 out.put_slice(&[ALARM, *action as u8, *alarm as u8]);
                 out.put_u64_le(*member);
@@ -57,6 +74,13 @@ impl Envelope {
             PUT => Command::Put(input.put()?),
             DELETE_RANGE => Command::DeleteRange(input.delete_range()?),
             TXN => Command::Txn(input.txn()?),
+            LEASE_GRANT => Command::LeaseGrant { id: input.reader.i64()?, ttl: input.number()? },
+            LEASE_REVOKE => Command::LeaseRevoke { id: input.reader.i64()? },
+            LEASES_EXPIRE => {
+                let ids = input.count()?;
+                let ids = (0..ids).map(|_| input.reader.i64()).collect::<Result<_, _>>()?;
+                Command::LeasesExpire { ids }
+            }
             ALARM => {
                 let (action, alarm) = (alarm_action(input.reader.u8()?)?, alarm_kind(input.reader.u8()?)?);
                 Command::Alarm { action, member: input.reader.u64()?, alarm }

@@ -22,6 +22,23 @@ pub enum Command {
     DeleteRange(DeleteRange),
     /// Compares, then one of two lists of operations, in one revision.
     Txn(Txn),
+    /// Grants a lease.
+    LeaseGrant {
+        /// Its id, not 0.
+        id: i64,
+        /// In seconds, positive.
+        ttl: i64,
+    },
+    /// Deletes the keys of a lease, in one revision, and the lease.
+    LeaseRevoke {
+        /// Its id.
+        id: i64,
+    },
+    /// The same for leases whose time is over, each in a revision of its own. One that is gone already is nothing.
+    LeasesExpire {
+        /// Their ids.
+        ids: Vec<i64>,
+    },
     /// Raises, clears or lists alarms.
     Alarm {
         /// What to do.

@@ -25,6 +25,8 @@ pub enum KvError {
     FutureRevision,
     /// The lease doesn't exist.
     LeaseNotFound,
+    /// The lease exists already.
+    LeaseExists,
     /// The space quota is used up.
     NoSpace,
     /// The CORRUPT alarm is raised.

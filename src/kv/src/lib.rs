@@ -15,6 +15,8 @@ mod command;
 mod error;
 mod history;
 mod keys;
+mod lease;
+mod lessor;
 mod machine;
 mod member;
 mod outcome;
@@ -34,6 +36,8 @@ pub use command::{
     TxnNode,
 };
 pub use error::KvError;
+pub use lease::{ByTtl, attached_keys, granted_ttl, leases_by_ttl};
+pub use lessor::{Due, Lessor};
 pub use machine::{ApplyError, Machine, bootstrap, members};
 pub use member::MemberRecord;
 pub use outcome::{KeyValue, OpOutcome, Outcome, TxnOutcome};

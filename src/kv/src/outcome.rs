@@ -48,6 +48,20 @@ pub enum OpOutcome {
     },
     /// A transaction was carried out.
     Txn(TxnOutcome),
+    /// A lease was granted.
+    LeaseGranted {
+        /// Its id.
+        id: i64,
+        /// In seconds.
+        ttl: i64,
+    },
+    /// Leases are gone, with their keys.
+    LeasesRevoked {
+        /// All that were named.
+        ids: Vec<i64>,
+        /// How many of them were there.
+        found: usize,
+    },
     /// The alarms that are raised, or the one that was dealt with: member and kind.
     Alarms(Vec<(u64, AlarmKind)>),
     /// Nothing to report.

@@ -161,6 +161,21 @@ impl<'a> Record<'a> {
     }
 }
 
+/// The lease that a record's head names, 0 for none.
+pub(crate) fn lease_of(head: &[u8]) -> Result<i64, Malformed> {
+    let field = head.get(FIXED_BYTES - 1..).ok_or(Malformed("record head is too short"))?;
+    let mut reader = Reader::new(field);
+    let bytes = reader.u8()?;
+    if bytes == 0 {
+        return Ok(0);
+    }
+    let mut reader = Reader::new(reader.take(usize::from(bytes))?);
+    if reader.u8()? != TAG_LEASE {
+        return Err(Malformed("record fields are out of order"));
+    }
+    Ok(reader.varint()? as i64)
+}
+
 /// Bytes of a `KeyValue` message of a key of `key_bytes`, given the length of its record's head and value.
 #[must_use]
 pub fn message_bytes(key_bytes: usize, head_bytes: usize, value_bytes: usize) -> usize {

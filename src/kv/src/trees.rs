@@ -11,7 +11,7 @@ pub const LIVE: TreeId = TreeId(0);
 pub const PAST: TreeId = TreeId(1);
 /// Revision → operation, user key, revision before.
 pub const LOG: TreeId = TreeId(2);
-/// Lease id → lease; lease id and key → nothing.
+/// Leases, the keys attached to them, and their order by TTL.
 pub const LEASE: TreeId = TreeId(3);
 /// Member id → name and URLs.
 pub const MEMBER: TreeId = TreeId(4);

@@ -10,6 +10,7 @@ mod convert;
 mod encode;
 mod health;
 mod kv;
+mod lease;
 mod maintenance;
 
 use std::{sync::Arc, time::Duration};
@@ -18,7 +19,7 @@ use bytes::Bytes;
 use plinth_base::GroupId;
 use plinth_env::Env;
 use plinth_kv::{Command, Envelope, Outcome};
-use plinth_rpc::{Method, Reply, RequestMeta, Status, errors, etcdserverpb as pb};
+use plinth_rpc::{Method, Replies, Reply, RequestMeta, Requests, Status, errors, etcdserverpb as pb};
 
 use crate::{
     message::{Message, Refusal, Reply as ShardReply},
@@ -40,6 +41,8 @@ pub struct ApiOptions {
     pub request_bytes_max: usize,
     /// Operations in one list of a transaction.
     pub txn_ops_max: usize,
+    /// The shortest TTL of a lease in seconds: what is asked for below it is raised.
+    pub lease_ttl_min: i64,
     /// The space quota in bytes; `None` is no limit.
     pub quota_bytes: Option<u64>,
 }
@@ -64,6 +67,12 @@ impl<E: Env> Clone for Api<E> {
 #[must_use]
 pub fn request_timeout(election_timeout: Duration) -> Duration {
     Duration::from_secs(5) + 2 * election_timeout
+}
+
+/// The shortest TTL of a lease in seconds: one and a half election timeouts, rounded up.
+#[must_use]
+pub fn lease_ttl_min(election_timeout: Duration) -> i64 {
+    i64::try_from((election_timeout * 3 / 2).as_millis().div_ceil(1000)).unwrap_or(i64::MAX)
 }
 
 impl<E: Env> Api<E> {
@@ -118,6 +127,11 @@ impl<E: Env> Api<E> {
                 | Method::Put
                 | Method::DeleteRange
                 | Method::Txn
+                | Method::LeaseGrant
+                | Method::LeaseRevoke
+                | Method::LeaseKeepAlive
+                | Method::LeaseTimeToLive
+                | Method::LeaseLeases
                 | Method::MemberList
                 | Method::Status
                 | Method::Alarm
@@ -130,21 +144,54 @@ impl<E: Env> Api<E> {
     /// # Errors
     /// etcd's status for whatever is wrong with the request or the server.
     pub async fn unary(&self, method: Method, request: Bytes, meta: &RequestMeta) -> Result<Reply, Status> {
-        meta.client_api_version()?;
-        if meta.has_leader && self.group().status.leader() == 0 {
-            return Err(errors::NO_LEADER);
-        }
+        self.check_meta(meta)?;
         match method {
             Method::Range => self.range_reply(decode(request)?).await,
             Method::Put => self.put(decode(request)?).await.map(|m| Reply::encode(&m)),
             Method::DeleteRange => self.delete_range(decode(request)?).await.map(|m| Reply::encode(&m)),
             Method::Txn => self.txn(decode(request)?).await.map(|m| Reply::encode(&m)),
+            Method::LeaseGrant => self.lease_grant(decode(request)?).await.map(|m| Reply::encode(&m)),
+            Method::LeaseRevoke => self.lease_revoke(decode(request)?).await.map(|m| Reply::encode(&m)),
+            Method::LeaseTimeToLive => self.lease_time_to_live(decode(request)?).await.map(|m| Reply::encode(&m)),
+            Method::LeaseLeases => {
+                let pb::LeaseLeasesRequest {} = decode(request)?;
+                self.lease_leases().await.map(|m| Reply::encode(&m))
+            }
             Method::MemberList => self.member_list(decode(request)?).await.map(|m| Reply::encode(&m)),
             Method::Status => self.status(decode(request)?).map(|m| Reply::encode(&m)),
             Method::Alarm => self.alarm(decode(request)?).await.map(|m| Reply::encode(&m)),
             Method::HealthCheck => self.health_check(&decode(request)?).map(|m| Reply::encode(&m)),
             other => Err(other.unimplemented()),
         }
+    }
+
+    /// Answers one streaming call.
+    ///
+    /// # Errors
+    /// etcd's status for whatever ends it.
+    pub async fn stream(
+        &self,
+        method: Method,
+        meta: &RequestMeta,
+        requests: impl Requests,
+        replies: impl Replies,
+    ) -> Result<(), Status> {
+        self.check_meta(meta)?;
+        match method {
+            Method::LeaseKeepAlive => self.lease_keep_alive(requests, replies).await,
+            other => {
+                drop((requests, replies));
+                Err(other.unimplemented())
+            }
+        }
+    }
+
+    fn check_meta(&self, meta: &RequestMeta) -> Result<(), Status> {
+        meta.client_api_version()?;
+        if meta.has_leader && self.group().status.leader() == 0 {
+            return Err(errors::NO_LEADER);
+        }
+        Ok(())
     }
 
     fn group(&self) -> &Published<E::Pages> {
@@ -172,7 +219,9 @@ impl<E: Env> Api<E> {
         match ticket.await {
             ShardReply::ReadReady => Ok(()),
             ShardReply::Refused(refusal) => Err(refused(refusal)),
-            ShardReply::Applied(_) | ShardReply::Stopped => unreachable!("a read is answered as a read"),
+            ShardReply::Applied(_) | ShardReply::Leases(_) | ShardReply::Stopped => {
+                unreachable!("a read is answered as a read")
+            }
         }
     }
 
@@ -190,7 +239,9 @@ impl<E: Env> Api<E> {
         match ticket.await {
             ShardReply::Applied(outcome) => Ok(*outcome),
             ShardReply::Refused(refusal) => Err(refused(refusal)),
-            ShardReply::ReadReady | ShardReply::Stopped => unreachable!("a proposal is answered as a proposal"),
+            ShardReply::ReadReady | ShardReply::Leases(_) | ShardReply::Stopped => {
+                unreachable!("a proposal is answered as a proposal")
+            }
         }
     }
 

@@ -313,7 +313,7 @@ impl<E: Env> Files<'_, E> {
             applied_term: state.applied_term,
         });
         let work = BackgroundWork::new(raft.hard_state(), log.last.index, self.env.now(), was_clean);
-        Ok(Group::new(id, raft, Machine::new(state), store, work))
+        Ok(Group::new(id, raft, Machine::new(state), store, work, self.options.lease_grace))
     }
 }
 

@@ -3,13 +3,13 @@
 //! Invariants: `applied <= commit <= durable` (one voter); `tail` holds every entry behind `applied` that was logged since the start, older ones
 //! are read back from the log; an answer leaves only when its entry is durable, applied and published.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use plinth_base::{GroupId, Instant, LogIndex, Mark, Term};
 use plinth_env::Env;
-use plinth_kv::{ApplyError, Budget, Machine, OpOutcome, Outcome};
-use plinth_raft::{Effects, Input, Raft};
+use plinth_kv::{ApplyError, Budget, Lessor, Machine, OpOutcome, Outcome};
+use plinth_raft::{Effects, Input, Raft, Role};
 use plinth_tree::{Missing, Store};
 
 use crate::{
@@ -32,12 +32,17 @@ pub(crate) struct TailEntry {
     pub(crate) payload: Bytes,
 }
 
+/// With fewer entries than this behind there is nothing worth loading ahead.
+const BEHIND_MIN: u64 = 128;
+
 /// Which entries were looked at for pages to load.
 #[derive(Default)]
 struct Prefetch {
     looked_at: LogIndex,
     /// Those that missed something then: behind a branch that was loaded since they may miss a leaf.
     again: Vec<LogIndex>,
+    /// Pages are being loaded ahead of their entries.
+    is_loading: bool,
 }
 
 /// How an apply slice ended.
@@ -70,6 +75,10 @@ pub(crate) struct Group<E: Env> {
     outcomes: Vec<(LogIndex, ReplyTo, Outcome)>,
     unpublished: bool,
     apply_began: Option<Instant>,
+    /// While this member decides when leases expire.
+    lessor: Option<Lessor>,
+    /// What it gives each of them beside its TTL when it begins to.
+    lease_grace: Duration,
     prefetch: Prefetch,
     /// Pages or entries are being fetched; apply waits.
     pub(crate) is_fetching: bool,
@@ -77,7 +86,14 @@ pub(crate) struct Group<E: Env> {
 }
 
 impl<E: Env> Group<E> {
-    pub(crate) fn new(id: GroupId, raft: Raft, machine: Machine, mut store: Store<E>, work: BackgroundWork) -> Self {
+    pub(crate) fn new(
+        id: GroupId,
+        raft: Raft,
+        machine: Machine,
+        mut store: Store<E>,
+        work: BackgroundWork,
+        lease_grace: Duration,
+    ) -> Self {
         let state = machine.state().clone();
         let published = Published::new(id, store.publish(), state);
         let group = Self {
@@ -95,6 +111,8 @@ impl<E: Env> Group<E> {
             outcomes: Vec::new(),
             unpublished: false,
             apply_began: None,
+            lessor: None,
+            lease_grace,
             prefetch: Prefetch::default(),
             is_fetching: false,
         };
@@ -178,6 +196,8 @@ impl<E: Env> Group<E> {
         budget: &mut Budget,
         metrics: &ShardMetrics,
     ) -> Result<Applied, NodeError> {
+        // A new leader takes over before anything is applied in its term.
+        self.lessor(now);
         if self.is_fetching {
             return Ok(Applied::All);
         }
@@ -200,10 +220,15 @@ impl<E: Env> Group<E> {
                     self.apply_began = None;
                     metrics.apply.observe_duration(now.since(began));
                     count(&outcome, metrics);
+                    self.note_leases(&outcome, now, metrics);
                     self.finish(entry.index, outcome);
                 }
                 Ok(None) => return Ok(Applied::More),
                 Err(ApplyError::Missing(mut missing)) => {
+                    if self.prefetch.is_loading {
+                        // Most likely for this very page. Two loads at once would only be in each other's way.
+                        return Ok(Applied::All);
+                    }
                     self.prefetch(&mut missing);
                     return Ok(Applied::Missing(missing));
                 }
@@ -215,10 +240,28 @@ impl<E: Env> Group<E> {
         Ok(Applied::All)
     }
 
+    /// What to load beside applying, for the entries that come later: after a start there are many, and the disk and this core would take turns. Call
+    /// [`Group::note_loaded_ahead`] when it is done.
+    pub(crate) fn wants_ahead(&mut self) -> Option<Missing> {
+        let behind = self.raft.commit().0.saturating_sub(self.applied().0);
+        if self.is_fetching || self.prefetch.is_loading || behind < BEHIND_MIN {
+            return None;
+        }
+        let mut missing = Missing { wants: Vec::new() };
+        self.prefetch(&mut missing);
+        self.prefetch.is_loading = !missing.wants.is_empty();
+        self.prefetch.is_loading.then_some(missing)
+    }
+
+    pub(crate) fn note_loaded_ahead(&mut self) {
+        self.prefetch.is_loading = false;
+    }
+
     /// Adds what the entries behind the next one will miss: whoever waits for one page may as well wait for many.
     fn prefetch(&mut self, missing: &mut Missing) {
         let Some(first) = self.tail.front().map(|entry| entry.index) else { return };
-        let Prefetch { looked_at, again } = &mut self.prefetch;
+        let revision = self.machine.state().revision + 1;
+        let Prefetch { looked_at, again, .. } = &mut self.prefetch;
         let begin = looked_at.next().max(first.next());
         let end = LogIndex(begin.0 + PREFETCH_ENTRIES_MAX.saturating_sub(again.len()) as u64);
         let new = (begin.0..end.0).map(LogIndex);
@@ -227,12 +270,42 @@ impl<E: Env> Group<E> {
             let Some(entry) = self.tail.get(at) else { return };
             let wants_before = missing.wants.len();
             if wants_before < PREFETCH_PAGES_MAX {
-                plinth_kv::add_wants(self.store.view(), &entry.payload, missing);
+                // Most entries make one revision.
+                let revision = revision.saturating_add_unsigned(index.0 - first.0);
+                plinth_kv::add_wants(self.store.view(), &entry.payload, revision, missing);
             }
             if missing.wants.len() > wants_before || wants_before >= PREFETCH_PAGES_MAX {
                 again.push(index);
             }
             *looked_at = index.max(*looked_at);
+        }
+    }
+
+    /// Who decides about leases, if it is this member, with the trees that hold them.
+    pub(crate) fn lessor(&mut self, now: Instant) -> Option<(&mut Lessor, &Store<E>)> {
+        if self.raft.role() != Role::Leader {
+            self.lessor = None;
+            return None;
+        }
+        Some((self.lessor.get_or_insert_with(|| Lessor::new(now, self.lease_grace)), &self.store))
+    }
+
+    fn note_leases(&mut self, outcome: &Outcome, now: Instant, metrics: &ShardMetrics) {
+        match &outcome.result {
+            Ok(OpOutcome::LeaseGranted { id, ttl }) => {
+                metrics.leases_granted.inc();
+                metrics.lease_ttl.observe(ttl.unsigned_abs());
+                if let Some(lessor) = &mut self.lessor {
+                    lessor.granted(*id, *ttl, now);
+                }
+            }
+            Ok(OpOutcome::LeasesRevoked { ids, found }) => {
+                metrics.leases_revoked.add(*found as u64);
+                if let Some(lessor) = &mut self.lessor {
+                    ids.iter().for_each(|id| lessor.revoked(*id));
+                }
+            }
+            _ => {}
         }
     }
 

@@ -1,8 +1,10 @@
 //! What executors and shards say to each other.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use plinth_base::{GroupId, limits::MAILBOX_MESSAGES_MAX};
-use plinth_kv::Outcome;
+use plinth_kv::{ByTtl, Outcome};
 
 /// From any executor to a shard.
 #[derive(Debug)]
@@ -22,6 +24,24 @@ pub enum Message {
     ReadIndex {
         /// The group it is for.
         group: GroupId,
+        /// Where the answer goes.
+        reply: ReplyTo,
+    },
+    /// Give a lease its whole TTL again.
+    LeaseRenew {
+        /// The group it is for.
+        group: GroupId,
+        /// The lease, which its sender has seen in a published root.
+        lease: ByTtl,
+        /// Where the answer goes.
+        reply: ReplyTo,
+    },
+    /// Say how long leases still live.
+    LeasesRemaining {
+        /// The group it is for.
+        group: GroupId,
+        /// The leases, which its sender has seen in a published root. Few: they are all looked up in one turn.
+        leases: Vec<ByTtl>,
         /// Where the answer goes.
         reply: ReplyTo,
     },
@@ -57,6 +77,8 @@ pub enum Reply {
     Applied(Box<Outcome>),
     /// The published root may be read.
     ReadReady,
+    /// How long the leases live; `None` for one whose time is over.
+    Leases(Vec<Option<Duration>>),
     /// The shard has stopped.
     Stopped,
     /// It was not carried out, and never will be.

@@ -1,6 +1,6 @@
 //! What a shard counts. It alone writes; a scrape on any executor reads.
 
-use plinth_base::metrics::{APPLY_NS, Counter, FLUSH_NS, Gauge, Histogram, TURN_NS};
+use plinth_base::metrics::{APPLY_NS, Counter, FLUSH_NS, Gauge, Histogram, TTL_SECONDS, TURN_NS};
 
 /// A shard's counters.
 #[derive(Debug)]
@@ -35,6 +35,16 @@ pub struct ShardMetrics {
     pub apply_page_loads: Counter,
     /// Proposals that waited: the log's device stalls, or memory for changed pages is used up.
     pub throttled: Counter,
+    /// Leases granted.
+    pub leases_granted: Counter,
+    /// Leases revoked, expired ones included.
+    pub leases_revoked: Counter,
+    /// Renewals.
+    pub leases_renewed: Counter,
+    /// Leases whose time was over.
+    pub leases_expired: Counter,
+    /// TTLs of granted and renewed leases.
+    pub lease_ttl: Histogram,
     /// Bytes of pages that are in memory because they were changed.
     pub changed_page_bytes: Gauge,
     /// About the bytes of branches in memory.
@@ -59,6 +69,11 @@ impl Default for ShardMetrics {
             txns: Counter::new(),
             apply_page_loads: Counter::new(),
             throttled: Counter::new(),
+            leases_granted: Counter::new(),
+            leases_revoked: Counter::new(),
+            leases_renewed: Counter::new(),
+            leases_expired: Counter::new(),
+            lease_ttl: Histogram::new(TTL_SECONDS),
             changed_page_bytes: Gauge::new(),
             branch_bytes: Gauge::new(),
         }

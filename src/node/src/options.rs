@@ -49,6 +49,8 @@ pub struct ShardOptions {
     pub sync_method: SyncMethod,
     /// A batch of the log that takes so long is a stall: new proposals wait until it has ended.
     pub stall_soft: Duration,
+    /// What a member that begins to decide about leases gives each of them beside its TTL: one election timeout.
+    pub lease_grace: Duration,
     /// Proposals that waited so long are not made any more: nobody expects an answer.
     pub request_timeout: Duration,
     /// At the start every page of every tree is proven before anything is served, not only what the newest checkpoint wrote.
@@ -90,6 +92,7 @@ impl ShardOptions {
             segment_bytes: 64 << 20,
             sync_method: SyncMethod::WriteDsync,
             stall_soft: Duration::from_millis(500),
+            lease_grace: Duration::from_secs(1),
             request_timeout: Duration::from_secs(7),
             verify_all: false,
             checkpoint_log_bytes: 128 << 20,

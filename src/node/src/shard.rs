@@ -8,6 +8,7 @@
 //! A crash anywhere leaves a log whose durable entries are a prefix of what was proposed, and trees behind it.
 
 mod background;
+mod leases;
 mod pace;
 mod relocation;
 mod stall;
@@ -75,6 +76,7 @@ pub(crate) enum Completion<E: Env> {
     Flushed(FlushDone<E>),
     Maintained(MaintenanceDone<E>),
     Loaded(usize, Result<(), PageError>),
+    LoadedAhead(usize),
     ReadBack(usize, Result<Vec<TailEntry>, WalError>),
     Checkpointed(usize, CheckpointDone),
     /// It is time for some more of what a checkpoint left to do in memory.

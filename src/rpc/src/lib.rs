@@ -12,6 +12,7 @@ mod method;
 mod proto;
 mod reply;
 mod status;
+mod stream;
 mod timeout;
 
 pub use frame::{FRAME_HEADER_BYTES, Frame, FrameDecoder, FrameError};
@@ -20,4 +21,5 @@ pub use method::{Kind, METHOD_COUNT, Method};
 pub use proto::{authpb, etcdserverpb, health, mvccpb, v3electionpb, v3lockpb};
 pub use reply::{Chunk, ChunkSource, Reply};
 pub use status::{CODE_COUNT, Code, Status};
+pub use stream::{Gone, Replies, Requests};
 pub use timeout::{TimeoutError, parse_timeout};

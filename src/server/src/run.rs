@@ -173,6 +173,7 @@ fn prepare(config: Config, form: Form, dir: &mut DataDir, cores: &[usize]) -> Re
     shard_options.sync_method = config.wal_sync_method.unwrap_or(marker.wal_sync_method);
     shard_options.checkpoint_log_bytes = config.checkpoint_log_bytes;
     shard_options.stall_soft = config.wal_stall_soft;
+    shard_options.lease_grace = config.election_timeout;
     shard_options.request_timeout = api::request_timeout(config.election_timeout);
     Ok(Boot {
         form,
@@ -185,6 +186,7 @@ fn prepare(config: Config, form: Form, dir: &mut DataDir, cores: &[usize]) -> Re
             version: ETCD_VERSION,
             request_bytes_max: config.limits.request_bytes_max,
             txn_ops_max: config.limits.txn_ops_max,
+            lease_ttl_min: api::lease_ttl_min(config.election_timeout),
             quota_bytes: config.quota_backend_bytes,
         }),
         listeners,

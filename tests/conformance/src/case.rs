@@ -1,5 +1,7 @@
 //! A case as it is held in memory: steps, each an action and the answer wanted.
 
+use std::time::Duration;
+
 use plinth_client::Code;
 
 /// A sequence of steps on an empty key space.
@@ -24,6 +26,8 @@ pub struct Case {
 pub struct Step {
     /// `file:line`.
     pub place: String,
+    /// How long to wait before it.
+    pub wait: Duration,
     /// What is done.
     pub action: Action,
     /// Metadata of a gRPC call: name and value, templates not yet filled in.

@@ -13,6 +13,7 @@
 //! 3.5 some.row -> header { revision: @1 }    what etcd 3.5 gives instead, and the row in which it differs
 //! 3.5 some.row -- it panics              the step is not played to etcd 3.5
 //! meta hasleader "true"                  metadata of the next call
+//! wait 4                                 seconds to wait before the next step
 //! raw KV/Put "\x0a\xff"                  a message of any bytes; `body` for a body without a prefix of ours
 //! GET /health                            HTTP/1; POST takes a body after the target
 //! -> 200 {"health":"true","reason":""}
@@ -25,7 +26,7 @@
 //! An indented line goes on with the one before. A line that begins with `#` is a comment. Templates are filled in when the
 //! case runs, see the `template` module.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use plinth_client::Code;
 
@@ -84,6 +85,7 @@ struct Parser {
     cases: Vec<Case>,
     place: String,
     metadata: Vec<(String, Vec<u8>)>,
+    wait: Duration,
     open: Option<OpenStep>,
 }
 
@@ -92,6 +94,7 @@ struct OpenStep {
     place: String,
     actions: Vec<Action>,
     metadata: Vec<(String, Vec<u8>)>,
+    wait: Duration,
     want: Option<Want>,
     deviation: Option<Deviation>,
 }
@@ -118,6 +121,7 @@ impl Parser {
                 let (name, value) = rest.split_once(' ').ok_or("meta NAME \"VALUE\"")?;
                 self.metadata.push((name.to_owned(), unquote(value)?));
             }
+            "wait" => self.wait = Duration::from_secs(rest.parse().map_err(|_| format!("wait SECONDS, not {rest:?}"))?),
             "->" | "!!" => self.step()?.want = Some(want(word, rest)?),
             "3.5" => {
                 let (row, rest) = rest.split_once(' ').ok_or("3.5 ROW -> ANSWER")?;
@@ -136,6 +140,7 @@ impl Parser {
                     place: self.place.clone(),
                     actions,
                     metadata: std::mem::take(&mut self.metadata),
+                    wait: std::mem::take(&mut self.wait),
                     want: None,
                     deviation: None,
                 });
@@ -174,6 +179,7 @@ impl Parser {
             place: open.place.clone(),
             action,
             metadata: open.metadata.clone(),
+            wait: open.wait,
             want: want.clone(),
             deviation: open.deviation.clone(),
         });

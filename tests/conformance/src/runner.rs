@@ -166,6 +166,7 @@ impl<'a> Session<'a> {
         let mut template = self.template.clone();
         template.base_revision = revision.ok_or("the header has no revision")?;
         for step in &case.steps {
+            tokio::time::sleep(step.wait).await;
             let outcome = tokio::time::timeout(STEP_TIMEOUT, self.play_step(step, &template)).await;
             outcome.unwrap_or_else(|_| Err(format!("no answer within {STEP_TIMEOUT:?}"))).map_err(|failure| {
                 format!("step at {}: {}\n{failure}", step.place, shorten(&format!("{:?}", step.action)))

@@ -4,6 +4,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use plinth_base::{Revision, hash::hash64};
 use plinth_tree::{Detached, Env, Missing, NewBody, NewValue, Store};
 
+use super::lease::Reattach;
 use crate::{
     Record, RecordMeta, State,
     keys::{epoch, log_key, past_key},
@@ -18,6 +19,8 @@ const OP_DELETE: u8 = 1;
 #[derive(Debug)]
 pub(crate) struct Changes {
     next: Revision,
+    /// The last main revision that is whole; 0 before the first.
+    whole: i64,
     /// The first change has reached a tree.
     have_begun: bool,
     content_hash: u64,
@@ -26,7 +29,7 @@ pub(crate) struct Changes {
 
 impl Changes {
     pub(crate) fn new(first: Revision) -> Self {
-        Self { next: first, have_begun: false, content_hash: 0, put_bytes: 0 }
+        Self { next: first, whole: 0, have_begun: false, content_hash: 0, put_bytes: 0 }
     }
 
     /// The revision of the next change.
@@ -39,9 +42,22 @@ impl Changes {
         self.have_begun
     }
 
+    /// Something that is no change of a key has reached a tree.
+    pub(crate) fn begin(&mut self) {
+        self.have_begun = true;
+    }
+
+    /// What comes next has a revision of its own, if there was any change before it.
+    pub(crate) fn end_revision(&mut self) {
+        if self.next.sub > 0 {
+            self.whole = self.next.main;
+            self.next = Revision { main: self.next.main + 1, sub: 0 };
+        }
+    }
+
     /// The store's revision as an operation's header shows it: the new one as soon as anything changed.
     pub(crate) fn revision_for_header(&self, state: &State) -> i64 {
-        if self.next.sub > 0 { self.next.main } else { state.revision }
+        if self.next.sub > 0 { self.next.main } else { self.whole.max(state.revision) }
     }
 
     /// Brings the state up to date with them.
@@ -67,6 +83,8 @@ pub(crate) struct Change {
     new: Option<NewVersion>,
     /// The version before, known once `live` is written.
     previous: Option<Revision>,
+    /// Leases before and after, known once `live` is written.
+    leases: Reattach,
     stage: Stage,
 }
 
@@ -84,6 +102,7 @@ enum Stage {
     Live,
     Past(Detached),
     Log,
+    Lease,
     Done,
 }
 
@@ -91,11 +110,12 @@ impl Change {
     /// Without a lease, the one of the version before is kept.
     pub(crate) fn put(key: Bytes, revision: Revision, value: Bytes, lease: Option<i64>) -> Self {
         let new = Some(NewVersion { value, lease, head: None });
-        Self { key, revision, new, previous: None, stage: Stage::Live }
+        Self { key, revision, new, previous: None, leases: Reattach { old: 0, new: 0 }, stage: Stage::Live }
     }
 
     pub(crate) fn delete(key: Bytes, revision: Revision, previous: Revision) -> Self {
-        Self { key, revision, new: None, previous: Some(previous), stage: Stage::Live }
+        let leases = Reattach { old: 0, new: 0 };
+        Self { key, revision, new: None, previous: Some(previous), leases, stage: Stage::Live }
     }
 
     /// Goes on to the end, or to the next missing page.
@@ -114,12 +134,16 @@ impl Change {
                     Err((old, missing)) => return self.pause(Stage::Past(old), missing),
                 },
                 Stage::Log => match self.write_log(store) {
+                    Ok(()) => Stage::Lease,
+                    Err(missing) => return self.pause(Stage::Log, missing),
+                },
+                Stage::Lease => match self.leases.run(store, &self.key) {
                     Ok(()) => {
                         let put_bytes = self.new.as_ref().map_or(0, |new| self.key.len() + new.value.len());
                         changes.done(self.hash(), put_bytes);
                         return Ok(());
                     }
-                    Err(missing) => return self.pause(Stage::Log, missing),
+                    Err(missing) => return self.pause(Stage::Lease, missing),
                 },
                 Stage::Done => unreachable!("a change is run once"),
             }
@@ -132,8 +156,12 @@ impl Change {
     }
 
     fn write_live<E: Env>(&mut self, store: &mut Store<E>) -> Result<Option<Detached>, Missing> {
-        let Some(new) = &mut self.new else { return store.remove(LIVE, &self.key) };
-        let (revision, previous, head) = (self.revision, &mut self.previous, &mut new.head);
+        let Some(new) = &mut self.new else {
+            let old = store.remove(LIVE, &self.key)?;
+            self.leases.old = old.as_ref().map_or(0, |old| sound(record::lease_of(&old.head)));
+            return Ok(old);
+        };
+        let (revision, previous, head, leases) = (self.revision, &mut self.previous, &mut new.head, &mut self.leases);
         store.put_with(LIVE, &self.key, NewBody::Bytes(&new.value), |old| {
             let old = old.map(|value| sound(Record::parse(value, 0)).meta());
             *previous = old.map(|old| old.modified);
@@ -143,6 +171,7 @@ impl Change {
                 version: old.map_or(1, |old| old.version + 1),
                 lease: new.lease.unwrap_or(old.map_or(0, |old| old.lease)),
             };
+            *leases = Reattach { old: old.map_or(0, |old| old.lease), new: meta.lease };
             *head.insert(Head::new(&meta, new.value.len()))
         })
     }

@@ -4,12 +4,7 @@ use bytes::Bytes;
 use plinth_tree::{Env, Missing, PageSource, Store, View};
 
 use super::change::{Change, Changes};
-use crate::{
-    KeyValue, KvError, Put, Record,
-    outcome::OpOutcome,
-    record::sound,
-    trees::{LEASE, LIVE},
-};
+use crate::{KeyValue, KvError, Put, Record, lease::granted_ttl, outcome::OpOutcome, record::sound, trees::LIVE};
 
 /// A put under way.
 #[derive(Debug)]
@@ -84,7 +79,7 @@ impl PutRun {
 
 /// What a put needs to find: its lease, and its key if it keeps something of it.
 pub(crate) fn check_put<P: PageSource>(view: View<'_, P>, put: &Put) -> Result<Result<(), KvError>, Missing> {
-    if put.lease != 0 && view.get(LEASE, &put.lease.to_be_bytes())?.is_none() {
+    if put.lease != 0 && granted_ttl(view, put.lease)?.is_none() {
         return Ok(Err(KvError::LeaseNotFound));
     }
     if (put.ignore_value || put.ignore_lease) && view.get(LIVE, &put.key)?.is_none() {

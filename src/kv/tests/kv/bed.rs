@@ -2,14 +2,13 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use bytes::Bytes;
 use plinth_base::{MemberId, Prng, Term};
 use plinth_kv::{
     ApplyError, Audit, AuditError, Audited, Budget, Command, Envelope, KeyValue, KvError, Machine, OpOutcome, Outcome,
     Query, QueryRun, ReadTxn, State, Txn, bootstrap, query::Progress, trees,
 };
 use plinth_sim_env::{SimEnv, SimPages};
-use plinth_tree::{Env, Missing, NewBody, NewValue, Snapshot, Store, StoreOptions, put_pages_max};
+use plinth_tree::{Env, Missing, Snapshot, Store, StoreOptions, put_pages_max};
 
 const CLUSTER: u64 = 7;
 /// A budget of so many entries at most: even small commands take several slices.
@@ -69,14 +68,9 @@ impl Bed {
         }
     }
 
-    /// Makes a lease known, as the lessor will.
-    pub(crate) async fn grant_lease(&mut self, lease: i64) {
-        self.reserve().await;
-        let body = Bytes::new();
-        let value = || NewValue { head: &[], body: NewBody::Bytes(&body) };
-        while let Err(missing) = self.store.put(trees::LEASE, &lease.to_be_bytes(), value()) {
-            self.load(missing).await;
-        }
+    pub(crate) async fn grant_lease(&mut self, id: i64) {
+        let granted = self.apply(Command::LeaseGrant { id, ttl: 10 }).await;
+        assert_eq!(granted.result, Ok(OpOutcome::LeaseGranted { id, ttl: 10 }));
     }
 
     /// Applies a command as the log's next entry.

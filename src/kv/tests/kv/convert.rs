@@ -131,7 +131,10 @@ pub(crate) fn response(revision: i64, outcome: OpOutcome) -> model::Response {
             succeeded: txn.succeeded,
             responses: txn.responses.into_iter().map(|(revision, outcome)| response(revision, outcome)).collect(),
         },
-        OpOutcome::Alarms(_) | OpOutcome::Nothing => panic!("{outcome:?} answers no request of the model"),
+        OpOutcome::LeaseGranted { .. }
+        | OpOutcome::LeasesRevoked { .. }
+        | OpOutcome::Alarms(_)
+        | OpOutcome::Nothing => panic!("{outcome:?} answers no request of the model"),
     }
 }
 
@@ -162,6 +165,8 @@ pub(crate) fn refused(error: KvError) -> model::Refused {
         KvError::Compacted => model::Refused::Compacted,
         KvError::FutureRevision => model::Refused::FutureRevision,
         KvError::LeaseNotFound => model::Refused::LeaseNotFound,
-        KvError::InvalidSort | KvError::NoSpace | KvError::Corrupt => panic!("the model doesn't know {error}"),
+        KvError::LeaseExists | KvError::InvalidSort | KvError::NoSpace | KvError::Corrupt => {
+            panic!("the model doesn't know {error}")
+        }
     }
 }

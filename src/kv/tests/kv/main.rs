@@ -4,4 +4,5 @@
 mod bed;
 mod convert;
 mod facts;
+mod leases;
 mod random;

@@ -1,7 +1,7 @@
 //! Random commands and reads against the model of the simulator: a whole map for each revision.
 
 use plinth_base::Prng;
-use plinth_kv::{KvError, OpOutcome, QueryRun};
+use plinth_kv::{Command, KvError, OpOutcome, QueryRun};
 use plinth_sim::{
     model::{self, Model, Range, Request, Response, Target, agree},
     workload::Workload,
@@ -13,8 +13,10 @@ use crate::{bed::Bed, convert};
 const SEEDS: u64 = 12;
 const REQUESTS: u64 = 400;
 const READS: u64 = 40;
-/// Leases with these ids exist; the one after them doesn't.
+/// Leases with these ids come and go; the one after them never exists.
 const LEASES: i64 = 3;
+/// One request in so many is followed by something with leases.
+const LEASE_ONE_IN: u64 = 12;
 /// One request in so many is followed by a checkpoint, or by a stop and a start.
 const CHECKPOINT_ONE_IN: u64 = 40;
 const REOPEN_ONE_IN: u64 = 150;
@@ -110,6 +112,9 @@ async fn random_requests(env: SimEnv, seed: u64) {
         };
         assert!(same, "request {number} of seed {seed}: {request:?}\nwant {want:?}\ngot  {got:?}");
         assert_eq!(bed.machine.state().revision, model.revision());
+        if bed.prng.chance(1, LEASE_ONE_IN) {
+            some_lease_command(&mut bed, &mut model).await;
+        }
         if bed.prng.chance(1, CHECKPOINT_ONE_IN) {
             bed.checkpoint().await;
         }
@@ -122,6 +127,34 @@ async fn random_requests(env: SimEnv, seed: u64) {
     bed.audit().await;
     assert!(bed.ended_early > REQUESTS / 2, "only {} slices ended for their budget", bed.ended_early);
     assert!(bed.missed > REQUESTS / 8, "only {} slices missed a page", bed.missed);
+}
+
+/// Grants a lease, revokes one, or has some expire; the answer and the state after it are the model's.
+async fn some_lease_command(bed: &mut Bed, model: &mut Model) {
+    let id = some_lease(&mut bed.prng);
+    match bed.prng.below(4) {
+        0 | 1 if id <= LEASES => {
+            let outcome = bed.apply(Command::LeaseGrant { id, ttl: 1 + id }).await;
+            let want = if model.grant_lease(id) {
+                Ok(OpOutcome::LeaseGranted { id, ttl: 1 + id })
+            } else {
+                Err(KvError::LeaseExists)
+            };
+            assert_eq!(outcome.result, want);
+        }
+        2 => {
+            let outcome = bed.apply(Command::LeaseRevoke { id }).await;
+            let want = model.revoke_lease(id).map(|()| OpOutcome::LeasesRevoked { ids: vec![id], found: 1 });
+            assert_eq!(outcome.result.map_err(convert::refused), want);
+        }
+        _ => {
+            let ids = vec![id, some_lease(&mut bed.prng), some_lease(&mut bed.prng)];
+            let found = ids.iter().filter(|id| model.revoke_lease(**id).is_ok()).count();
+            let outcome = bed.apply(Command::LeasesExpire { ids: ids.clone() }).await;
+            assert_eq!(outcome.result, Ok(OpOutcome::LeasesRevoked { ids, found }));
+        }
+    }
+    assert_eq!(bed.machine.state().revision, model.revision());
 }
 
 fn simulate(seed: u64, main: impl AsyncFnOnce(SimEnv, u64)) {

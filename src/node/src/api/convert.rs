@@ -20,6 +20,7 @@ pub(crate) fn status(error: KvError) -> Status {
         KvError::Compacted => errors::COMPACTED,
         KvError::FutureRevision => errors::FUTURE_REVISION,
         KvError::LeaseNotFound => errors::LEASE_NOT_FOUND,
+        KvError::LeaseExists => errors::LEASE_EXISTS,
         KvError::NoSpace => errors::NO_SPACE,
         KvError::Corrupt => errors::CORRUPT,
     }
@@ -229,6 +230,9 @@ fn op_response(header: Option<pb::ResponseHeader>, outcome: OpOutcome) -> pb::re
             count: result.count,
         }),
         OpOutcome::Txn(nested) => Response::ResponseTxn(txn_response(header, nested)),
-        OpOutcome::Alarms(_) | OpOutcome::Nothing => unreachable!("no operation of a transaction ends so"),
+        OpOutcome::LeaseGranted { .. }
+        | OpOutcome::LeasesRevoked { .. }
+        | OpOutcome::Alarms(_)
+        | OpOutcome::Nothing => unreachable!("no operation of a transaction ends so"),
     }
 }

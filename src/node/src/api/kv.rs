@@ -15,7 +15,7 @@ use super::{
 use crate::published::Root;
 
 /// Entries that a read visits before other tasks of the executor get their turn.
-const READ_SLICE_ENTRIES: u32 = 1024;
+pub(super) const READ_SLICE_ENTRIES: u32 = 1024;
 
 /// What etcd adds to a request before it replicates it: field numbers, lengths and the id in its header.
 const REPLICATED_OVERHEAD_BYTES: usize = 16;
@@ -155,7 +155,7 @@ impl<E: Env> Api<E> {
 
     /// The space quota comes before every other check. What costs nothing always passes, so that deletions can make room. Going over it raises the
     /// alarm for the whole cluster, through the log.
-    async fn check_quota(&self, cost_bytes: u64) -> Result<(), Status> {
+    pub(super) async fn check_quota(&self, cost_bytes: u64) -> Result<(), Status> {
         if cost_bytes == 0 {
             return Ok(());
         }

@@ -162,6 +162,7 @@ impl<E: Env> Shard<E> {
             if age >= self.options.checkpoint_age {
                 self.start_aged_checkpoint(at);
             }
+            self.expire_leases(at);
             self.relocate(at);
             self.grow_if_short(at);
             if self.groups[at].store.branch_bytes() > self.options.branch_bytes_max {

@@ -62,6 +62,8 @@ impl<E: Env> Shard<E> {
                     result?;
                     self.groups[at].is_fetching = false;
                 }
+                // What can't be read is told when its entry is applied.
+                Completion::LoadedAhead(at) => self.groups[at].note_loaded_ahead(),
                 Completion::ReadBack(at, entries) => {
                     self.groups[at].push_replayed(entries?);
                     self.groups[at].is_fetching = false;
@@ -171,6 +173,10 @@ impl<E: Env> Shard<E> {
                     None => self.groups[at].work.waiting_reads.push(reply),
                 }
             }
+            Message::LeaseRenew { group, lease, reply } => self.renew_lease(self.position(group), lease, reply),
+            Message::LeasesRemaining { group, leases, reply } => {
+                self.tell_leases(self.position(group), &leases, reply);
+            }
             Message::Stop { reply } => self.stopping = Some(reply),
         }
     }
@@ -213,6 +219,11 @@ impl<E: Env> Shard<E> {
             return;
         }
         plinth_base::log_warn!("no space left for writes: raising the alarm NOSPACE", "group" => self.groups[at].id.0);
+        self.propose_own(at, command);
+    }
+
+    /// Proposes something that nobody waits for.
+    pub(super) fn propose_own(&mut self, at: usize, command: Command) {
         let payload = Envelope { proposal: NO_TICKET, command }.encode();
         self.groups[at].step(Input::Propose { ticket: NO_TICKET, payload }, &mut self.effects);
         self.settle_proposal(at, None);
@@ -274,8 +285,20 @@ impl<E: Env> Shard<E> {
                 Applied::Missing(missing) => self.load_pages(at, missing),
                 Applied::NotInMemory(from, before) => self.read_back(at, from, before),
             }
+            self.load_ahead(at);
         }
         Ok(is_busy)
+    }
+
+    fn load_ahead(&mut self, at: usize) {
+        let Some(missing) = self.groups[at].wants_ahead() else { return };
+        let load = self.env.load_pages(self.groups[at].store.pages(), missing.wants);
+        let completions = self.completions.clone();
+        self.env.spawn(TaskQueue::Consensus, async move {
+            // Failures come up again where they matter.
+            let _ = load.await;
+            completions.push(Completion::LoadedAhead(at));
+        });
     }
 
     /// Entries that were accepted, or logged by the last process, may change more pages than there is memory for: the next one waits as long as

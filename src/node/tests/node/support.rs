@@ -51,6 +51,7 @@ pub async fn start(env: &SimEnv, options: ShardOptions) -> Result<Node, NodeErro
         shard.run().await.expect("no fault is planned that ends a shard");
     });
     let options = ApiOptions {
+        lease_ttl_min: 2,
         cluster_id: 7,
         member_id: 1,
         version: "3.6.0",

@@ -12,7 +12,7 @@ use std::{
 
 use bytes::Bytes;
 use h2::{RecvStream, server::SendResponse};
-use http::{Request, StatusCode};
+use http::Request;
 use plinth_rpc::{Call, CallRefused, Code, FrameDecoder, FrameError, Kind, Method, Reply, Status, errors};
 
 use super::{
@@ -20,7 +20,12 @@ use super::{
     gate::{CallGuard, Gate},
     send,
     server::Shared,
+    streaming,
 };
+
+/// What one connection's incomplete requests may hold is used up.
+pub const TOO_MANY_UNFINISHED: Status =
+    Status::fixed(Code::ResourceExhausted, "grpc: too many bytes of unfinished requests");
 
 /// Runs one call to its end.
 pub async fn run<S: Service, R: Runtime>(
@@ -30,7 +35,10 @@ pub async fn run<S: Service, R: Runtime>(
     mut respond: SendResponse<Bytes>,
 ) {
     match parse(request) {
-        Ok((call, body)) => unary(&shared, &guard, call, body, &mut respond).await,
+        Ok((call, body)) if call.method.kind() == Kind::Unary => {
+            unary(&shared, &guard, call, body, &mut respond).await;
+        }
+        Ok((call, body)) => streaming::serve(&shared, &guard, call, body, respond).await,
         Err(refused) => send::refuse(&mut respond, &refused),
     }
 }
@@ -38,11 +46,7 @@ pub async fn run<S: Service, R: Runtime>(
 /// The head of a call that goes on to its message, and where that comes from.
 fn parse(request: Request<RecvStream>) -> Result<(Call, RecvStream), CallRefused> {
     let (head, body) = request.into_parts();
-    let call = Call::parse(&head.method, head.uri.path(), &head.headers)?;
-    if call.method.kind() != Kind::Unary {
-        return Err(CallRefused { http_status: StatusCode::OK, status: call.method.unimplemented() });
-    }
-    Ok((call, body))
+    Ok((Call::parse(&head.method, head.uri.path(), &head.headers)?, body))
 }
 
 async fn unary<S: Service, R: Runtime>(
@@ -61,9 +65,10 @@ async fn unary<S: Service, R: Runtime>(
         Outcome::Late => return send::fail(respond, &errors::CONTEXT_DEADLINE_EXCEEDED),
         Outcome::Gone => return,
     };
-    shared.metrics.note_started(method, message.len());
+    shared.metrics.note_started(method);
+    shared.metrics.note_received(method, message.len());
     // Counts the call as handled on every way out, also when this task is dropped.
-    let handled = Handled { metrics: &shared.metrics, method, code: Code::Canceled };
+    let handled = Handled::new(&shared.metrics, method);
     let answer = shared.service.unary(method, message, meta);
     let reply = match guarded(answer, |cx| respond.poll_reset(cx).is_ready(), deadline.as_mut()).await {
         Outcome::Done(Ok(reply)) => reply,
@@ -85,14 +90,19 @@ async fn unary<S: Service, R: Runtime>(
     }
 }
 
-struct Handled<'a> {
+/// Counts a call as handled, with the code that it ended with; Canceled if nobody said.
+pub struct Handled<'a> {
     metrics: &'a GrpcMetrics,
     method: Method,
     code: Code,
 }
 
-impl Handled<'_> {
-    fn end(mut self, code: Code) {
+impl<'a> Handled<'a> {
+    pub fn new(metrics: &'a GrpcMetrics, method: Method) -> Self {
+        Self { metrics, method, code: Code::Canceled }
+    }
+
+    pub fn end(mut self, code: Code) {
         self.code = code;
     }
 
@@ -122,14 +132,14 @@ async fn collect(gate: &Gate, body: &mut RecvStream, message_bytes_max: usize) -
             return Ok(message);
         }
         if !held.set(decoder.buffered_bytes()) {
-            return Err(Status::fixed(Code::ResourceExhausted, "grpc: too many bytes of unfinished requests"));
+            return Err(TOO_MANY_UNFINISHED);
         }
     }
     Err(FrameError::Truncated.status())
 }
 
 /// Completes when the caller's time is up; creates a timer only when it is polled.
-async fn deadline<R: Runtime>(runtime: &R, timeout: Option<Duration>) {
+pub async fn deadline<R: Runtime>(runtime: &R, timeout: Option<Duration>) {
     match timeout {
         Some(timeout) => runtime.sleep(timeout).await,
         None => pending().await,

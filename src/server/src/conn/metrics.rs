@@ -31,11 +31,14 @@ impl Default for GrpcMetrics {
 }
 
 impl GrpcMetrics {
-    /// A call's message of `bytes` is complete: its handler starts.
-    pub(super) fn note_started(&self, method: Method, bytes: usize) {
-        let counters = &self.methods[method as usize];
-        counters.started.inc();
-        counters.received.inc();
+    /// A call's handler starts: of a unary call when its message is complete.
+    pub(super) fn note_started(&self, method: Method) {
+        self.methods[method as usize].started.inc();
+    }
+
+    /// A message of `bytes` came.
+    pub(super) fn note_received(&self, method: Method, bytes: usize) {
+        self.methods[method as usize].received.inc();
         self.received_bytes.add(bytes as u64);
     }
 
@@ -122,11 +125,13 @@ mod tests {
     fn sets_of_all_executors_are_added_up_and_uncalled_methods_show_zero() {
         let sets = [GrpcMetrics::default(), GrpcMetrics::default()];
         for set in &sets {
-            set.note_started(Method::Put, 10);
+            set.note_started(Method::Put);
+            set.note_received(Method::Put, 10);
             set.note_handled(Method::Put, Code::Ok);
             set.note_sent(Method::Put, 3);
         }
-        sets[1].note_started(Method::Put, 5);
+        sets[1].note_started(Method::Put);
+        sets[1].note_received(Method::Put, 5);
         sets[1].note_handled(Method::Put, Code::Canceled);
         let totals = GrpcTotals::sum(&sets);
         let put = totals.method(Method::Put);

@@ -9,6 +9,7 @@
 //! | `sniff` | tells HTTP/2 from HTTP/1 by the first bytes |
 //! | `grpc` | drives the h2 connection: accept, keepalive, drain, farewell |
 //! | `call` | one call: head, message, deadline, handler |
+//! | `streaming` | one streaming call: its messages and answers |
 //! | `send` | the answer, with back-pressure |
 //! | `stream_io` | the socket as h2 sees it: batched writes |
 //! | `intake` | what is read: rationed, watched, authorities settled |
@@ -42,6 +43,7 @@ mod server;
 mod service;
 mod sniff;
 mod stream_io;
+mod streaming;
 
 pub use config::ConnConfig;
 pub use metrics::{GrpcMetrics, GrpcTotals, MethodTotals};

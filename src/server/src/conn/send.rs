@@ -6,7 +6,7 @@
 use std::{
     future::{Future, poll_fn},
     pin::Pin,
-    task::{Poll, ready},
+    task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
@@ -20,7 +20,7 @@ use super::{
 };
 
 /// The most that is handed to h2 at once for one stream.
-const PIECE_BYTES_MAX: usize = 64 << 10;
+pub const PIECE_BYTES_MAX: usize = 64 << 10;
 
 /// The largest message gRPC may send, in bytes.
 const MESSAGE_BYTES_MAX: u32 = (1 << 31) - 1;
@@ -44,10 +44,14 @@ fn grpc_headers() -> HeaderMap {
 }
 
 impl Heads {
-    fn response(&self) -> Response<()> {
+    pub fn response(&self) -> Response<()> {
         let mut response = Response::new(());
         *response.headers_mut() = self.headers.clone();
         response
+    }
+
+    pub fn trailers(&self) -> HeaderMap {
+        self.trailers.clone()
     }
 }
 
@@ -141,7 +145,7 @@ fn outcome(outcome: Outcome<Result<(), Broken>>) -> Result<(), Broken> {
 
 fn finish(stream: &mut SendStream<Bytes>, heads: &Heads, sent: Result<(), Broken>) -> Code {
     let (trailers, code) = match sent {
-        Ok(()) => (heads.trailers.clone(), Code::Ok),
+        Ok(()) => (heads.trailers(), Code::Ok),
         Err(Broken::Failed(status)) => (status.trailers(), status.code),
         Err(Broken::Late) => (errors::CONTEXT_DEADLINE_EXCEEDED.trailers(), Code::DeadlineExceeded),
         Err(Broken::Gone) => {
@@ -154,6 +158,20 @@ fn finish(stream: &mut SendStream<Bytes>, heads: &Heads, sent: Result<(), Broken
     code
 }
 
+/// How many of the bytes that were reserved may be sent now: at least one, when there is room for that; `None` when the stream is gone.
+pub fn poll_room(stream: &mut SendStream<Bytes>, cx: &mut Context<'_>) -> Poll<Option<usize>> {
+    loop {
+        let room = stream.capacity();
+        if room > 0 {
+            return Poll::Ready(Some(room));
+        }
+        // Tells of additions only, so the capacity is looked at first. A reset ends it.
+        if !matches!(ready!(stream.poll_capacity(cx)), Some(Ok(_))) {
+            return Poll::Ready(None);
+        }
+    }
+}
+
 /// A stream whose windows are respected.
 struct Room<'a>(&'a mut SendStream<Bytes>);
 
@@ -161,19 +179,7 @@ impl Room<'_> {
     /// How many bytes may be sent now: at least one, when there is room for that.
     async fn get(&mut self, wanted: usize) -> Result<usize, Broken> {
         self.0.reserve_capacity(wanted);
-        poll_fn(|cx| {
-            loop {
-                let room = self.0.capacity();
-                if room > 0 {
-                    return Poll::Ready(Ok(room));
-                }
-                // Tells of additions only, so the capacity is looked at first. A reset ends it.
-                if !matches!(ready!(self.0.poll_capacity(cx)), Some(Ok(_))) {
-                    return Poll::Ready(Err(Broken::Gone));
-                }
-            }
-        })
-        .await
+        poll_fn(|cx| poll_room(self.0, cx)).await.ok_or(Broken::Gone)
     }
 
     async fn send(&mut self, mut bytes: Bytes, held: &mut ReplyBytes<'_>) -> Result<(), Broken> {

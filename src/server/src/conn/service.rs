@@ -3,7 +3,7 @@
 use std::future::Future;
 
 use bytes::Bytes;
-use plinth_rpc::{Method, Reply, RequestMeta, Status};
+use plinth_rpc::{Method, Replies, Reply, RequestMeta, Requests, Status};
 
 /// The API behind the connections of one executor.
 ///
@@ -15,6 +15,15 @@ pub trait Service: 'static {
     /// `request` is the encoded message. It often is a slice of the read buffer: who keeps a part of it for long copies it, or keeps
     /// the whole buffer.
     fn unary(&self, method: Method, request: Bytes, meta: RequestMeta) -> impl Future<Output = Result<Reply, Status>>;
+
+    /// Answers a streaming call, of either kind.
+    fn stream(
+        &self,
+        method: Method,
+        meta: RequestMeta,
+        requests: impl Requests,
+        replies: impl Replies,
+    ) -> impl Future<Output = Result<(), Status>>;
 
     /// Answers an HTTP/1 request: all of method, path, query and headers. The routes are the service's; a body that came with the
     /// request is skipped.

@@ -6,5 +6,6 @@ mod hostile;
 mod http1;
 mod pressure;
 mod rig;
+mod streaming;
 mod times;
 mod unary;

@@ -43,6 +43,10 @@ const SCALARS: &[(&str, FamilyKind, &str, Value)] = &[
     ("etcd_debugging_mvcc_compact_revision", Gauge, "The revision of the last compaction in store.", |m| m.compact_revision.into()),
     ("etcd_debugging_mvcc_total_put_size_in_bytes", Gauge, "The total size of put kv pairs seen by this member.", |m| m.put_bytes.into()),
     ("etcd_disk_wal_write_bytes_total", Gauge, "Total number of bytes written in WAL.", |m| m.wal_write_bytes.into()),
+    ("etcd_debugging_lease_granted_total", Counter, "The total number of granted leases.", |m| m.leases_granted.into()),
+    ("etcd_debugging_lease_revoked_total", Counter, "The total number of revoked leases.", |m| m.leases_revoked.into()),
+    ("etcd_debugging_lease_renewed_total", Counter, "The number of renewed leases seen by the leader.", |m| m.leases_renewed.into()),
+    ("etcd_debugging_server_lease_expired_total", Counter, "The total number of expired leases.", |m| m.leases_expired.into()),
     // plinth's own.
     ("plinth_wal_stalled", Gauge, "1 while a write of the log takes longer than --wal-stall-soft and new proposals wait.", |m| m.wal_stalled.into()),
     ("plinth_wal_stalls_total", Counter, "The number of times that a write of the log took longer than --wal-stall-soft.", |m| m.wal_stalls.into()),
@@ -107,6 +111,8 @@ fn render_histograms(node: &MetricsSnapshot, out: &mut Exposition) {
         out.family(name, Histogram, help);
         out.histogram(&[], histogram, NS_PER_SECOND);
     }
+    out.family("etcd_debugging_lease_ttl_total", Histogram, "Bucketed histogram of lease TTLs.");
+    out.histogram(&[], &node.lease_ttl, 1.0);
     out.family("etcd_server_range_duration_seconds", Histogram, "The latency distributions of txn.Range");
     for (histogram, success) in node.ranges.iter().zip(["true", "false"]) {
         out.histogram(&[("success", success)], histogram, NS_PER_SECOND);

@@ -2,7 +2,7 @@
 
 use plinth_base::{
     MemberId,
-    metrics::{APPLY_NS, FLUSH_NS, HistogramSnapshot, TURN_NS},
+    metrics::{APPLY_NS, FLUSH_NS, HistogramSnapshot, TTL_SECONDS, TURN_NS},
 };
 
 /// How long applies of one kind took.
@@ -83,6 +83,16 @@ pub struct MetricsSnapshot {
     pub wal_stalled: bool,
     /// How often that began.
     pub wal_stalls: u64,
+    /// Leases granted.
+    pub leases_granted: u64,
+    /// Leases revoked, expired ones included.
+    pub leases_revoked: u64,
+    /// Renewals of leases.
+    pub leases_renewed: u64,
+    /// Leases whose time was over.
+    pub leases_expired: u64,
+    /// TTLs of granted and renewed leases: seconds, in [`TTL_SECONDS`].
+    pub lease_ttl: HistogramSnapshot,
     /// Proposals that had to wait for the log's device or for memory.
     pub proposals_held: u64,
     /// Bytes of changed pages in memory.
@@ -138,6 +148,11 @@ impl Default for MetricsSnapshot {
             wal_sync_method: "write-dsync",
             wal_stalled: false,
             wal_stalls: 0,
+            leases_granted: 0,
+            leases_revoked: 0,
+            leases_renewed: 0,
+            leases_expired: 0,
+            lease_ttl: HistogramSnapshot::empty(TTL_SECONDS),
             proposals_held: 0,
             changed_page_bytes: 0,
             branch_bytes: 0,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use plinth_node::api::Api;
-use plinth_rpc::{Method, Reply, RequestMeta, Status};
+use plinth_rpc::{Method, Replies, Reply, RequestMeta, Requests, Status};
 use plinth_uring::UringEnv;
 
 use super::{Boot, figures};
@@ -31,6 +31,16 @@ impl Service for NodeService {
     async fn unary(&self, method: Method, request: Bytes, meta: RequestMeta) -> Result<Reply, Status> {
         let _in_flight = self.env.in_flight();
         self.api.unary(method, request, &meta).await
+    }
+
+    async fn stream(
+        &self,
+        method: Method,
+        meta: RequestMeta,
+        requests: impl Requests,
+        replies: impl Replies,
+    ) -> Result<(), Status> {
+        self.api.stream(method, &meta, requests, replies).await
     }
 
     async fn http(&self, request: http::Request<()>) -> http::Response<Bytes> {

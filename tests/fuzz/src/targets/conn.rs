@@ -4,7 +4,7 @@ use std::{cell::Cell, future::Future, rc::Rc, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use plinth_base::{Instant, Prng, crc32c};
-use plinth_rpc::{Frame, Method, Reply, RequestMeta, Status};
+use plinth_rpc::{Frame, Method, Replies, Reply, RequestMeta, Requests, Status};
 use plinth_server::conn::{ConnConfig, ConnEnd, GrpcMetrics, Runtime, Server, Service};
 use tokio::{
     io::{AsyncWriteExt, duplex},
@@ -59,6 +59,21 @@ impl Service for Echo {
             Method::Range => Ok(Reply::Message(Frame::build(request.len(), |out| out.extend_from_slice(&request)))),
             other => Err(other.unimplemented()),
         }
+    }
+
+    async fn stream(
+        &self,
+        method: Method,
+        _meta: RequestMeta,
+        mut requests: impl Requests,
+        mut replies: impl Replies,
+    ) -> Result<(), Status> {
+        while let Some(request) = requests.next().await {
+            let request = request?;
+            self.0.update(|served| served + 1);
+            replies.send(Frame::build(request.len(), |out| out.extend_from_slice(&request))).await?;
+        }
+        if method == Method::LeaseKeepAlive { Ok(()) } else { Err(method.unimplemented()) }
     }
 
     async fn http(&self, request: http::Request<()>) -> http::Response<Bytes> {

@@ -8,7 +8,7 @@ use h2::{
     client::{ResponseFuture, SendRequest},
 };
 use http::{HeaderMap, Request};
-use plinth_rpc::{FRAME_HEADER_BYTES, Frame, Method};
+use plinth_rpc::{FRAME_HEADER_BYTES, Frame, FrameDecoder, Method};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 /// One connection.
@@ -94,6 +94,37 @@ impl Client {
         let mut request = request(method.path());
         request.headers_mut().insert("grpc-timeout", http::HeaderValue::from_static(timeout));
         self.raw(request, frame(message)).await.expect("the call has an answer")
+    }
+}
+
+/// The messages of a stream's answer, as they come.
+pub struct Messages {
+    body: RecvStream,
+    decoder: FrameDecoder,
+}
+
+impl Messages {
+    pub async fn of(answer: ResponseFuture) -> Result<Self, h2::Error> {
+        Ok(Self { body: answer.await?.into_body(), decoder: FrameDecoder::new(1 << 20) })
+    }
+
+    /// The next one; `None` when the trailers come.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, h2::Error> {
+        loop {
+            if let Some(message) = self.decoder.next_message().expect("sound frames") {
+                return Ok(Some(message));
+            }
+            let Some(chunk) = poll_fn(|cx| self.body.poll_data(cx)).await else { return Ok(None) };
+            let chunk = chunk?;
+            self.body.flow_control().release_capacity(chunk.len())?;
+            self.decoder.push(chunk);
+        }
+    }
+
+    /// `grpc-status` of the trailers.
+    pub async fn status(&mut self) -> Result<i32, h2::Error> {
+        let trailers = poll_fn(|cx| self.body.poll_trailers(cx)).await?.unwrap_or_default();
+        Ok(trailers.get("grpc-status").and_then(|value| value.to_str().ok()?.parse().ok()).unwrap_or(-1))
     }
 }
 

@@ -13,7 +13,7 @@ use std::{
 
 use bytes::Bytes;
 use plinth_base::Instant;
-use plinth_rpc::{Chunk, ChunkSource, Code, Frame, Method, Reply, RequestMeta, Status, errors};
+use plinth_rpc::{Chunk, ChunkSource, Code, Frame, Method, Replies, Reply, RequestMeta, Requests, Status, errors};
 use tokio::{
     io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf, duplex},
     task::LocalSet,
@@ -63,7 +63,8 @@ pub struct Seen {
 }
 
 /// Answers by method: Range echoes, Put fails, Compact never ends, Txn sleeps a second, Hash answers as many bytes as its request says,
-/// HashKV the same in chunks, Alarm breaks off in the middle.
+/// HashKV the same in chunks, Alarm breaks off in the middle. Of the streams, LeaseKeepAlive echoes every message, Observe sends as many messages of
+/// 10,000 bytes as its request says, Snapshot sends one and fails, Watch sends one and never ends.
 pub struct TestService(pub Rc<Seen>);
 
 struct Running<'a>(&'a Seen, bool);
@@ -127,6 +128,47 @@ impl Service for TestService {
         };
         running.1 = true;
         reply
+    }
+
+    async fn stream(
+        &self,
+        method: Method,
+        meta: RequestMeta,
+        mut requests: impl Requests,
+        mut replies: impl Replies,
+    ) -> Result<(), Status> {
+        let seen = &self.0;
+        seen.running.set(seen.running.get() + 1);
+        let mut running = Running(seen, false);
+        seen.meta.replace(Some(meta));
+        let answer = |bytes: &[u8]| Frame::build(bytes.len(), |out| out.extend_from_slice(bytes));
+        let end = match method {
+            Method::LeaseKeepAlive => {
+                while let Some(request) = requests.next().await {
+                    replies.send(answer(&request?)).await?;
+                }
+                Ok(())
+            }
+            Method::Observe => {
+                let request = requests.next().await.expect("the test sends a message")?;
+                for _ in 0..number(&request) {
+                    replies.send(answer(&[b'o'; 10_000])).await?;
+                    seen.chunks_made.set(seen.chunks_made.get() + 1);
+                }
+                Ok(())
+            }
+            Method::Snapshot => {
+                replies.send(answer(b"one")).await?;
+                Err(errors::CORRUPT)
+            }
+            Method::Watch => {
+                replies.send(answer(b"up")).await?;
+                pending().await
+            }
+            other => Err(other.unimplemented()),
+        };
+        running.1 = true;
+        end
     }
 
     async fn http(&self, request: http::Request<()>) -> http::Response<Bytes> {

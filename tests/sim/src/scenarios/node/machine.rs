@@ -76,6 +76,7 @@ pub(super) async fn start<E: Env>(env: E, options: ShardOptions) -> Result<Node<
     let (answers, port) = mailbox(MAILBOX_MESSAGES_MAX);
     let identity = identity();
     let api_options = ApiOptions {
+        lease_ttl_min: 2,
         cluster_id: identity.cluster_id,
         member_id: identity.member_id().0,
         version: "3.6.0",

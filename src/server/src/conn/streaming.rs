@@ -1,0 +1,195 @@
+//! A streaming call: its messages go to the handler one after the other, the handler's answers to the client as its windows have room.
+
+use std::{
+    cell::RefCell,
+    future::poll_fn,
+    pin::pin,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use h2::{RecvStream, SendStream, server::SendResponse};
+use plinth_rpc::{Call, Code, Frame, FrameDecoder, FrameError, Gone, Method, Replies, Requests, Status, errors};
+
+use super::{
+    GrpcMetrics, Runtime, Service,
+    call::{Handled, Outcome, TOO_MANY_UNFINISHED, deadline, guarded},
+    gate::{Gate, RequestBytes},
+    send::{self, Heads, PIECE_BYTES_MAX, poll_room},
+    server::Shared,
+};
+
+/// Runs one streaming call to its end.
+pub async fn serve<S: Service, R: Runtime>(
+    shared: &Shared<S, R>,
+    gate: &Gate,
+    call: Call,
+    body: RecvStream,
+    respond: SendResponse<Bytes>,
+) {
+    let Call { method, meta } = call;
+    let mut deadline = pin!(deadline(&shared.runtime, meta.timeout));
+    let outbound = Outbound::new(respond);
+    let gone = |cx: &mut Context<'_>| outbound.poll_reset(cx).is_ready();
+    match guarded(gate.pass(), gone, deadline.as_mut()).await {
+        Outcome::Done(()) => {}
+        Outcome::Late => {
+            outbound.end(&shared.heads, Err(&errors::CONTEXT_DEADLINE_EXCEEDED));
+            return;
+        }
+        Outcome::Gone => return,
+    }
+    shared.metrics.note_started(method);
+    let handled = Handled::new(&shared.metrics, method);
+    let requests = StreamRequests {
+        body,
+        decoder: FrameDecoder::new(shared.config.message_bytes_max),
+        held: gate.hold_request(),
+        metrics: &shared.metrics,
+        method,
+        is_over: false,
+    };
+    let replies = StreamReplies { outbound: &outbound, heads: &shared.heads, gate, metrics: &shared.metrics, method };
+    let work = shared.service.stream(method, meta, requests, replies);
+    let end = match guarded(work, gone, deadline.as_mut()).await {
+        Outcome::Done(end) => end,
+        Outcome::Late => Err(errors::CONTEXT_DEADLINE_EXCEEDED),
+        Outcome::Gone => return,
+    };
+    handled.end(outbound.end(&shared.heads, end.as_ref().copied()));
+}
+
+/// The messages of a stream, one after the other.
+struct StreamRequests<'a> {
+    body: RecvStream,
+    decoder: FrameDecoder,
+    held: RequestBytes<'a>,
+    metrics: &'a GrpcMetrics,
+    method: Method,
+    is_over: bool,
+}
+
+impl StreamRequests<'_> {
+    /// Takes the next bytes in, once everything before them was asked for. False at the end.
+    async fn fill(&mut self) -> Result<bool, Status> {
+        let Some(chunk) = poll_fn(|cx| self.body.poll_data(cx)).await else {
+            return self.decoder.finish().map(|()| false).map_err(FrameError::status);
+        };
+        let chunk = chunk.map_err(|_| errors::CONTEXT_CANCELED)?;
+        self.body.flow_control().release_capacity(chunk.len()).map_err(|_| errors::CONTEXT_CANCELED)?;
+        self.decoder.push(chunk);
+        Ok(true)
+    }
+
+    async fn message(&mut self) -> Result<Option<Bytes>, Status> {
+        loop {
+            if let Some(message) = self.decoder.next_message().map_err(FrameError::status)? {
+                self.metrics.note_received(self.method, message.len());
+                return Ok(Some(message));
+            }
+            if !self.held.set(self.decoder.buffered_bytes()) {
+                return Err(TOO_MANY_UNFINISHED);
+            }
+            if !self.fill().await? {
+                return Ok(None);
+            }
+        }
+    }
+}
+
+impl Requests for StreamRequests<'_> {
+    async fn next(&mut self) -> Option<Result<Bytes, Status>> {
+        if self.is_over {
+            return None;
+        }
+        let message = self.message().await.transpose();
+        self.is_over = !matches!(message, Some(Ok(_)));
+        message
+    }
+}
+
+/// Where the answers of a stream go.
+struct StreamReplies<'a> {
+    outbound: &'a Outbound,
+    heads: &'a Heads,
+    gate: &'a Gate,
+    metrics: &'a GrpcMetrics,
+    method: Method,
+}
+
+impl Replies for StreamReplies<'_> {
+    async fn send(&mut self, frame: Frame) -> Result<(), Gone> {
+        self.metrics.note_sent(self.method, frame.message_len() as u64);
+        self.outbound.send(self.heads, self.gate, frame).await
+    }
+}
+
+/// The answering side of a stream. Its head goes with the first message: a call that fails before has none.
+struct Outbound(RefCell<Side>);
+
+enum Side {
+    Silent(SendResponse<Bytes>),
+    Open(SendStream<Bytes>),
+}
+
+impl Outbound {
+    fn new(respond: SendResponse<Bytes>) -> Self {
+        Self(RefCell::new(Side::Silent(respond)))
+    }
+
+    /// Ready when the client has reset the call.
+    fn poll_reset(&self, cx: &mut Context<'_>) -> Poll<()> {
+        match &mut *self.0.borrow_mut() {
+            Side::Silent(respond) => respond.poll_reset(cx).map(drop),
+            Side::Open(stream) => stream.poll_reset(cx).map(drop),
+        }
+    }
+
+    fn open(&self, heads: &Heads) -> Result<(), Gone> {
+        let mut side = self.0.borrow_mut();
+        if let Side::Silent(respond) = &mut *side {
+            let stream = respond.send_response(heads.response(), false).map_err(|_| Gone)?;
+            *side = Side::Open(stream);
+        }
+        Ok(())
+    }
+
+    fn with_stream<T>(&self, f: impl FnOnce(&mut SendStream<Bytes>) -> T) -> T {
+        match &mut *self.0.borrow_mut() {
+            Side::Open(stream) => f(stream),
+            Side::Silent(_) => panic!("it is opened before anything is sent"),
+        }
+    }
+
+    async fn send(&self, heads: &Heads, gate: &Gate, frame: Frame) -> Result<(), Gone> {
+        self.open(heads)?;
+        let mut bytes = frame.into_bytes();
+        let fits = self.with_stream(|stream| {
+            stream.reserve_capacity(bytes.len());
+            stream.capacity() >= bytes.len()
+        });
+        if fits {
+            return self.with_stream(|stream| stream.send_data(bytes, false)).map_err(|_| Gone);
+        }
+        let mut held = gate.hold_reply(bytes.len());
+        while !bytes.is_empty() {
+            let wanted = bytes.len().min(PIECE_BYTES_MAX);
+            self.with_stream(|stream| stream.reserve_capacity(wanted));
+            let room = poll_fn(|cx| self.with_stream(|stream| poll_room(stream, cx))).await.ok_or(Gone)?;
+            let piece = bytes.split_to(room.min(bytes.len()));
+            self.with_stream(|stream| stream.send_data(piece, false)).map_err(|_| Gone)?;
+            held.set(bytes.len());
+        }
+        Ok(())
+    }
+
+    /// Ends the call; says how.
+    fn end(&self, heads: &Heads, end: Result<(), &Status>) -> Code {
+        match &mut *self.0.borrow_mut() {
+            Side::Silent(respond) => send::fail(respond, end.err().unwrap_or(&Status::fixed(Code::Ok, ""))),
+            // Fails if the client has reset the call.
+            Side::Open(stream) => drop(stream.send_trailers(end.map_or_else(Status::trailers, |()| heads.trailers()))),
+        }
+        end.map_or_else(|status| status.code, |()| Code::Ok)
+    }
+}
