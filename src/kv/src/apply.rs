@@ -27,7 +27,7 @@ use lease::{GrantRun, RevokeRun};
 use put::PutRun;
 use txn::TxnRun;
 
-pub(crate) use change::{OP_PUT, body_value, content_hash};
+pub(crate) use change::{OP_PUT, body_value, content_hash, discard};
 pub(crate) use path::{Path, PathStep};
 
 /// How far a command has got.
@@ -53,6 +53,7 @@ enum Run {
     Txn(TxnRun),
     Grant(GrantRun),
     Revoke { run: RevokeRun, must_exist: bool },
+    Compact(i64),
     Alarm { action: AlarmAction, member: u64, alarm: AlarmKind },
     PublishMember(MemberRecord),
 }
@@ -67,6 +68,7 @@ impl Applying {
             Command::LeaseGrant { id, ttl } => Run::Grant(GrantRun::new(id, ttl)),
             Command::LeaseRevoke { id } => Run::Revoke { run: RevokeRun::new(vec![id]), must_exist: true },
             Command::LeasesExpire { ids } => Run::Revoke { run: RevokeRun::new(ids), must_exist: false },
+            Command::Compact { revision } => Run::Compact(revision),
             Command::Alarm { action, member, alarm } => Run::Alarm { action, member, alarm },
             Command::PublishMember(member) => Run::PublishMember(member),
         };
@@ -95,6 +97,7 @@ impl Applying {
                 Some(OpOutcome::LeasesRevoked { found: 0, .. }) if *must_exist => Err(KvError::LeaseNotFound),
                 outcome => Ok(outcome),
             },
+            Run::Compact(revision) => compact(state, *revision).map(Some),
             Run::Alarm { action, member, alarm } => Ok(Some(alarms(state, *action, *member, *alarm))),
             Run::PublishMember(member) => Ok(Some(publish_member(store, member)?)),
         };
@@ -102,6 +105,18 @@ impl Applying {
         changes.settle(state);
         Ok(Step::Done(Outcome { revision: state.revision, result }))
     }
+}
+
+/// From now on nothing below `revision` can be read. What is left of that is removed by and by.
+fn compact(state: &mut State, revision: i64) -> Result<OpOutcome, KvError> {
+    if revision <= state.compacted {
+        return Err(KvError::Compacted);
+    }
+    if revision > state.revision {
+        return Err(KvError::FutureRevision);
+    }
+    state.compacted = revision;
+    Ok(OpOutcome::Compacted)
 }
 
 /// Alarms are idempotent: raising one that is raised, or clearing one that isn't, changes nothing.

@@ -1,7 +1,7 @@
 //! The audit: proves that the trees of one root tell the same story. For tests and for offline checks.
 //!
 //! Keys and leases must name each other. What a change in `log` superseded must be in `past`, ended by that change; what was never superseded must be in `live`; there must be as many
-//! versions as puts, and the hash of them all must be the one in the state record.
+//! versions as puts, what was swept must be gone, and the hash of them all must be the one in the state record.
 
 use plinth_base::Revision;
 use plinth_tree::{Missing, PageSource, ValueRef, View};
@@ -47,7 +47,7 @@ fn contradiction<T>(what: String) -> Result<T, AuditError> {
     Err(AuditError::Contradiction(what))
 }
 
-/// An audit under way, of one root that was never compacted.
+/// An audit under way, of one root.
 #[derive(Debug, Default)]
 pub struct Audit {
     stage: Stage,
@@ -130,7 +130,15 @@ impl Audit {
         if previous != Revision::default() {
             let mut at = Vec::new();
             past_key(epoch(revision.main), key, previous, &mut at);
-            let Some(old) = view.get(PAST, &at)? else {
+            let old = view.get(PAST, &at)?;
+            let is_swept = revision < state.swept || state.is_swept() && revision.main <= state.compacted;
+            if is_swept && old.is_some() {
+                return contradiction(format!("the version {previous:?} of {key:?} was swept, and is still there"));
+            }
+            if is_swept {
+                return self.count(revision, key, head);
+            }
+            let Some(old) = old else {
                 return contradiction(format!(
                     "the version {previous:?} of {key:?}, ended by {revision:?}, is nowhere"
                 ));
@@ -142,7 +150,12 @@ impl Audit {
             }
             self.version(previous, key, &old.head()[REVISION_BYTES..], old.body()?);
         }
-        // Nothing fails from here on: a change is counted once.
+        self.count(revision, key, head)
+    }
+
+    /// Nothing fails from here on: a change is counted once.
+    #[expect(clippy::unnecessary_wraps, reason = "it stands at the end of what can fail")]
+    fn count(&mut self, revision: Revision, key: &[u8], head: &[u8]) -> Result<(), AuditError> {
         if head.first() == Some(&OP_PUT) {
             self.puts += 1;
         } else {

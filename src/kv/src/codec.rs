@@ -19,6 +19,7 @@ const RANGE: u8 = 6;
 const LEASE_GRANT: u8 = 7;
 const LEASE_REVOKE: u8 = 8;
 const LEASES_EXPIRE: u8 = 9;
+const COMPACT: u8 = 10;
 
 const FLAG_PREV_KV: u8 = 1;
 const FLAG_IGNORE_VALUE: u8 = 2;
@@ -51,6 +52,10 @@ impl Envelope {
                 put_varint(&mut out, ids.len() as u64);
                 ids.iter().for_each(|id| out.put_i64_le(*id));
             }
+            Command::Compact { revision } => {
+                out.put_u8(COMPACT);
+                out.put_i64_le(*revision);
+            }
             Command::Alarm { action, member, alarm } => {
                 out.put_slice(&[ALARM, *action as u8, *alarm as u8]);
                 out.put_u64_le(*member);
@@ -76,6 +81,7 @@ impl Envelope {
             TXN => Command::Txn(input.txn()?),
             LEASE_GRANT => Command::LeaseGrant { id: input.reader.i64()?, ttl: input.number()? },
             LEASE_REVOKE => Command::LeaseRevoke { id: input.reader.i64()? },
+            COMPACT => Command::Compact { revision: input.reader.i64()? },
             LEASES_EXPIRE => {
                 let ids = input.count()?;
                 let ids = (0..ids).map(|_| input.reader.i64()).collect::<Result<_, _>>()?;

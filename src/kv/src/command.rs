@@ -39,6 +39,11 @@ pub enum Command {
         /// Their ids.
         ids: Vec<i64>,
     },
+    /// Makes everything below a revision unreadable, so that it can be removed.
+    Compact {
+        /// The oldest one that stays readable.
+        revision: i64,
+    },
     /// Raises, clears or lists alarms.
     Alarm {
         /// What to do.

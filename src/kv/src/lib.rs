@@ -25,6 +25,7 @@ pub mod query;
 mod read_txn;
 mod record;
 mod state;
+mod sweep;
 pub mod trees;
 mod validate;
 

@@ -4,7 +4,9 @@ use bytes::Bytes;
 use plinth_base::{LogIndex, Mark, MemberId, Term, codec::Malformed};
 use plinth_tree::{Env, Missing, PageSource, Snapshot, Store, View};
 
-use crate::{Budget, Envelope, MemberRecord, Outcome, State, Step, apply::Applying, record::sound, trees::MEMBER};
+use crate::{
+    Budget, Envelope, MemberRecord, Outcome, State, Step, apply::Applying, record::sound, sweep::sweep, trees::MEMBER,
+};
 
 /// Applies the entries of a group's log, in order.
 ///
@@ -53,6 +55,24 @@ impl Machine {
         assert!(self.may_publish(), "a root is published between two entries");
         store.set_state(self.state.encode());
         store.publish()
+    }
+
+    /// Removes some of what a compaction made unreachable; true when nothing of that is left. Only between two entries: the root that is published next has it.
+    ///
+    /// # Errors
+    /// [`Missing`]: load the pages and call again.
+    ///
+    /// # Panics
+    /// If an entry is under way.
+    pub fn sweep<E: Env>(&mut self, store: &mut Store<E>, budget: &mut Budget) -> Result<bool, Missing> {
+        assert!(!self.is_applying(), "a sweep goes on between two entries");
+        sweep(store, &mut self.state, budget)
+    }
+
+    /// Whether an entry has begun.
+    #[must_use]
+    pub fn is_applying(&self) -> bool {
+        self.current.is_some()
     }
 
     /// Applies the entry at `index`, or goes on with it. `Done` carries the proposal's id, 0 for an entry that only opens a term.

@@ -62,6 +62,8 @@ pub enum OpOutcome {
         /// How many of them were there.
         found: usize,
     },
+    /// The history was compacted.
+    Compacted,
     /// The alarms that are raised, or the one that was dealt with: member and kind.
     Alarms(Vec<(u64, AlarmKind)>),
     /// Nothing to report.

@@ -37,6 +37,7 @@ pub fn add_wants<P: PageSource>(view: View<'_, P>, payload: &Bytes, revision: i6
         Command::LeaseGrant { .. }
         | Command::LeaseRevoke { .. }
         | Command::LeasesExpire { .. }
+        | Command::Compact { .. }
         | Command::Alarm { .. }
         | Command::PublishMember(_) => {}
     }

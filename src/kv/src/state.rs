@@ -2,14 +2,14 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use plinth_base::{
-    LogIndex, MemberId, Term,
+    LogIndex, MemberId, Revision, Term,
     codec::{Malformed, Reader, put_varint},
 };
 
 use crate::{codec, command::AlarmKind};
 
 /// First byte of the encoded record.
-const FORMAT: u8 = 2;
+const FORMAT: u8 = 3;
 
 /// Alarms that can be raised at once: the record in the root is small.
 pub(crate) const ALARMS_MAX: usize = 32;
@@ -28,6 +28,8 @@ pub struct State {
     pub revision: i64,
     /// The compacted revision, -1 before the first compaction.
     pub compacted: i64,
+    /// The changes before this one, as far as they are compacted, have been swept: what they superseded is gone.
+    pub swept: Revision,
     /// Sum of a hash of every record ever stored and not compacted: equal on members that hold the same records.
     pub content_hash: u64,
     /// Bytes of keys and values put so far, for etcd's metric.
@@ -50,12 +52,26 @@ impl State {
             applied_term: Term(1),
             revision: 1,
             compacted: -1,
+            swept: Revision::default(),
             content_hash: 0,
             put_bytes: 0,
             cluster_id,
             voters,
             alarms: Vec::new(),
         }
+    }
+
+    /// Whether everything is removed that the newest compaction made unreachable.
+    #[must_use]
+    pub fn is_swept(&self) -> bool {
+        // At the end of a sweep the cursor goes back to the beginning of the compacted revision.
+        self.compacted < 0 || self.swept == (Revision { main: self.compacted, sub: 0 })
+    }
+
+    /// Whether all of the store at `revision` is still there, whatever is compacted.
+    #[must_use]
+    pub fn holds(&self, revision: i64) -> bool {
+        self.swept.main <= revision
     }
 
     /// The record's bytes.
@@ -67,6 +83,8 @@ impl State {
         out.put_u64_le(self.applied_term.0);
         out.put_i64_le(self.revision);
         out.put_i64_le(self.compacted);
+        out.put_i64_le(self.swept.main);
+        out.put_u32_le(self.swept.sub);
         out.put_u64_le(self.content_hash);
         out.put_u64_le(self.put_bytes);
         out.put_u64_le(self.cluster_id);
@@ -93,6 +111,7 @@ impl State {
             applied_term: Term(reader.u64()?),
             revision: reader.i64()?,
             compacted: reader.i64()?,
+            swept: Revision { main: reader.i64()?, sub: reader.u32()? },
             content_hash: reader.u64()?,
             put_bytes: reader.u64()?,
             cluster_id: reader.u64()?,
@@ -126,6 +145,7 @@ mod tests {
     fn the_state_record_survives_the_round_trip_and_cut_ones_are_refused() {
         let mut state = State::bootstrap(0xcdf8_1819_4e3a_8c32, vec![MemberId(9), MemberId(3)]);
         state.compacted = 17;
+        state.swept = Revision { main: 12, sub: 3 };
         state.content_hash = u64::MAX;
         state.alarms = vec![(7, AlarmKind::NoSpace), (9, AlarmKind::Corrupt)];
         let bytes = state.encode();

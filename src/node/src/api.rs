@@ -127,6 +127,7 @@ impl<E: Env> Api<E> {
                 | Method::Put
                 | Method::DeleteRange
                 | Method::Txn
+                | Method::Compact
                 | Method::LeaseGrant
                 | Method::LeaseRevoke
                 | Method::LeaseKeepAlive
@@ -150,6 +151,7 @@ impl<E: Env> Api<E> {
             Method::Put => self.put(decode(request)?).await.map(|m| Reply::encode(&m)),
             Method::DeleteRange => self.delete_range(decode(request)?).await.map(|m| Reply::encode(&m)),
             Method::Txn => self.txn(decode(request)?).await.map(|m| Reply::encode(&m)),
+            Method::Compact => self.compact(decode(request)?).await.map(|m| Reply::encode(&m)),
             Method::LeaseGrant => self.lease_grant(decode(request)?).await.map(|m| Reply::encode(&m)),
             Method::LeaseRevoke => self.lease_revoke(decode(request)?).await.map(|m| Reply::encode(&m)),
             Method::LeaseTimeToLive => self.lease_time_to_live(decode(request)?).await.map(|m| Reply::encode(&m)),

@@ -163,6 +163,11 @@ impl<E: Env> Group<E> {
         self.applied() == self.raft.last() && self.pending.is_empty() && self.reads.is_empty() && !self.is_fetching
     }
 
+    /// The working root was changed beside the entries: the end of the turn publishes it.
+    pub(crate) fn note_change(&mut self) {
+        self.unpublished = true;
+    }
+
     pub(crate) fn step(&mut self, input: Input, effects: &mut Effects) {
         self.raft.step(input, effects);
     }

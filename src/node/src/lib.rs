@@ -15,6 +15,7 @@ mod message;
 mod metrics;
 mod options;
 mod published;
+mod readers;
 mod shard;
 mod waiters;
 

@@ -45,6 +45,15 @@ pub enum Message {
         /// Where the answer goes.
         reply: ReplyTo,
     },
+    /// Answer when everything is removed that a compaction made unreachable.
+    AwaitSweep {
+        /// The group it is for.
+        group: GroupId,
+        /// To which it was compacted.
+        revision: i64,
+        /// Where the answer goes.
+        reply: ReplyTo,
+    },
     /// Finish what was accepted, write a last checkpoint, seal the log and end.
     Stop {
         /// Where the answer goes.

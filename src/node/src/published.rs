@@ -11,6 +11,8 @@ use plinth_env::PageSource;
 use plinth_kv::State;
 use plinth_tree::Snapshot;
 
+use crate::readers::Readers;
+
 /// A published root with the state record that belongs to it.
 pub struct Root<P: PageSource> {
     /// The trees.
@@ -26,12 +28,14 @@ pub struct Published<P: PageSource> {
     root: ArcSwap<Root<P>>,
     /// Its numbers.
     pub status: GroupStatus,
+    /// Long reads under way.
+    pub readers: Arc<Readers>,
 }
 
 impl<P: PageSource> Published<P> {
     pub(crate) fn new(group: GroupId, snapshot: Snapshot<P>, state: State) -> Arc<Self> {
         let root = ArcSwap::from_pointee(Root { snapshot, state });
-        Arc::new(Self { group, root, status: GroupStatus::default() })
+        Arc::new(Self { group, root, status: GroupStatus::default(), readers: Arc::default() })
     }
 
     /// The newest root. While it is held, none of its pages is used again: don't keep it across waits for anything but its own pages.

@@ -12,6 +12,7 @@ mod leases;
 mod pace;
 mod relocation;
 mod stall;
+mod sweep;
 mod turn;
 
 use std::{collections::VecDeque, future::poll_fn, rc::Rc, sync::Arc, task::Poll, time::Duration};
@@ -81,6 +82,8 @@ pub(crate) enum Completion<E: Env> {
     Checkpointed(usize, CheckpointDone),
     /// It is time for some more of what a checkpoint left to do in memory.
     Settle(usize),
+    /// It is time for some more of what a compaction left to remove.
+    Sweep(usize),
     Grown(usize, GrowDone),
     Punched(usize, PunchDone),
     Verified(usize, Result<u64, TreeError>),

@@ -125,6 +125,12 @@ impl<E: Env> Store<E> {
         }
     }
 
+    /// Bytes that the next checkpoints and the end of old roots will make free. Costs a walk over what was freed.
+    #[must_use]
+    pub fn pending_bytes(&self) -> u64 {
+        self.space.as_ref().map_or(0, |space| space.pending_pages() * PAGE_BYTES as u64)
+    }
+
     /// A step by which the file grows, by at least `pages_min`: first into holes it has, then at its end. None while a step
     /// is running, at the file's largest size, or if poisoned.
     pub fn begin_grow(&mut self, pages_min: u64) -> Option<Grow<E>> {

@@ -225,6 +225,11 @@ impl Space {
         self.free.ones() > before
     }
 
+    /// Pages that nothing uses and that may not be handed out yet.
+    pub fn pending_pages(&self) -> u64 {
+        self.pending.iter().map(|(_, run)| u64::from(run.count)).sum()
+    }
+
     /// Starts a new checkpoint's pages from the front, where free runs have been joined.
     pub fn rewind(&mut self) {
         self.next = 0;

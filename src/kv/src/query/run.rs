@@ -79,6 +79,12 @@ impl QueryRun {
         Ok(Self { query, revision, current, stage, resume, pushed: 0, result: QueryResult::default() })
     }
 
+    /// The revision that it reads.
+    #[must_use]
+    pub fn revision(&self) -> i64 {
+        self.revision
+    }
+
     /// The request.
     #[must_use]
     pub fn query(&self) -> &Query {

@@ -94,6 +94,19 @@ impl Bed {
         }
     }
 
+    /// Goes on with removing what is compacted; true when that is done.
+    pub(crate) async fn sweep_slice(&mut self) -> bool {
+        self.reserve().await;
+        let mut budget = self.budget();
+        match self.machine.sweep(&mut self.store, &mut budget) {
+            Ok(done) => done,
+            Err(missing) => {
+                self.load(missing).await;
+                false
+            }
+        }
+    }
+
     /// What readers see now.
     pub(crate) fn root(&mut self) -> Root {
         Root { snapshot: self.machine.publish(&mut self.store), state: self.machine.state().clone() }

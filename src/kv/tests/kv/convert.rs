@@ -133,6 +133,7 @@ pub(crate) fn response(revision: i64, outcome: OpOutcome) -> model::Response {
         },
         OpOutcome::LeaseGranted { .. }
         | OpOutcome::LeasesRevoked { .. }
+        | OpOutcome::Compacted
         | OpOutcome::Alarms(_)
         | OpOutcome::Nothing => panic!("{outcome:?} answers no request of the model"),
     }

@@ -15,6 +15,8 @@ const REQUESTS: u64 = 400;
 const READS: u64 = 40;
 /// Leases with these ids come and go; the one after them never exists.
 const LEASES: i64 = 3;
+/// One request in so many is followed by a compaction.
+const COMPACT_ONE_IN: u64 = 40;
 /// One request in so many is followed by something with leases.
 const LEASE_ONE_IN: u64 = 12;
 /// One request in so many is followed by a checkpoint, or by a stop and a start.
@@ -84,7 +86,7 @@ async fn execute(bed: &mut Bed, request: &Request) -> Result<Response, KvError> 
 
 /// Every revision is what the model has.
 async fn assert_same_history(bed: &mut Bed, model: &Model) {
-    for revision in 1..=model.revision() {
+    for revision in model.compacted().max(1)..=model.revision() {
         let all = Range { key: vec![0], range_end: vec![0], revision, ..Range::default() };
         let (_, outcome) = bed.range(convert::query(&all)).await.expect("nothing is compacted");
         let Response::Range { kvs, count, .. } = convert::response(0, outcome) else { panic!("a range was asked for") };
@@ -112,6 +114,12 @@ async fn random_requests(env: SimEnv, seed: u64) {
         };
         assert!(same, "request {number} of seed {seed}: {request:?}\nwant {want:?}\ngot  {got:?}");
         assert_eq!(bed.machine.state().revision, model.revision());
+        if bed.prng.chance(1, COMPACT_ONE_IN) {
+            compact(&mut bed, &mut model).await;
+        }
+        if bed.prng.chance(1, 3) {
+            bed.sweep_slice().await;
+        }
         if bed.prng.chance(1, LEASE_ONE_IN) {
             some_lease_command(&mut bed, &mut model).await;
         }
@@ -122,11 +130,24 @@ async fn random_requests(env: SimEnv, seed: u64) {
             bed = bed.reopened().await;
         }
     }
-    bed = bed.reopened().await;
-    assert_same_history(&mut bed, &model).await;
     bed.audit().await;
-    assert!(bed.ended_early > REQUESTS / 2, "only {} slices ended for their budget", bed.ended_early);
+    assert_same_history(&mut bed, &model).await;
+    bed = bed.reopened().await;
+    while !bed.sweep_slice().await {}
+    bed.audit().await;
+    assert_same_history(&mut bed, &model).await;
+    assert!(bed.ended_early > REQUESTS / 4, "only {} slices ended for their budget", bed.ended_early);
     assert!(bed.missed > REQUESTS / 8, "only {} slices missed a page", bed.missed);
+}
+
+/// Compacts to some revision, now and then to one that it can't.
+async fn compact(bed: &mut Bed, model: &mut Model) {
+    let back = bed.prng.below(40) as i64 - 1;
+    let revision = model.revision() - back;
+    let outcome = bed.apply(Command::Compact { revision }).await;
+    let want = model.compact(revision).map(|()| OpOutcome::Compacted);
+    assert_eq!(outcome.result.map_err(convert::refused), want);
+    assert_eq!(bed.machine.state().compacted, model.compacted());
 }
 
 /// Grants a lease, revokes one, or has some expire; the answer and the state after it are the model's.

@@ -232,6 +232,7 @@ fn op_response(header: Option<pb::ResponseHeader>, outcome: OpOutcome) -> pb::re
         OpOutcome::Txn(nested) => Response::ResponseTxn(txn_response(header, nested)),
         OpOutcome::LeaseGranted { .. }
         | OpOutcome::LeasesRevoked { .. }
+        | OpOutcome::Compacted
         | OpOutcome::Alarms(_)
         | OpOutcome::Nothing => unreachable!("no operation of a transaction ends so"),
     }

@@ -11,8 +11,12 @@ use super::{
     Api,
     convert::{self, status},
     encode::RangeEncoder,
+    refused,
 };
-use crate::published::Root;
+use crate::{
+    message::{Message, Reply as ShardReply},
+    published::Root,
+};
 
 /// Entries that a read visits before other tasks of the executor get their turn.
 pub(super) const READ_SLICE_ENTRIES: u32 = 1024;
@@ -56,6 +60,7 @@ impl<E: Env> Api<E> {
         sink: &mut impl query::Sink,
     ) -> Result<query::QueryResult, Status> {
         let mut run = QueryRun::new(query, root.state.revision, root.state.compacted).map_err(status)?;
+        let mut reading = None;
         loop {
             let mut budget = Budget::new(READ_SLICE_ENTRIES);
             match run.run(root.snapshot.view(), root.state.revision, &mut budget, sink) {
@@ -67,8 +72,32 @@ impl<E: Env> Api<E> {
                     continue;
                 }
             }
+            // From now on a sweep waits for this read, unless it takes very long.
+            reading.get_or_insert_with(|| self.group().readers.enter(run.revision()));
             root = self.root();
+            if !root.state.holds(run.revision()) {
+                return Err(errors::COMPACTED);
+            }
         }
+    }
+
+    /// Makes everything below a revision unreadable, and waits until it is removed if the request says so.
+    ///
+    /// # Errors
+    /// If the revision was compacted before, or is in the future; of the server.
+    pub async fn compact(&self, request: pb::CompactionRequest) -> Result<pb::CompactionResponse, Status> {
+        let revision = request.revision;
+        let outcome = self.propose(Command::Compact { revision }, 0).await?;
+        outcome.result.map_err(status)?;
+        if request.physical {
+            let ticket = self.executor.patient_ticket();
+            let message = Message::AwaitSweep { group: self.group().group, revision, reply: ticket.reply_to() };
+            self.shard.inbox.send(message).map_err(|_| errors::TOO_MANY_REQUESTS)?;
+            if let ShardReply::Refused(refusal) = ticket.await {
+                return Err(refused(refusal));
+            }
+        }
+        Ok(pb::CompactionResponse { header: Some(self.header(outcome.revision)) })
     }
 
     /// Writes one key.

@@ -13,7 +13,11 @@ use plinth_tree::{CheckpointDone, GrowDone, PAGE_BYTES, TreeError};
 use plinth_wal::WalError;
 
 use super::{Completion, Shard, pace::SegmentPace, relocation::TailWalk, send_answer};
-use crate::{bootstrap::NodeError, group::Group, message::ReplyTo};
+use crate::{
+    bootstrap::NodeError,
+    group::Group,
+    message::{Refusal, Reply, ReplyTo},
+};
 
 /// The part of a file's step of growth that is kept ready beyond what is dirty.
 const READY_DIVISOR: u64 = 2;
@@ -33,6 +37,9 @@ const GROW_RETRY: Duration = Duration::from_secs(1);
 /// Nodes that one slice moves from memory to their pages after a checkpoint.
 const SETTLE_NODES: usize = 256;
 
+/// With so much to be freed by it a checkpoint is made although there is nothing to write.
+const PENDING_BYTES_MAX: u64 = 1 << 20;
+
 /// How long settling waits for a long command that is half done.
 const SETTLE_PAUSE: Duration = Duration::from_millis(1);
 
@@ -49,6 +56,10 @@ pub(crate) struct BackgroundWork {
     pub(crate) waiting_reads: Vec<ReplyTo>,
     /// The file is about to be full: proposals wait until it has grown, or can't.
     pub(crate) is_short: bool,
+    /// Since when what is compacted is being removed.
+    pub(super) sweep_began: Option<Instant>,
+    /// Who waits for that: to which revision it was compacted.
+    pub(super) awaiting_sweep: Vec<(i64, ReplyTo)>,
     /// What lies in the tail of the file is moved to the front.
     pub(super) tail_walk: TailWalk,
     /// The file can't grow.
@@ -74,6 +85,8 @@ impl BackgroundWork {
             durable_hard_state: hard_state,
             waiting_reads: Vec::new(),
             is_short: false,
+            sweep_began: None,
+            awaiting_sweep: Vec::new(),
             tail_walk: TailWalk::default(),
             is_disk_full: false,
             alarm_is_proposed: false,
@@ -113,6 +126,7 @@ impl<E: Env> Shard<E> {
         }
         for at in 0..self.groups.len() {
             self.verify_if_due(at);
+            self.sweep_if_due(at);
             let group = &self.groups[at];
             let is_due = group.work.log_bytes >= self.options.checkpoint_log_bytes
                 || group.store.dirty_bytes() >= self.options.checkpoint_dirty_bytes;
@@ -202,8 +216,9 @@ impl<E: Env> Shard<E> {
             return;
         }
         if group.store.dirty_bytes() == 0 {
-            // Holes are punched when both checkpoints know of them, also if nobody writes any more.
-            if !group.store.has_holes_waiting() || !group.machine.may_publish() {
+            // Pages are free, and holes are punched, when both checkpoints know of them, also if nobody writes any more.
+            let is_waited_for = group.store.has_holes_waiting() || group.store.pending_bytes() >= PENDING_BYTES_MAX;
+            if !is_waited_for || !group.machine.may_publish() {
                 return;
             }
             group.publish_root();
@@ -410,6 +425,9 @@ impl<E: Env> Shard<E> {
         for group in &mut self.groups {
             let (replies, touched) = (&self.replies, &mut self.touched);
             group.refuse_all(|to, refusal| send_answer(replies, touched, to, refusal));
+            for (_, to) in group.work.awaiting_sweep.drain(..) {
+                send_answer(replies, touched, to, Reply::Refused(Refusal::Stopping));
+            }
         }
         self.stopped_for = Some(reply);
     }

@@ -76,7 +76,7 @@ impl<E: Env> Shard<E> {
         }
     }
 
-    fn answer(&mut self, to: ReplyTo, reply: Reply) {
+    pub(super) fn answer(&mut self, to: ReplyTo, reply: Reply) {
         send_answer(&self.replies, &mut self.touched, to, reply);
     }
 }

@@ -70,6 +70,7 @@ impl<E: Env> Shard<E> {
                 }
                 Completion::Checkpointed(at, done) => self.handle_checkpoint(at, done)?,
                 Completion::Settle(at) => self.settle(at),
+                Completion::Sweep(at) => self.sweep(at),
                 Completion::Grown(at, done) => self.handle_growth(at, done)?,
                 Completion::Punched(at, done) => drop(self.groups[at].store.finish_punch(done)?),
                 Completion::Verified(at, pages) => self.handle_verified(at, pages?),
@@ -177,6 +178,7 @@ impl<E: Env> Shard<E> {
             Message::LeasesRemaining { group, leases, reply } => {
                 self.tell_leases(self.position(group), &leases, reply);
             }
+            Message::AwaitSweep { group, revision, reply } => self.await_sweep(self.position(group), revision, reply),
             Message::Stop { reply } => self.stopping = Some(reply),
         }
     }

@@ -1,5 +1,6 @@
 //! A node of one member on the simulated machine, in cases that the random simulation would need long to find.
 
+mod compaction;
 mod leases;
 mod stall;
 mod support;

@@ -1,0 +1,91 @@
+//! What a compaction makes unreachable, removed from the trees.
+//!
+//! A compaction to C takes effect at once: nothing below C can be read any more. What it leaves behind is removed here, a few changes at a time and
+//! outside of the log, by walking the changes since the last compaction: a change that superseded a version takes that version and its own
+//! change along; a deletion below C goes itself. A deletion at C survives until the next compaction, which begins there. So the cost is the
+//! number of changes since the last time, not the size of the store.
+//!
+//! The cursor lies in the state record, atomic with the trees: after a crash the sweep goes on where the checkpoint has it. Members sweep at
+//! their own pace, so nothing that clients see may depend on how far it is.
+
+use bytes::Bytes;
+use plinth_base::Revision;
+use plinth_tree::{Env, Missing, Store};
+
+use crate::{
+    Budget, State,
+    apply::{OP_PUT, content_hash, discard},
+    keys::{REVISION_BYTES, epoch, log_key, parse_log_key, past_key},
+    record::sound,
+    trees::{LOG, PAST},
+};
+
+/// A change of one key, as `log` has it.
+struct Change {
+    revision: Revision,
+    is_put: bool,
+    /// The version that it superseded, 0 if there was none.
+    previous: Revision,
+    key: Bytes,
+}
+
+/// Goes on with the sweep; true when nothing is left of it. A step that misses a page is done again as far as it wasn't done.
+pub(crate) fn sweep<E: Env>(store: &mut Store<E>, state: &mut State, budget: &mut Budget) -> Result<bool, Missing> {
+    while !state.is_swept() {
+        if !budget.spend() {
+            return Ok(false);
+        }
+        match next_change(store, state)? {
+            Some(change) => {
+                remove(store, state, &change)?;
+                state.swept = Revision { main: change.revision.main, sub: change.revision.sub + 1 };
+            }
+            // The next compaction looks at the last revision of this one again.
+            None => state.swept = Revision { main: state.compacted, sub: 0 },
+        }
+    }
+    Ok(true)
+}
+
+fn next_change<E: Env>(store: &Store<E>, state: &State) -> Result<Option<Change>, Missing> {
+    let mut cursor = store.view().cursor(LOG);
+    if !cursor.seek(&log_key(state.swept))? {
+        return Ok(None);
+    }
+    let revision = sound(parse_log_key(cursor.key()?));
+    if revision.main > state.compacted {
+        return Ok(None);
+    }
+    let value = cursor.value();
+    let head = value.head();
+    let previous = sound(parse_log_key(head.get(1..=REVISION_BYTES).unwrap_or_default()));
+    let key = Bytes::copy_from_slice(value.body()?);
+    Ok(Some(Change { revision, is_put: head.first() == Some(&OP_PUT), previous, key }))
+}
+
+fn remove<E: Env>(store: &mut Store<E>, state: &mut State, change: &Change) -> Result<(), Missing> {
+    let Change { revision, previous, key, .. } = change;
+    if *previous != Revision::default() {
+        let mut place = Vec::new();
+        past_key(epoch(revision.main), key, *previous, &mut place);
+        let old = store.view().get(PAST, &place)?;
+        let hash = match old {
+            Some(old) => Some(content_hash(*previous, key, Some((&old.head()[REVISION_BYTES..], old.body()?)))),
+            None => None,
+        };
+        let removed = store.remove(PAST, &place)?;
+        assert_eq!(removed.is_some(), hash.is_some(), "looked at just now");
+        discard(store, removed);
+        state.content_hash = state.content_hash.wrapping_sub(hash.unwrap_or(0));
+        let removed = store.remove(LOG, &log_key(*previous))?;
+        discard(store, removed);
+    }
+    if !change.is_put && revision.main < state.compacted {
+        let removed = store.remove(LOG, &log_key(*revision))?;
+        if removed.is_some() {
+            state.content_hash = state.content_hash.wrapping_sub(content_hash(*revision, key, None));
+        }
+        discard(store, removed);
+    }
+    Ok(())
+}

@@ -1,0 +1,128 @@
+//! Removing what compactions leave behind, in the background.
+//!
+//! A slice removes a few changes, then the shard turns to others. It waits while much is dirty, so that a compaction of a large history
+//! never makes writes wait for checkpoints, and while a long read is under way that began before the compaction.
+
+use std::time::Duration;
+
+use plinth_env::{Env, TaskQueue};
+use plinth_kv::Budget;
+use plinth_tree::remove_pages_max;
+
+use super::{Completion, Shard};
+use crate::message::{Reply, ReplyTo};
+
+/// Steps of one slice.
+const STEPS: usize = 32;
+
+/// Changes that one step looks at: so few that the space reserved for removals is enough for them on a full disk.
+const STEP_ENTRIES: u32 = 2;
+
+/// What a change takes along: a version, its change, and the change itself if it is a deletion.
+const REMOVALS_MAX: u64 = 3;
+
+/// How long a sweep waits before it looks again whether it may go on.
+const SWEEP_PAUSE: Duration = Duration::from_millis(20);
+
+/// Above this part of the limit for changed pages in memory a sweep waits: the rest is for writes.
+const HELD_DIVISOR: u64 = 2;
+
+/// How long a compaction waits for reads that began before it. A read that takes longer is told that its revision was compacted.
+const READERS_WAIT_MAX: Duration = Duration::from_secs(10);
+
+impl<E: Env> Shard<E> {
+    /// Begins to remove what is compacted.
+    pub(super) fn sweep_if_due(&mut self, at: usize) {
+        let now = self.env.now();
+        let group = &mut self.groups[at];
+        if group.machine.state().is_swept() || group.work.sweep_began.is_some() {
+            return;
+        }
+        group.work.sweep_began = Some(now);
+        self.sweep_after(Duration::ZERO, at);
+    }
+
+    /// Asks for a slice, when background work has its turn after `pause`.
+    fn sweep_after(&self, pause: Duration, at: usize) {
+        let (env, completions) = (self.env.clone(), self.completions.clone());
+        self.env.spawn(TaskQueue::Background, async move {
+            if !pause.is_zero() {
+                env.sleep(pause).await;
+            }
+            completions.push(Completion::Sweep(at));
+        });
+    }
+
+    /// A slice.
+    pub(super) fn sweep(&mut self, at: usize) {
+        if self.stopping.is_some() {
+            return;
+        }
+        let (now, held_bytes_max) = (self.env.now(), self.options.dirty_bytes_max / HELD_DIVISOR);
+        let group = &mut self.groups[at];
+        let compacted = group.machine.state().compacted;
+        let is_read = group.published.readers.oldest().is_some_and(|oldest| oldest < compacted);
+        let may_wait = group.work.sweep_began.is_some_and(|began| now.since(began) < READERS_WAIT_MAX);
+        if group.machine.is_applying() || group.held_bytes() >= held_bytes_max || is_read && may_wait {
+            return self.sweep_after(SWEEP_PAUSE, at);
+        }
+        let swept = group.machine.state().swept;
+        let step_pages = u64::from(STEP_ENTRIES) * REMOVALS_MAX * remove_pages_max();
+        let mut result = Ok(false);
+        for _ in 0..STEPS {
+            if !group.store.room(0).admits_remove(step_pages) {
+                break;
+            }
+            result = group.machine.sweep(&mut group.store, &mut Budget::new(STEP_ENTRIES));
+            if !matches!(result, Ok(false)) {
+                break;
+            }
+        }
+        let has_moved = group.machine.state().swept != swept;
+        if has_moved {
+            group.note_change();
+        } else {
+            self.grow_if_short(at);
+        }
+        match result {
+            Ok(true) => {
+                self.groups[at].work.sweep_began = None;
+                self.answer_swept(at);
+            }
+            Ok(false) => self.sweep_after(if has_moved { Duration::ZERO } else { SWEEP_PAUSE }, at),
+            Err(missing) => self.load_for_sweep(at, missing),
+        }
+    }
+
+    fn load_for_sweep(&self, at: usize, missing: plinth_tree::Missing) {
+        let load = self.env.load_pages(self.groups[at].store.pages(), missing.wants);
+        let (env, completions) = (self.env.clone(), self.completions.clone());
+        self.env.spawn(TaskQueue::Background, async move {
+            if let Err(error) = load.await {
+                plinth_base::log_error!(
+                    "a page of the history can't be read: what is compacted stays",
+                    "error" => plinth_base::log::Value::display(&error)
+                );
+                // Not again and again at once: the page stays what it is.
+                env.sleep(READERS_WAIT_MAX).await;
+            }
+            completions.push(Completion::Sweep(at));
+        });
+    }
+
+    /// Answers when what is compacted up to `revision` is removed.
+    pub(super) fn await_sweep(&mut self, at: usize, revision: i64, reply: ReplyTo) {
+        self.groups[at].work.awaiting_sweep.push((revision, reply));
+        self.answer_swept(at);
+    }
+
+    fn answer_swept(&mut self, at: usize) {
+        let state = self.groups[at].machine.state();
+        let (is_swept, compacted, swept) = (state.is_swept(), state.compacted, state.swept.main);
+        let waiting = &mut self.groups[at].work.awaiting_sweep;
+        let done = waiting.extract_if(.., |(revision, _)| *revision < swept || is_swept && *revision <= compacted);
+        for (_, reply) in done.collect::<Vec<_>>() {
+            self.answer(reply, Reply::ReadReady);
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! Compactions on a member: the history goes, reads that began before stay whole, and a crash in the middle is no end.
+
+use std::{cell::RefCell, rc::Rc, time::Duration};
+
+use plinth_env::{Env, TaskQueue};
+use plinth_node::{ShardOptions, api::Api};
+use plinth_rpc::{errors, etcdserverpb as pb};
+use plinth_sim_env::{Sim, SimEnv, SimOptions};
+
+use crate::support::{Node, options, start};
+
+async fn put(api: &Api<SimEnv>, key: u32, value: Vec<u8>) -> i64 {
+    let request = pb::PutRequest { key: format!("{key:06}").into(), value: value.into(), ..Default::default() };
+    api.put(request).await.expect("put").header.expect("a header").revision
+}
+
+fn all(revision: i64) -> pb::RangeRequest {
+    pb::RangeRequest { key: vec![0].into(), range_end: vec![0].into(), revision, ..Default::default() }
+}
+
+async fn compact(api: &Api<SimEnv>, revision: i64) {
+    api.compact(pb::CompactionRequest { revision, physical: true }).await.expect("compacted");
+}
+
+#[test]
+fn what_is_compacted_leaves_the_file() {
+    let sim = Sim::new(1, SimOptions::default());
+    let env = sim.env();
+    sim.block_on(async {
+        let options = ShardOptions { checkpoint_age: Duration::from_secs(1), ..options() };
+        let Node { api, .. } = start(&env, options).await.expect("the disk is well");
+        let mut last = 0;
+        for version in 0..40_u8 {
+            for key in 0..50 {
+                last = put(&api, key, vec![version; 3000]).await;
+            }
+        }
+        env.sleep(Duration::from_secs(5)).await;
+        let before = api.published().status.in_use_bytes();
+        compact(&api, last).await;
+        assert_eq!(api.range(all(last - 1)).await.map(drop), Err(errors::COMPACTED));
+        let now = api.range(all(last)).await.expect("the compacted revision stays");
+        assert!(now.kvs.len() == 50 && now.kvs.iter().all(|kv| kv.value.iter().all(|byte| *byte == 39)));
+        // Two checkpoints later nothing holds the pages any more.
+        env.sleep(Duration::from_secs(5)).await;
+        let after = api.published().status.in_use_bytes();
+        assert!(after * 10 < before, "{before} bytes were in use, {after} are");
+    });
+}
+
+#[test]
+fn a_read_that_began_before_is_whole_and_the_sweep_waits_for_it() {
+    const KEYS: u32 = 5000;
+    let sim = Sim::new(2, SimOptions::default());
+    let env = sim.env();
+    sim.block_on(async {
+        let Node { api, .. } = start(&env, options()).await.expect("the disk is well");
+        let mut first = 0;
+        for key in 0..KEYS {
+            first = put(&api, key, vec![1]).await;
+        }
+        let mut last = 0;
+        for key in 0..KEYS {
+            last = put(&api, key, vec![2]).await;
+        }
+        let answer = Rc::new(RefCell::new(None));
+        let (to, reader) = (Rc::clone(&answer), api.clone());
+        env.spawn(TaskQueue::Serve, async move {
+            let read = reader.range(all(first)).await;
+            *to.borrow_mut() = Some(read);
+        });
+        env.yield_now().await;
+        assert!(answer.borrow().is_none(), "it takes several slices");
+        compact(&api, last).await;
+        let read = answer.borrow_mut().take().expect("the sweep came after it").expect("its revision was there");
+        assert_eq!((read.kvs.len(), read.count), (KEYS as usize, i64::from(KEYS)));
+        assert!(read.kvs.iter().all(|kv| *kv.value == [1]));
+    });
+}
+
+#[test]
+fn a_sweep_goes_on_after_a_kill() {
+    let sim = Sim::new(3, SimOptions::default());
+    let last = sim.block_on(async {
+        let env = sim.env();
+        let Node { api, .. } = start(&env, options()).await.expect("the disk is well");
+        let mut last = 0;
+        for _ in 0..20 {
+            for key in 0..100 {
+                last = put(&api, key, vec![1; 200]).await;
+            }
+        }
+        api.compact(pb::CompactionRequest { revision: last, physical: false }).await.expect("compacted");
+        last
+    });
+    sim.kill();
+    sim.block_on(async {
+        let env = sim.env();
+        let Node { api, .. } = start(&env, options()).await.expect("the disk is well");
+        assert_eq!(api.range(all(last - 1)).await.map(drop), Err(errors::COMPACTED));
+        let next = put(&api, 0, vec![2]).await;
+        compact(&api, next).await;
+        assert!(api.published().root().state.is_swept());
+        assert_eq!(api.range(all(0)).await.expect("readable").count, 100);
+    });
+}
