@@ -8,6 +8,7 @@
 //! - a reader sees published roots only, and a write is published before it is answered.
 
 pub mod api;
+mod auto_compaction;
 mod bootstrap;
 mod completions;
 mod group;
@@ -19,6 +20,7 @@ mod readers;
 mod shard;
 mod waiters;
 
+pub use auto_compaction::{AutoCompaction, Retention, compact_automatically};
 pub use bootstrap::{NodeError, open_shard};
 pub use message::{Answer, Message, Refusal, Reply as ShardReply, ReplyTo};
 pub use metrics::ShardMetrics;

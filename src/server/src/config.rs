@@ -4,6 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use plinth_base::log::Level;
 use plinth_env::SyncMethod;
+use plinth_node::Retention;
 use plinth_uring::cores::{CoresError, CoresSpec};
 
 use crate::{
@@ -38,6 +39,8 @@ pub struct Config {
     pub quota_backend_bytes: Option<u64>,
     /// The limits on one client.
     pub limits: ClientLimits,
+    /// How much history is kept; None keeps all.
+    pub retention: Option<Retention>,
     /// Pings on client connections.
     pub keepalive: Keepalive,
     /// The time between heartbeats.
@@ -125,6 +128,8 @@ pub const ELECTION_HEARTBEATS_MIN: u32 = 5;
 const ELECTION_MS_MAX: u64 = 50_000;
 /// What `--quota-backend-bytes=0` means, in bytes.
 pub const QUOTA_BYTES_DEFAULT: u64 = 2 << 30;
+/// The shortest time for which history is kept, if not for ever.
+const RETENTION_MIN: Duration = Duration::from_secs(1);
 /// Above this quota etcd warns, in bytes.
 const QUOTA_BYTES_ADVISED_MAX: u64 = 8 << 30;
 /// Above this request size etcd warns, in bytes.
@@ -175,6 +180,7 @@ pub fn from_settings(settings: &Settings) -> Result<(Config, Vec<Notice>), Start
         bootstrap: bootstrap(settings)?,
         quota_backend_bytes: quota_bytes(settings, &mut notices),
         limits: client_limits(settings, &mut notices)?,
+        retention: retention(settings)?,
         keepalive: keepalive(settings),
         wal_stall_soft: wal_stall_soft(settings, election_timeout)?,
         heartbeat_interval,
@@ -426,6 +432,32 @@ fn shards(settings: &Settings) -> Result<Option<u16>, StartError> {
     match u16::try_from(shards) {
         Ok(count) if (1..=SHARDS_MAX).contains(&shards) => Ok(Some(count)),
         _ => Err(StartError::failed(format!("--shards={shards} is out of range: give 1 to {SHARDS_MAX}"))),
+    }
+}
+
+fn retention(settings: &Settings) -> Result<Option<Retention>, StartError> {
+    const FLAG: &str = "auto-compaction-retention";
+    let text = settings.get(FLAG);
+    let number: Option<u64> = text.parse().ok();
+    if number == Some(0) || text.is_empty() {
+        return Ok(None);
+    }
+    if settings.get("auto-compaction-mode") == "revision" {
+        let revisions = number.and_then(|number| i64::try_from(number).ok());
+        return revisions.map(|revisions| Some(Retention::Revisions(revisions))).ok_or_else(|| {
+            StartError::failed(format!(
+                "--{FLAG}={text}: with --auto-compaction-mode=revision give a number of revisions"
+            ))
+        });
+    }
+    let hours = |hours: u64| hours.checked_mul(3600).map(Duration::from_secs);
+    let time = number.map_or_else(|| go_duration::parse(text), hours);
+    match time {
+        Some(Duration::ZERO) => Ok(None),
+        Some(time) if time >= RETENTION_MIN => Ok(Some(Retention::Time(time))),
+        _ => Err(StartError::failed(format!(
+            "--{FLAG}={text}: give a time like 30m or 24h, at least 1s, or a number of hours"
+        ))),
     }
 }
 

@@ -19,6 +19,12 @@ impl<E: Env> Api<E> {
         self.group().status.leader() != 0
     }
 
+    /// Whether this member is the leader.
+    #[must_use]
+    pub fn is_leader(&self) -> bool {
+        self.group().status.leader() == self.options.member_id
+    }
+
     /// How many keys there are now.
     #[must_use]
     pub fn key_count(&self) -> u64 {

@@ -175,3 +175,26 @@ fn sync_methods_have_names_both_ways() {
     }
     assert_eq!(sync_method("auto"), None);
 }
+
+#[test]
+fn retention_is_a_time_or_a_number_of_revisions() {
+    let retention = |line: &str| configure(line).map(|(config, _)| config.retention);
+    assert_eq!(retention(""), Ok(None));
+    for (line, want) in [
+        ("--auto-compaction-retention=0", None),
+        ("--auto-compaction-retention=2", Some(Retention::Time(Duration::from_secs(7200)))),
+        ("--auto-compaction-retention=90m", Some(Retention::Time(Duration::from_secs(5400)))),
+        ("--auto-compaction-mode=revision --auto-compaction-retention=1000", Some(Retention::Revisions(1000))),
+        ("--auto-compaction-mode=revision --auto-compaction-retention=0", None),
+    ] {
+        assert_eq!(retention(line), Ok(want), "{line}");
+    }
+    for line in [
+        "--auto-compaction-retention=soon",
+        "--auto-compaction-retention=-1h",
+        "--auto-compaction-retention=1ms",
+        "--auto-compaction-mode=revision --auto-compaction-retention=1h",
+    ] {
+        assert!(retention(line).is_err(), "{line}");
+    }
+}

@@ -69,6 +69,9 @@ async fn lead(executor: Executor<UringEnv>, boot: Arc<Boot>, first: FirstSeat) {
     });
     let api = Api::new(executor, handle.clone(), Arc::clone(&boot.api_options));
     publish(&api, &boot).await;
+    if let Some(retention) = boot.config.retention {
+        env.spawn(TaskQueue::Background, plinth_node::compact_automatically(api.clone(), retention));
+    }
     serve(&boot, &handle);
     signals.ready().await;
     if let Some(signal) = signals.take() {
