@@ -15,7 +15,7 @@ use plinth_base::Revision;
 use plinth_tree::{Env, Missing, Store};
 
 use crate::{
-    Budget, Command, KvError, MemberRecord, State,
+    Budget, Command, Event, KvError, MemberRecord, State,
     command::{AlarmAction, AlarmKind},
     outcome::{OpOutcome, Outcome},
     state::ALARMS_MAX,
@@ -59,8 +59,8 @@ enum Run {
 }
 
 impl Applying {
-    /// `state` is the store's as the command finds it.
-    pub(crate) fn new(command: Command, state: &State) -> Self {
+    /// `state` is the store's as the command finds it; `is_watched` says that somebody wants the events.
+    pub(crate) fn new(command: Command, state: &State, is_watched: bool) -> Self {
         let run = match command {
             Command::Put(put) => Run::Put(PutRun::new(put)),
             Command::DeleteRange(delete) => Run::Delete(DeleteRun::new(delete)),
@@ -72,12 +72,17 @@ impl Applying {
             Command::Alarm { action, member, alarm } => Run::Alarm { action, member, alarm },
             Command::PublishMember(member) => Run::PublishMember(member),
         };
-        Self { run, changes: Changes::new(Revision { main: state.revision + 1, sub: 0 }) }
+        Self { run, changes: Changes::new(Revision { main: state.revision + 1, sub: 0 }, is_watched) }
     }
 
     /// Whether the working root differs from what the command found.
     pub(crate) fn has_changed(&self) -> bool {
         self.changes.have_begun()
+    }
+
+    /// What a command that is done tells watchers: `None` if that wasn't wanted, or is too much.
+    pub(crate) fn take_events(&mut self) -> Option<Vec<Event>> {
+        self.changes.take_events()
     }
 
     /// Does one slice. `state` is brought up to date when the command is done.

@@ -13,10 +13,12 @@ mod bounds;
 mod codec;
 mod command;
 mod error;
+mod event;
 mod history;
 mod keys;
 mod lease;
 mod lessor;
+mod logged;
 mod machine;
 mod member;
 mod outcome;
@@ -37,8 +39,10 @@ pub use command::{
     TxnNode,
 };
 pub use error::KvError;
+pub use event::{Event, Recorded};
 pub use lease::{ByTtl, attached_keys, granted_ttl, leases_by_ttl};
 pub use lessor::{Due, Lessor};
+pub use logged::{ChangeCursor, LoggedChange, visible_before};
 pub use machine::{ApplyError, Machine, bootstrap, members};
 pub use member::MemberRecord;
 pub use outcome::{KeyValue, OpOutcome, Outcome, TxnOutcome};

@@ -5,7 +5,8 @@ use plinth_base::{LogIndex, Mark, MemberId, Term, codec::Malformed};
 use plinth_tree::{Env, Missing, PageSource, Snapshot, Store, View};
 
 use crate::{
-    Budget, Envelope, MemberRecord, Outcome, State, Step, apply::Applying, record::sound, sweep::sweep, trees::MEMBER,
+    Budget, Envelope, MemberRecord, Outcome, Recorded, State, Step, apply::Applying, record::sound, sweep::sweep,
+    trees::MEMBER,
 };
 
 /// Applies the entries of a group's log, in order.
@@ -16,6 +17,9 @@ use crate::{
 pub struct Machine {
     state: State,
     current: Option<Current>,
+    /// Somebody wants the events of the entries that begin from now on.
+    is_watched: bool,
+    recorded: Recorded,
 }
 
 /// The entry under way.
@@ -32,7 +36,18 @@ impl Machine {
     /// A machine over a store that holds `state`.
     #[must_use]
     pub fn new(state: State) -> Self {
-        Self { state, current: None }
+        let recorded = Recorded { after: state.revision, upto: state.revision, ..Recorded::default() };
+        Self { state, current: None, is_watched: false, recorded }
+    }
+
+    /// Says whether anybody wants the events of the entries that begin from now on.
+    pub fn set_watched(&mut self, is_watched: bool) {
+        self.is_watched = is_watched;
+    }
+
+    /// The events of the entries that were done since the last time, as far as they were wanted.
+    pub fn take_events(&mut self) -> Recorded {
+        self.recorded.take()
     }
 
     /// What belongs to the working root: revision, applied index and so on.
@@ -103,6 +118,7 @@ impl Machine {
             }
             Step::Done(outcome) => {
                 let proposal = current.proposal;
+                self.recorded.add(self.state.revision, current.applying.take_events());
                 (self.state.applied, self.state.applied_term) = (index, current.term);
                 self.current = None;
                 Ok(Some((proposal, outcome)))
@@ -119,7 +135,7 @@ impl Machine {
             return Ok(false);
         }
         let Envelope { proposal, command } = Envelope::decode(payload).map_err(ApplyError::Malformed)?;
-        let applying = Applying::new(command, &self.state);
+        let applying = Applying::new(command, &self.state, self.is_watched);
         self.current = Some(Current { index, term, proposal, applying, slices: 0 });
         Ok(true)
     }

@@ -14,18 +14,17 @@ use plinth_tree::{Env, Missing, Store};
 
 use crate::{
     Budget, State,
-    apply::{OP_PUT, content_hash, discard},
-    keys::{REVISION_BYTES, epoch, log_key, parse_log_key, past_key},
-    record::sound,
+    apply::{content_hash, discard},
+    keys::{REVISION_BYTES, epoch, log_key, past_key},
+    logged::{ChangeCursor, LoggedChange},
     trees::{LOG, PAST},
 };
 
-/// A change of one key, as `log` has it.
+/// A change of one key that outlives the pages it was read from.
 struct Change {
     revision: Revision,
     is_put: bool,
-    /// The version that it superseded, 0 if there was none.
-    previous: Revision,
+    previous: Option<Revision>,
     key: Bytes,
 }
 
@@ -47,37 +46,34 @@ pub(crate) fn sweep<E: Env>(store: &mut Store<E>, state: &mut State, budget: &mu
     Ok(true)
 }
 
+/// The next change up to the compacted revision.
 fn next_change<E: Env>(store: &Store<E>, state: &State) -> Result<Option<Change>, Missing> {
-    let mut cursor = store.view().cursor(LOG);
-    if !cursor.seek(&log_key(state.swept))? {
+    let mut changes = ChangeCursor::new(store.view());
+    if !changes.seek(state.swept)? {
         return Ok(None);
     }
-    let revision = sound(parse_log_key(cursor.key()?));
+    let LoggedChange { revision, is_put, previous, key } = changes.change()?;
     if revision.main > state.compacted {
         return Ok(None);
     }
-    let value = cursor.value();
-    let head = value.head();
-    let previous = sound(parse_log_key(head.get(1..=REVISION_BYTES).unwrap_or_default()));
-    let key = Bytes::copy_from_slice(value.body()?);
-    Ok(Some(Change { revision, is_put: head.first() == Some(&OP_PUT), previous, key }))
+    Ok(Some(Change { revision, is_put, previous, key: Bytes::copy_from_slice(key) }))
 }
 
 fn remove<E: Env>(store: &mut Store<E>, state: &mut State, change: &Change) -> Result<(), Missing> {
     let Change { revision, previous, key, .. } = change;
-    if *previous != Revision::default() {
+    if let Some(previous) = *previous {
         let mut place = Vec::new();
-        past_key(epoch(revision.main), key, *previous, &mut place);
+        past_key(epoch(revision.main), key, previous, &mut place);
         let old = store.view().get(PAST, &place)?;
         let hash = match old {
-            Some(old) => Some(content_hash(*previous, key, Some((&old.head()[REVISION_BYTES..], old.body()?)))),
+            Some(old) => Some(content_hash(previous, key, Some((&old.head()[REVISION_BYTES..], old.body()?)))),
             None => None,
         };
         let removed = store.remove(PAST, &place)?;
         assert_eq!(removed.is_some(), hash.is_some(), "looked at just now");
         discard(store, removed);
         state.content_hash = state.content_hash.wrapping_sub(hash.unwrap_or(0));
-        let removed = store.remove(LOG, &log_key(*previous))?;
+        let removed = store.remove(LOG, &log_key(previous))?;
         discard(store, removed);
     }
     if !change.is_put && revision.main < state.compacted {

@@ -12,6 +12,7 @@ mod health;
 mod kv;
 mod lease;
 mod maintenance;
+mod watch;
 
 use std::{sync::Arc, time::Duration};
 
@@ -26,7 +27,9 @@ use crate::{
     published::{Published, Root},
     shard::ShardHandle,
     waiters::Executor,
+    watch::Hub,
 };
+pub use watch::WATCH_PROGRESS_INTERVAL_MIN;
 
 /// What requests are held to.
 #[derive(Clone, Debug)]
@@ -45,6 +48,10 @@ pub struct ApiOptions {
     pub lease_ttl_min: i64,
     /// The space quota in bytes; `None` is no limit.
     pub quota_bytes: Option<u64>,
+    /// How often quiet watchers that want it are told of progress.
+    pub watch_progress_interval: Duration,
+    /// How long there must have been no leader before streams that need one end.
+    pub leader_loss_timeout: Duration,
 }
 
 /// The API of one executor. Clones share everything.
@@ -53,13 +60,20 @@ pub struct Api<E: Env> {
     shard: ShardHandle<E>,
     /// The group that it serves: its place among the shard's.
     group: usize,
+    hub: Hub<E>,
     options: Arc<ApiOptions>,
 }
 
 impl<E: Env> Clone for Api<E> {
     fn clone(&self) -> Self {
-        let Self { executor, shard, group, options } = self;
-        Self { executor: executor.clone(), shard: shard.clone(), group: *group, options: Arc::clone(options) }
+        let Self { executor, shard, group, hub, options } = self;
+        Self {
+            executor: executor.clone(),
+            shard: shard.clone(),
+            group: *group,
+            hub: hub.clone(),
+            options: Arc::clone(options),
+        }
     }
 }
 
@@ -79,8 +93,9 @@ impl<E: Env> Api<E> {
     /// The API over the first group of one shard.
     #[must_use]
     pub fn new(executor: Executor<E>, shard: ShardHandle<E>, options: Arc<ApiOptions>) -> Self {
-        executor.watch(shard.inbox.clone());
-        Self { executor, shard, group: 0, options }
+        executor.look_after(shard.inbox.clone());
+        let hub = Hub::new(executor.clone(), shard.inbox.clone(), Arc::clone(&shard.groups[0]));
+        Self { executor, shard, group: 0, hub, options }
     }
 
     /// The same over another group of the shard.
@@ -91,6 +106,8 @@ impl<E: Env> Api<E> {
     pub fn with_group(mut self, group: GroupId) -> Self {
         let found = self.shard.groups.iter().position(|published| published.group == group);
         self.group = found.expect("an API is made for a group that its shard carries");
+        let published = Arc::clone(&self.shard.groups[self.group]);
+        self.hub = Hub::new(self.executor.clone(), self.shard.inbox.clone(), published);
         self
     }
 
@@ -128,6 +145,7 @@ impl<E: Env> Api<E> {
                 | Method::DeleteRange
                 | Method::Txn
                 | Method::Compact
+                | Method::Watch
                 | Method::LeaseGrant
                 | Method::LeaseRevoke
                 | Method::LeaseKeepAlive
@@ -180,6 +198,7 @@ impl<E: Env> Api<E> {
     ) -> Result<(), Status> {
         self.check_meta(meta)?;
         match method {
+            Method::Watch => self.watch(meta, requests, replies).await,
             Method::LeaseKeepAlive => self.lease_keep_alive(requests, replies).await,
             other => {
                 drop((requests, replies));
@@ -221,7 +240,7 @@ impl<E: Env> Api<E> {
         match ticket.await {
             ShardReply::ReadReady => Ok(()),
             ShardReply::Refused(refusal) => Err(refused(refusal)),
-            ShardReply::Applied(_) | ShardReply::Leases(_) | ShardReply::Stopped => {
+            ShardReply::Applied(_) | ShardReply::Leases(_) | ShardReply::News | ShardReply::Stopped => {
                 unreachable!("a read is answered as a read")
             }
         }
@@ -241,7 +260,7 @@ impl<E: Env> Api<E> {
         match ticket.await {
             ShardReply::Applied(outcome) => Ok(*outcome),
             ShardReply::Refused(refusal) => Err(refused(refusal)),
-            ShardReply::ReadReady | ShardReply::Leases(_) | ShardReply::Stopped => {
+            ShardReply::ReadReady | ShardReply::Leases(_) | ShardReply::News | ShardReply::Stopped => {
                 unreachable!("a proposal is answered as a proposal")
             }
         }

@@ -18,6 +18,7 @@ use crate::{
     metrics::ShardMetrics,
     published::Published,
     shard::BackgroundWork,
+    watch::{Feed, Subscription},
 };
 
 /// Entries that are looked at together for pages to load, and about how many pages are asked for at once.
@@ -80,6 +81,8 @@ pub(crate) struct Group<E: Env> {
     /// What it gives each of them beside its TTL when it begins to.
     lease_grace: Duration,
     prefetch: Prefetch,
+    /// Events, for whoever watches.
+    feed: Feed,
     /// Pages or entries are being fetched; apply waits.
     pub(crate) is_fetching: bool,
     pub(crate) work: BackgroundWork,
@@ -95,6 +98,7 @@ impl<E: Env> Group<E> {
         lease_grace: Duration,
     ) -> Self {
         let state = machine.state().clone();
+        let revision = state.revision;
         let published = Published::new(id, store.publish(), state);
         let group = Self {
             id,
@@ -114,6 +118,7 @@ impl<E: Env> Group<E> {
             lessor: None,
             lease_grace,
             prefetch: Prefetch::default(),
+            feed: Feed::new(revision),
             is_fetching: false,
         };
         group.note_sizes();
@@ -203,6 +208,7 @@ impl<E: Env> Group<E> {
     ) -> Result<Applied, NodeError> {
         // A new leader takes over before anything is applied in its term.
         self.lessor(now);
+        self.machine.set_watched(self.feed.is_watched());
         if self.is_fetching {
             return Ok(Applied::All);
         }
@@ -329,6 +335,10 @@ impl<E: Env> Group<E> {
         if self.unpublished && self.machine.may_publish() {
             self.unpublished = false;
             self.publish_root();
+            if self.feed.is_watched() {
+                // Behind the root: whoever has an event finds everything up to it in the trees.
+                self.feed.append(self.machine.take_events(), |hub| answer(hub, Reply::News));
+            }
         }
         if self.unpublished {
             return;
@@ -346,6 +356,12 @@ impl<E: Env> Group<E> {
         status.set_applied(applied, self.pending.len());
         let leader = self.raft.leader().map_or(0, |leader| leader.0);
         status.set_raft(self.raft.term().0, leader, self.raft.commit());
+    }
+
+    /// From now on a hub is told of what is published.
+    pub(crate) fn subscribe(&mut self, subscription: Arc<Subscription>, mut answer: impl FnMut(ReplyTo, Reply)) {
+        let revision = self.published.root().state.revision;
+        self.feed.subscribe(subscription, revision, |hub| answer(hub, Reply::News));
     }
 
     /// Answers everything that waits with a refusal: the shard ends.

@@ -19,6 +19,7 @@ mod published;
 mod readers;
 mod shard;
 mod waiters;
+mod watch;
 
 pub use auto_compaction::{AutoCompaction, Retention, compact_automatically};
 pub use bootstrap::{NodeError, open_shard};
@@ -29,3 +30,4 @@ pub use plinth_kv::{Command, MemberRecord};
 pub use published::{GroupStatus, Published};
 pub use shard::{Shard, ShardHandle, ShardPorts};
 pub use waiters::{Executor, ReplyPort};
+pub use watch::WatchMetrics;

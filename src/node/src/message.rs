@@ -1,10 +1,12 @@
 //! What executors and shards say to each other.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use plinth_base::{GroupId, limits::MAILBOX_MESSAGES_MAX};
 use plinth_kv::{ByTtl, Outcome};
+
+use crate::watch::Subscription;
 
 /// From any executor to a shard.
 #[derive(Debug)]
@@ -54,6 +56,13 @@ pub enum Message {
         /// Where the answer goes.
         reply: ReplyTo,
     },
+    /// Tell this hub of what is applied from now on.
+    Subscribe {
+        /// The group it is about.
+        group: GroupId,
+        /// The hub's place at the feed.
+        subscription: Arc<Subscription>,
+    },
     /// Finish what was accepted, write a last checkpoint, seal the log and end.
     Stop {
         /// Where the answer goes.
@@ -88,6 +97,8 @@ pub enum Reply {
     ReadReady,
     /// How long the leases live; `None` for one whose time is over.
     Leases(Vec<Option<Duration>>),
+    /// There is something new to look at.
+    News,
     /// The shard has stopped.
     Stopped,
     /// It was not carried out, and never will be.

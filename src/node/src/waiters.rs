@@ -71,6 +71,11 @@ enum State {
         deadline: Instant,
     },
     Answered(Reply),
+    /// For whoever wants to be told again and again.
+    Signal {
+        is_set: bool,
+        waker: Option<Waker>,
+    },
 }
 
 impl<E: Env> Executor<E> {
@@ -83,7 +88,7 @@ impl<E: Env> Executor<E> {
     }
 
     /// Looks after `inbox` while requests wait: what nobody takes is kicked.
-    pub(crate) fn watch(&self, inbox: Sender<Message>) {
+    pub(crate) fn look_after(&self, inbox: Sender<Message>) {
         if std::mem::replace(&mut self.slots.borrow_mut().is_watched, true) {
             return;
         }
@@ -109,6 +114,13 @@ impl<E: Env> Executor<E> {
         self.ticket_until(Instant(u64::MAX))
     }
 
+    /// A place for any number of answers, of which only that there are some counts.
+    #[must_use]
+    pub(crate) fn signal(&self) -> Signal {
+        let ticket = self.slots.borrow_mut().open_signal();
+        Signal(Ticket { slots: Rc::clone(&self.slots), reply_to: ReplyTo { executor: self.index, ticket } })
+    }
+
     fn ticket_until(&self, deadline: Instant) -> Ticket {
         let ticket = self.slots.borrow_mut().open(deadline);
         Ticket { slots: Rc::clone(&self.slots), reply_to: ReplyTo { executor: self.index, ticket } }
@@ -117,16 +129,25 @@ impl<E: Env> Executor<E> {
 
 impl Slots {
     fn open(&mut self, deadline: Instant) -> u64 {
-        let at = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(Slot::default());
-            u32::try_from(self.slots.len() - 1).expect("fewer requests in flight than 2^32")
-        });
         self.waiting += 1;
         if let Some(waker) = self.on_first.take() {
             waker.wake();
         }
+        self.occupy(State::Waiting { waker: None, deadline })
+    }
+
+    /// Nobody counts on an answer to it, so it isn't looked after like a request.
+    fn open_signal(&mut self) -> u64 {
+        self.occupy(State::Signal { is_set: false, waker: None })
+    }
+
+    fn occupy(&mut self, state: State) -> u64 {
+        let at = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(Slot::default());
+            u32::try_from(self.slots.len() - 1).expect("fewer requests in flight than 2^32")
+        });
         let slot = &mut self.slots[at as usize];
-        slot.state = State::Waiting { waker: None, deadline };
+        slot.state = state;
         u64::from(slot.generation) << 32 | u64::from(at)
     }
 
@@ -137,6 +158,13 @@ impl Slots {
 
     fn answer(&mut self, ticket: u64, reply: Reply) {
         let Some(slot) = self.slot(ticket) else { return };
+        if let State::Signal { is_set, waker } = &mut slot.state {
+            *is_set = true;
+            if let Some(waker) = waker.take() {
+                waker.wake();
+            }
+            return;
+        }
         if let State::Waiting { waker, .. } = std::mem::replace(&mut slot.state, State::Answered(reply))
             && let Some(waker) = waker
         {
@@ -146,8 +174,9 @@ impl Slots {
 
     fn close(&mut self, ticket: u64) {
         let Some(slot) = self.slot(ticket) else { return };
+        let is_request = !matches!(slot.state, State::Signal { .. });
         *slot = Slot { generation: slot.generation.wrapping_add(1), state: State::Free };
-        self.waiting -= 1;
+        self.waiting -= usize::from(is_request);
         self.free.push((ticket & u64::from(u32::MAX)) as u32);
     }
 
@@ -244,7 +273,7 @@ impl Future for Ticket {
                 *waker = Some(cx.waker().clone());
                 Poll::Pending
             }
-            State::Free => unreachable!("a ticket is polled until it is answered, once"),
+            State::Free | State::Signal { .. } => unreachable!("a ticket is polled until it is answered, once"),
         }
     }
 }
@@ -252,5 +281,31 @@ impl Future for Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         self.slots.borrow_mut().close(self.reply_to.ticket);
+    }
+}
+
+/// Told again and again. What came while nobody waited counts once.
+pub(crate) struct Signal(Ticket);
+
+impl Signal {
+    /// Where to tell it.
+    #[must_use]
+    pub(crate) fn reply_to(&self) -> ReplyTo {
+        self.0.reply_to
+    }
+
+    /// Waits until it was told since the last time.
+    pub(crate) async fn told(&mut self) {
+        poll_fn(|cx| {
+            let mut slots = self.0.slots.borrow_mut();
+            let slot = slots.slot(self.0.reply_to.ticket).expect("an open signal has its slot");
+            let State::Signal { is_set, waker } = &mut slot.state else { unreachable!("a signal stays one") };
+            if std::mem::take(is_set) {
+                return Poll::Ready(());
+            }
+            *waker = Some(cx.waker().clone());
+            Poll::Pending
+        })
+        .await;
     }
 }

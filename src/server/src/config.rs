@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use plinth_base::log::Level;
 use plinth_env::SyncMethod;
-use plinth_node::Retention;
+use plinth_node::{Retention, api::WATCH_PROGRESS_INTERVAL_MIN};
 use plinth_uring::cores::{CoresError, CoresSpec};
 
 use crate::{
@@ -47,6 +47,8 @@ pub struct Config {
     pub heartbeat_interval: Duration,
     /// The time without a heartbeat until an election; at least [`ELECTION_HEARTBEATS_MIN`] heartbeats.
     pub election_timeout: Duration,
+    /// How often a quiet watch is told the revision.
+    pub watch_progress_interval: Duration,
     /// The log.
     pub log: LogConfig,
     /// The cores to run on.
@@ -185,6 +187,7 @@ pub fn from_settings(settings: &Settings) -> Result<(Config, Vec<Notice>), Start
         wal_stall_soft: wal_stall_soft(settings, election_timeout)?,
         heartbeat_interval,
         election_timeout,
+        watch_progress_interval: duration(settings, "watch-progress-notify-interval").max(WATCH_PROGRESS_INTERVAL_MIN),
         log: log_config(settings),
         cores: cores(settings)?,
         shards: shards(settings)?,

@@ -188,6 +188,8 @@ fn prepare(config: Config, form: Form, dir: &mut DataDir, cores: &[usize]) -> Re
             txn_ops_max: config.limits.txn_ops_max,
             lease_ttl_min: api::lease_ttl_min(config.election_timeout),
             quota_bytes: config.quota_backend_bytes,
+            watch_progress_interval: config.watch_progress_interval,
+            leader_loss_timeout: 3 * config.election_timeout,
         }),
         listeners,
         grpc: (0..executors).map(|_| Arc::default()).collect(),

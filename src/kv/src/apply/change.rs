@@ -6,7 +6,8 @@ use plinth_tree::{Detached, Env, Missing, NewBody, NewValue, Store};
 
 use super::lease::Reattach;
 use crate::{
-    Record, RecordMeta, State,
+    Event, KeyValue, Record, RecordMeta, State,
+    event::Recording,
     keys::{epoch, log_key, past_key},
     record::{self, Head, sound},
     trees::{LIVE, LOG, PAST},
@@ -25,11 +26,19 @@ pub(crate) struct Changes {
     have_begun: bool,
     content_hash: u64,
     put_bytes: u64,
+    recording: Recording,
 }
 
 impl Changes {
-    pub(crate) fn new(first: Revision) -> Self {
-        Self { next: first, whole: 0, have_begun: false, content_hash: 0, put_bytes: 0 }
+    /// `is_watched` says that somebody wants to have their events.
+    pub(crate) fn new(first: Revision, is_watched: bool) -> Self {
+        let recording = Recording::new(is_watched);
+        Self { next: first, whole: 0, have_begun: false, content_hash: 0, put_bytes: 0, recording }
+    }
+
+    /// The events of them all, if they were wanted and are not too many.
+    pub(crate) fn take_events(&mut self) -> Option<Vec<Event>> {
+        self.recording.take()
     }
 
     /// The revision of the next change.
@@ -95,6 +104,7 @@ struct NewVersion {
     lease: Option<i64>,
     /// Known once `live` is written.
     head: Option<Head>,
+    meta: RecordMeta,
 }
 
 #[derive(Debug)]
@@ -109,7 +119,7 @@ enum Stage {
 impl Change {
     /// Without a lease, the one of the version before is kept.
     pub(crate) fn put(key: Bytes, revision: Revision, value: Bytes, lease: Option<i64>) -> Self {
-        let new = Some(NewVersion { value, lease, head: None });
+        let new = Some(NewVersion { value, lease, head: None, meta: RecordMeta::default() });
         Self { key, revision, new, previous: None, leases: Reattach { old: 0, new: 0 }, stage: Stage::Live }
     }
 
@@ -141,6 +151,7 @@ impl Change {
                     Ok(()) => {
                         let put_bytes = self.new.as_ref().map_or(0, |new| self.key.len() + new.value.len());
                         changes.done(self.hash(), put_bytes);
+                        changes.recording.push(|| self.event());
                         return Ok(());
                     }
                     Err(missing) => return self.pause(Stage::Lease, missing),
@@ -161,7 +172,8 @@ impl Change {
             self.leases.old = old.as_ref().map_or(0, |old| sound(record::lease_of(&old.head)));
             return Ok(old);
         };
-        let (revision, previous, head, leases) = (self.revision, &mut self.previous, &mut new.head, &mut self.leases);
+        let (revision, previous, leases) = (self.revision, &mut self.previous, &mut self.leases);
+        let (head, written) = (&mut new.head, &mut new.meta);
         store.put_with(LIVE, &self.key, NewBody::Bytes(&new.value), |old| {
             let old = old.map(|value| sound(Record::parse(value, 0)).meta());
             *previous = old.map(|old| old.modified);
@@ -172,6 +184,7 @@ impl Change {
                 lease: new.lease.unwrap_or(old.map_or(0, |old| old.lease)),
             };
             *leases = Reattach { old: old.map_or(0, |old| old.lease), new: meta.lease };
+            *written = meta;
             *head.insert(Head::new(&meta, new.value.len()))
         })
     }
@@ -213,6 +226,16 @@ impl Change {
         let new = self.new.as_ref()?;
         let head = new.head.as_ref().expect("`live` is written first");
         Some((head.as_slice(), &new.value))
+    }
+
+    fn event(&self) -> Event {
+        let deleted = RecordMeta { modified: self.revision, ..RecordMeta::default() };
+        let (meta, value) = match &self.new {
+            Some(new) => (new.meta, new.value.clone()),
+            None => (deleted, Bytes::new()),
+        };
+        let kv = KeyValue { key: self.key.clone(), meta, value };
+        Event { revision: self.revision, is_put: self.new.is_some(), previous: self.previous, kv }
     }
 
     fn hash(&self) -> u64 {

@@ -193,7 +193,9 @@ impl<E: Env> Api<E> {
             ShardReply::Leases(remaining) => Ok(remaining),
             ShardReply::ReadReady => Ok(Vec::new()),
             ShardReply::Refused(refusal) => Err(refused(refusal)),
-            ShardReply::Applied(_) | ShardReply::Stopped => unreachable!("a question about a lease is answered as one"),
+            ShardReply::Applied(_) | ShardReply::News | ShardReply::Stopped => {
+                unreachable!("a question about a lease is answered as one")
+            }
         }
     }
 }

@@ -179,6 +179,11 @@ impl<E: Env> Shard<E> {
                 self.tell_leases(self.position(group), &leases, reply);
             }
             Message::AwaitSweep { group, revision, reply } => self.await_sweep(self.position(group), revision, reply),
+            Message::Subscribe { group, subscription } => {
+                let at = self.position(group);
+                let (replies, touched) = (&self.replies, &mut self.touched);
+                self.groups[at].subscribe(subscription, |to, reply| send_answer(replies, touched, to, reply));
+            }
             Message::Stop { reply } => self.stopping = Some(reply),
         }
     }

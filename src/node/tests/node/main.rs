@@ -5,3 +5,5 @@ mod leases;
 mod stall;
 mod support;
 mod verify;
+mod watch_client;
+mod watches;

@@ -58,6 +58,8 @@ pub async fn start(env: &SimEnv, options: ShardOptions) -> Result<Node, NodeErro
         request_bytes_max: 1 << 20,
         txn_ops_max: 128,
         quota_bytes: None,
+        watch_progress_interval: Duration::from_secs(600),
+        leader_loss_timeout: 3 * ELECTION_TIMEOUT,
     };
     let api = Api::new(executor, handle.clone(), Arc::new(options));
     while !api.has_leader() {

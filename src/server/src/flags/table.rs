@@ -144,7 +144,7 @@ pub const FLAGS: &[Flag] = &[
     flag("distributed-tracing-sampling-rate", Int, "0", Later, "traces per million requests"),
     // Behaviour.
     flag("enable-grpc-gateway", Bool, "true", Later, "serve JSON over HTTP"),
-    flag("watch-progress-notify-interval", Duration, "10m", Later, "how often an idle watch is told the revision"),
+    flag("watch-progress-notify-interval", Duration, "10m", Honoured, "how often a quiet watch that asked for it is told the revision; at least 100ms"),
     flag("corrupt-check-time", Duration, "0s", Later, "how often members compare their data"),
     flag("compact-hash-check-time", Duration, "1m", Later, "how often members compare hashes after compaction"),
     flag("compaction-batch-limit", Int, "0", Ignored("plinth's compaction has its own budget per turn"), "revisions removed per step of a compaction"),

@@ -83,6 +83,14 @@ pub struct MetricsSnapshot {
     pub wal_stalled: bool,
     /// How often that began.
     pub wal_stalls: u64,
+    /// Open watch streams.
+    pub watch_streams: u64,
+    /// Watchers.
+    pub watchers: u64,
+    /// Watchers that are behind.
+    pub slow_watchers: u64,
+    /// Events handed to watch streams.
+    pub watch_events: u64,
     /// Leases granted.
     pub leases_granted: u64,
     /// Leases revoked, expired ones included.
@@ -148,6 +156,10 @@ impl Default for MetricsSnapshot {
             wal_sync_method: "write-dsync",
             wal_stalled: false,
             wal_stalls: 0,
+            watch_streams: 0,
+            watchers: 0,
+            slow_watchers: 0,
+            watch_events: 0,
             leases_granted: 0,
             leases_revoked: 0,
             leases_renewed: 0,

@@ -1,6 +1,6 @@
 //! The node's counters as one scrape shows them.
 
-use plinth_base::MemberId;
+use plinth_base::{MemberId, metrics::Gauge};
 use plinth_node::api::Api;
 use plinth_rpc::Method;
 use plinth_uring::UringEnv;
@@ -11,6 +11,7 @@ use crate::{config::sync_method_name, conn::GrpcTotals, metrics::MetricsSnapshot
 pub(super) fn snapshot(api: &Api<UringEnv>, boot: &Boot) -> MetricsSnapshot {
     let (shard, root) = (api.shard(), api.published().root());
     let (metrics, status) = (&shard.metrics, &api.published().status);
+    let watches = &api.published().watches;
     let has_leader = status.leader() != 0;
     let totals = GrpcTotals::sum(boot.grpc.iter().map(|metrics| &**metrics));
     MetricsSnapshot {
@@ -38,14 +39,18 @@ pub(super) fn snapshot(api: &Api<UringEnv>, boot: &Boot) -> MetricsSnapshot {
         wal_sync_method: sync_method_name(boot.shard_options.sync_method),
         wal_stalled: metrics.wal_stalled.get() != 0,
         wal_stalls: metrics.wal_stalls.get(),
+        watch_streams: gauge(&watches.streams),
+        watchers: gauge(&watches.watchers),
+        slow_watchers: gauge(&watches.behind),
+        watch_events: watches.events.get(),
         leases_granted: metrics.leases_granted.get(),
         leases_revoked: metrics.leases_revoked.get(),
         leases_renewed: metrics.leases_renewed.get(),
         leases_expired: metrics.leases_expired.get(),
         lease_ttl: metrics.lease_ttl.snapshot(),
         proposals_held: metrics.throttled.get(),
-        changed_page_bytes: u64::try_from(metrics.changed_page_bytes.get()).unwrap_or(0),
-        branch_bytes: u64::try_from(metrics.branch_bytes.get()).unwrap_or(0),
+        changed_page_bytes: gauge(&metrics.changed_page_bytes),
+        branch_bytes: gauge(&metrics.branch_bytes),
         backend_commit: metrics.checkpoint.snapshot(),
         turn: metrics.turn.snapshot(),
         wal_flushes: metrics.wal_flushes.get(),
@@ -54,4 +59,8 @@ pub(super) fn snapshot(api: &Api<UringEnv>, boot: &Boot) -> MetricsSnapshot {
         executors: boot.counters.get().map_or_else(Vec::new, |all| all.iter().map(|one| one.snapshot()).collect()),
         ..MetricsSnapshot::default()
     }
+}
+
+fn gauge(gauge: &Gauge) -> u64 {
+    u64::try_from(gauge.get()).unwrap_or(0)
 }

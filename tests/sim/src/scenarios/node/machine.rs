@@ -83,6 +83,8 @@ pub(super) async fn start<E: Env>(env: E, options: ShardOptions) -> Result<Node<
         request_bytes_max: 3 << 19,
         txn_ops_max: crate::model::TXN_OPS_MAX,
         quota_bytes: None,
+        watch_progress_interval: Duration::from_secs(600),
+        leader_loss_timeout: 3 * ELECTION_TIMEOUT,
     };
     let shard = open_shard(&env, options, &identity, ShardPorts { inbox: receiver, replies: vec![answers] }).await?;
     let handle = shard.handle(inbox);

@@ -1,0 +1,567 @@
+//! The watchers of one executor and their streams: who gets which event. Synchronous; the tasks around it are in `hub.rs`.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    rc::Rc,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use plinth_kv::KeyRange;
+
+use super::{
+    StreamKey, WatcherKey,
+    interest::Interest,
+    metrics::WatchMetrics,
+    outbox::{Delivery, Item, Occurrence, Outbox},
+    slots::Slots,
+};
+
+/// Bytes in all outboxes of an executor; one more revision of one stream comes on top.
+const OUTBOXES_BYTES_MAX: usize = 64 << 20;
+
+/// Bytes that watchers themselves may take on one executor.
+const WATCHERS_BYTES_MAX: usize = 256 << 20;
+
+/// What a watcher takes beside its keys, which are held twice, about.
+const WATCHER_BYTES: usize = 400;
+
+/// What a client wants to watch.
+#[derive(Clone, Debug)]
+pub(crate) struct Create {
+    /// The id that it chose, 0 for any.
+    pub(crate) watch_id: i64,
+    /// Which keys; not empty.
+    pub(crate) range: KeyRange,
+    /// The first revision, 0 for the next one.
+    pub(crate) start: i64,
+    pub(crate) without_puts: bool,
+    pub(crate) without_deletes: bool,
+    pub(crate) with_prev: bool,
+    pub(crate) may_split: bool,
+    /// Whether it wants to be told now and then that nothing happened.
+    pub(crate) wants_progress: bool,
+}
+
+impl Create {
+    fn bytes(&self) -> usize {
+        WATCHER_BYTES + 2 * (self.range.key.len() + self.range.end.len())
+    }
+}
+
+/// How far a watcher is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Pace {
+    /// It gets events as they come.
+    Synced,
+    /// It has to be given what it lacks.
+    Lagging,
+    /// The same, but its stream has no room.
+    Stalled,
+}
+
+/// The watchers that an event is looked at for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Whom {
+    /// Those that are synced.
+    Synced,
+    /// Those that lag, need nothing below `start`, and did so when watchers had begun to lag `lag_count` times.
+    Served { start: i64, lag_count: u64 },
+}
+
+impl Whom {
+    fn pace(self) -> Pace {
+        match self {
+            Self::Synced => Pace::Synced,
+            Self::Served { .. } => Pace::Lagging,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Watcher {
+    stream: StreamKey,
+    watch_id: i64,
+    create: Create,
+    pace: Pace,
+    /// Everything below was given to it.
+    next: i64,
+    /// The revision of which it was given events last, and the place of that delivery in its stream's outbox.
+    open: Option<(i64, u64)>,
+    /// Nothing was given to it since it was last told of progress.
+    is_quiet: bool,
+    /// It stands in the queue of those that lag.
+    is_queued: bool,
+    /// Tells whether it lagged already when a pass began.
+    behind_since: u64,
+}
+
+#[derive(Debug, Default)]
+struct Stream {
+    outbox: Outbox,
+    /// By their ids. `None` for one that a compaction ended: its id stays in use until the client cancels it.
+    watchers: BTreeMap<i64, Option<WatcherKey>>,
+    /// Where the search for an unused id begins.
+    next_id: i64,
+    stalled: Vec<WatcherKey>,
+    /// Watchers that are not synced.
+    behind: usize,
+    /// It wants to be told when everything up to this revision was sent.
+    awaits: Option<i64>,
+}
+
+/// An event that concerns a watcher.
+pub(super) type Match = (WatcherKey, Rc<Occurrence>);
+
+/// Who of those that an event concerns wants what.
+#[derive(Default, Debug)]
+pub(super) struct Found {
+    pub(super) watchers: Vec<WatcherKey>,
+    /// One of them wants the version before.
+    pub(super) wants_prev: bool,
+}
+
+pub(super) struct Watchers {
+    watchers: Slots<Watcher>,
+    streams: Slots<Stream>,
+    synced: Interest,
+    lagging: Interest,
+    /// All that lag, in the order in which slices begin with them; some may have ended or caught up since.
+    queue: VecDeque<WatcherKey>,
+    /// How often a watcher began to lag.
+    began_to_lag: u64,
+    /// The feed was followed up to this revision.
+    seen: i64,
+    /// Streams that await progress.
+    awaiting: Vec<StreamKey>,
+    outbox_bytes: usize,
+    watcher_bytes: usize,
+    metrics: Arc<WatchMetrics>,
+}
+
+impl Watchers {
+    pub(super) fn new(metrics: Arc<WatchMetrics>) -> Self {
+        Self {
+            watchers: Slots::default(),
+            streams: Slots::default(),
+            synced: Interest::default(),
+            lagging: Interest::default(),
+            queue: VecDeque::new(),
+            began_to_lag: 0,
+            seen: 0,
+            awaiting: Vec::new(),
+            outbox_bytes: 0,
+            watcher_bytes: 0,
+            metrics,
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.watchers.is_empty()
+    }
+
+    pub(super) fn has_lagging(&self) -> bool {
+        !self.queue.is_empty()
+    }
+
+    pub(super) fn seen(&self) -> i64 {
+        self.seen
+    }
+
+    pub(super) fn open(&mut self) -> StreamKey {
+        self.metrics.streams.add(1);
+        self.streams.insert(Stream::default())
+    }
+
+    pub(super) fn close(&mut self, key: StreamKey) {
+        let Some(stream) = self.streams.get(key) else { return };
+        for watcher in stream.watchers.values().copied().collect::<Vec<_>>() {
+            match watcher {
+                Some(watcher) => self.remove(watcher),
+                None => self.watcher_bytes -= WATCHER_BYTES,
+            }
+        }
+        let stream = self.streams.remove(key).expect("looked at above");
+        self.outbox_bytes -= stream.outbox.bytes();
+        self.metrics.streams.add(-1);
+    }
+
+    /// Makes a watcher, in a store at `revision`. The answer goes into the stream's outbox, in front of any event.
+    pub(super) fn create(&mut self, key: StreamKey, create: Create, revision: i64) {
+        let Some(stream) = self.streams.get_mut(key) else { return };
+        if let Some(reason) = refusal(&create, stream, self.watcher_bytes) {
+            return self.push(key, Item::Refused { reason, revision });
+        }
+        let watch_id = if create.watch_id == 0 { stream.some_id() } else { create.watch_id };
+        if self.watchers.is_empty() {
+            // Nobody has followed the feed; whoever is first needs nothing below.
+            self.seen = revision;
+        }
+        let next = if create.start == 0 { revision + 1 } else { create.start };
+        let pace = if next > self.seen { Pace::Synced } else { Pace::Lagging };
+        self.watcher_bytes += create.bytes();
+        self.metrics.watchers.add(1);
+        let range = create.range.clone();
+        let watcher = Watcher {
+            stream: key,
+            watch_id,
+            create,
+            pace,
+            next,
+            open: None,
+            is_quiet: true,
+            is_queued: false,
+            behind_since: 0,
+        };
+        let watcher = self.watchers.insert(watcher);
+        let stream = self.streams.get_mut(key).expect("looked at above");
+        stream.watchers.insert(watch_id, Some(watcher));
+        self.push(key, Item::Created { watch_id, revision });
+        match pace {
+            Pace::Synced => self.synced.insert(&range, watcher),
+            Pace::Lagging | Pace::Stalled => {
+                self.note_behind(key, 1);
+                self.begin_to_lag(watcher);
+            }
+        }
+    }
+
+    /// Ends the watcher of an id, if there is one, and says so.
+    pub(super) fn cancel(&mut self, key: StreamKey, watch_id: i64, revision: i64) {
+        let Some(stream) = self.streams.get_mut(key) else { return };
+        let Some(ended) = stream.watchers.remove(&watch_id) else { return };
+        match ended {
+            Some(watcher) => self.remove(watcher),
+            None => self.watcher_bytes -= WATCHER_BYTES,
+        }
+        self.push(key, Item::Canceled { watch_id, revision });
+    }
+
+    /// Ends a watcher that needs what is compacted. Its id stays in use.
+    fn end_compacted(&mut self, watcher: WatcherKey, compacted: i64) {
+        let Some(Watcher { stream: key, watch_id, .. }) = self.watchers.get(watcher) else { return };
+        let (key, watch_id) = (*key, *watch_id);
+        self.remove(watcher);
+        self.watcher_bytes += WATCHER_BYTES;
+        self.streams.get_mut(key).expect("its watcher was there").watchers.insert(watch_id, None);
+        self.push(key, Item::Compacted { watch_id, compacted });
+    }
+
+    /// Ends those of the queue that need what is compacted.
+    pub(super) fn end_all_compacted(&mut self, compacted: i64) {
+        let is_over = |watcher: &WatcherKey| self.watchers.get(*watcher).is_some_and(|w| w.next < compacted);
+        let over: Vec<_> = self.queue.iter().copied().filter(is_over).collect();
+        for watcher in over {
+            self.end_compacted(watcher, compacted);
+        }
+    }
+
+    /// Takes a watcher out of everything but its stream's ids.
+    fn remove(&mut self, key: WatcherKey) {
+        let Some(watcher) = self.watchers.remove(key) else { return };
+        match watcher.pace {
+            Pace::Synced => self.synced.remove(&watcher.create.range, key),
+            Pace::Lagging => self.lagging.remove(&watcher.create.range, key),
+            Pace::Stalled => {}
+        }
+        if watcher.pace != Pace::Synced {
+            self.note_behind(watcher.stream, -1);
+        }
+        self.watcher_bytes -= watcher.create.bytes();
+        self.metrics.watchers.add(-1);
+    }
+
+    fn note_behind(&mut self, stream: StreamKey, change: isize) {
+        let stream = self.streams.get_mut(stream).expect("a watcher has its stream");
+        stream.behind = stream.behind.checked_add_signed(change).expect("counted up before it is counted down");
+        self.metrics.behind.add(change as i64);
+    }
+
+    /// Brings a watcher from one pace to another; it needs everything from `next` on.
+    fn set_pace(&mut self, key: WatcherKey, pace: Pace, next: i64) {
+        let watcher = self.watchers.get_mut(key).expect("whoever sets its pace has seen it");
+        let before = std::mem::replace(&mut watcher.pace, pace);
+        watcher.next = next;
+        watcher.open = None;
+        if before == pace {
+            return;
+        }
+        let (stream, range) = (watcher.stream, &watcher.create.range);
+        match before {
+            Pace::Synced => self.synced.remove(range, key),
+            Pace::Lagging => self.lagging.remove(range, key),
+            Pace::Stalled => {}
+        }
+        match pace {
+            Pace::Synced => self.synced.insert(range, key),
+            Pace::Lagging => self.begin_to_lag(key),
+            Pace::Stalled => {
+                self.streams.get_mut(stream).expect("a watcher has its stream").stalled.push(key);
+            }
+        }
+        match (before, pace) {
+            (Pace::Synced, _) => self.note_behind(stream, 1),
+            (_, Pace::Synced) => self.note_behind(stream, -1),
+            _ => {}
+        }
+    }
+
+    fn begin_to_lag(&mut self, key: WatcherKey) {
+        let watcher = self.watchers.get_mut(key).expect("whoever sets its pace has seen it");
+        self.began_to_lag += 1;
+        watcher.behind_since = self.began_to_lag;
+        self.lagging.insert(&watcher.create.range, key);
+        if !std::mem::replace(&mut watcher.is_queued, true) {
+            self.queue.push_back(key);
+        }
+    }
+
+    /// How often watchers have begun to lag: a pass leaves out those that do after it has begun.
+    pub(super) fn lag_count(&self) -> u64 {
+        self.began_to_lag
+    }
+
+    /// Whom an event concerns, of those that are synced or of those whom a pass serves.
+    pub(super) fn find(&self, whom: Whom, key: &[u8], main: i64, is_put: bool, found: &mut Found) {
+        found.watchers.clear();
+        found.wants_prev = false;
+        let (interest, floor, since_max) = match whom {
+            Whom::Synced => (&self.synced, i64::MIN, u64::MAX),
+            Whom::Served { start, lag_count } => (&self.lagging, start, lag_count),
+        };
+        interest.find(key, &mut found.watchers);
+        found.watchers.retain(|watcher| {
+            let watcher = self.watchers.get(*watcher).expect("who is interested is there");
+            let create = &watcher.create;
+            let is_unwanted = if is_put { create.without_puts } else { create.without_deletes };
+            let is_meant = (floor..=main).contains(&watcher.next) && watcher.behind_since <= since_max && !is_unwanted;
+            found.wants_prev |= is_meant && create.with_prev;
+            is_meant
+        });
+    }
+
+    /// A synced watcher needs something that is not in memory: it has to be caught up, from this revision on.
+    pub(super) fn fall_behind(&mut self, watcher: WatcherKey, main: i64) {
+        if self.watchers.get(watcher).is_some_and(|watcher| watcher.pace == Pace::Synced) {
+            self.set_pace(watcher, Pace::Lagging, main);
+        }
+    }
+
+    /// Gives the events of a whole revision to those whom they concern and who still have the pace at which they were found. A stream without room gets
+    /// none of them, and its watcher stalls. `revision` is for the responses' headers.
+    pub(super) fn give(&mut self, whom: Whom, main: i64, revision: i64, matches: &mut Vec<Match>) {
+        let pace = whom.pace();
+        for (key, occurrence) in matches.drain(..) {
+            let Some(watcher) = self.watchers.get_mut(key).filter(|watcher| watcher.pace == pace) else { continue };
+            let stream = self.streams.get_mut(watcher.stream).expect("a watcher has its stream");
+            let before = stream.outbox.bytes();
+            let place = match watcher.open {
+                Some((open, place)) if open == main => place,
+                _ if stream.outbox.is_full() => {
+                    self.set_pace(key, Pace::Stalled, main);
+                    continue;
+                }
+                _ => {
+                    let Watcher { watch_id, create: Create { with_prev, may_split, .. }, .. } = *watcher;
+                    stream.outbox.begin(|| Delivery::new(key, watch_id, with_prev, may_split), key)
+                }
+            };
+            watcher.open = Some((main, place));
+            watcher.is_quiet = false;
+            stream.outbox.add(place, occurrence, revision);
+            self.outbox_bytes += stream.outbox.bytes() - before;
+            self.metrics.events.inc();
+        }
+        while self.outbox_bytes > OUTBOXES_BYTES_MAX {
+            self.spill_fullest();
+        }
+    }
+
+    /// The fullest outbox gives its events back: its watchers are given them again when their stream has sent what it is sending.
+    fn spill_fullest(&mut self) {
+        let fullest = self.streams.iter().max_by_key(|(_, stream)| stream.outbox.bytes());
+        let (key, _) = fullest.expect("what is full belongs to a stream");
+        let stream = self.streams.get_mut(key).expect("found just now");
+        let mut first = BTreeMap::new();
+        self.outbox_bytes -= stream.outbox.bytes();
+        stream.outbox.spill(|delivery| {
+            let at = first.entry(delivery.watcher).or_insert(i64::MAX);
+            *at = delivery.first_revision().min(*at);
+        });
+        self.outbox_bytes += stream.outbox.bytes();
+        stream.awaits = None;
+        for (watcher, next) in first {
+            if self.watchers.get(watcher).is_some() {
+                self.set_pace(watcher, Pace::Stalled, next);
+            }
+        }
+    }
+
+    /// Everything above `seen` and up to `after` is not to be had from the feed: whoever may need it has to be caught up.
+    pub(super) fn note_gap(&mut self, after: i64) {
+        let needs = |w: &Watcher| w.pace == Pace::Synced && w.next <= after;
+        let behind: Vec<_> = self.watchers.iter().filter(|(_, w)| needs(w)).map(|(key, w)| (key, w.next)).collect();
+        for (key, next) in behind {
+            self.set_pace(key, Pace::Lagging, next.max(self.seen + 1));
+        }
+        self.seen = after;
+    }
+
+    /// The feed was followed up to `upto`.
+    pub(super) fn note_seen(&mut self, upto: i64) {
+        self.seen = self.seen.max(upto);
+    }
+
+    /// What the watcher needs first whose turn it is to be caught up; `None` if nobody lags.
+    pub(super) fn next_lagging(&mut self) -> Option<i64> {
+        while let Some(key) = self.queue.front() {
+            if let Some(watcher) = self.watchers.get_mut(*key) {
+                if watcher.pace == Pace::Lagging {
+                    return Some(watcher.next);
+                }
+                watcher.is_queued = false;
+            }
+            self.queue.pop_front();
+        }
+        None
+    }
+
+    /// Those whom a pass serves have been given everything up to `end`. If that is all there is, they are synced.
+    pub(super) fn note_caught_up(&mut self, start: i64, lag_count: u64, end: i64, is_all: bool) {
+        let mut queue = std::mem::take(&mut self.queue);
+        queue.retain(|key| {
+            let Some(watcher) = self.watchers.get_mut(*key) else { return false };
+            if watcher.pace != Pace::Lagging {
+                watcher.is_queued = false;
+                return false;
+            }
+            if watcher.next < start || watcher.behind_since > lag_count {
+                return true;
+            }
+            watcher.next = watcher.next.max(end + 1);
+            if is_all {
+                watcher.is_queued = false;
+                let next = watcher.next;
+                self.set_pace(*key, Pace::Synced, next);
+            }
+            !is_all
+        });
+        queue.append(&mut self.queue);
+        self.queue = queue;
+    }
+
+    /// It is another watcher's turn.
+    pub(super) fn end_turn(&mut self) {
+        if !self.queue.is_empty() {
+            self.queue.rotate_left(1);
+        }
+    }
+
+    /// A stream asks to be told when everything up to `revision`, the newest one, has been sent. It isn't if a watcher is behind, or waits for a revision
+    /// to come.
+    pub(super) fn request_progress(&mut self, key: StreamKey, revision: i64) {
+        let Some(stream) = self.streams.get_mut(key) else { return };
+        let mut alive = stream.watchers.values().flatten().peekable();
+        if stream.behind > 0 || alive.peek().is_none() {
+            return;
+        }
+        if alive.any(|watcher| self.watchers.get(*watcher).is_some_and(|watcher| watcher.next > revision + 1)) {
+            return;
+        }
+        if stream.awaits.replace(revision).is_none() {
+            self.awaiting.push(key);
+        }
+        self.tell_progress();
+    }
+
+    /// Tells those streams of progress that were waiting for what has been seen by now.
+    pub(super) fn tell_progress(&mut self) {
+        let seen = self.seen;
+        for key in std::mem::take(&mut self.awaiting) {
+            let Some(stream) = self.streams.get_mut(key) else { continue };
+            match stream.awaits {
+                Some(revision) if revision <= seen => {
+                    stream.awaits = None;
+                    if stream.behind == 0 {
+                        self.push(key, Item::Progress { watch_id: -1, revision: seen });
+                    }
+                }
+                Some(_) => self.awaiting.push(key),
+                None => {}
+            }
+        }
+    }
+
+    /// The time has come to tell a stream's watchers of progress: those that want to know it, and have heard nothing since the last time.
+    pub(super) fn notify_progress(&mut self, key: StreamKey) {
+        let Some(stream) = self.streams.get(key) else { return };
+        let (seen, mut quiet) = (self.seen, Vec::new());
+        for watcher in stream.watchers.values().flatten() {
+            let watcher = self.watchers.get_mut(*watcher).expect("an id that is in use");
+            if !watcher.create.wants_progress || !std::mem::replace(&mut watcher.is_quiet, true) {
+                continue;
+            }
+            if watcher.pace == Pace::Synced && watcher.next <= seen + 1 {
+                quiet.push(watcher.watch_id);
+            }
+        }
+        for watch_id in quiet {
+            self.push(key, Item::Progress { watch_id, revision: seen });
+        }
+    }
+
+    fn push(&mut self, key: StreamKey, item: Item) {
+        let Some(stream) = self.streams.get_mut(key) else { return };
+        let before = stream.outbox.bytes();
+        stream.outbox.push(item);
+        self.outbox_bytes += stream.outbox.bytes() - before;
+    }
+
+    /// What a stream sends next. If that makes room, its watchers that had stalled lag.
+    pub(super) fn poll_take(&mut self, key: StreamKey, cx: &Context<'_>) -> Poll<Item> {
+        let stream = self.streams.get_mut(key).expect("a stream is asked for items while it is open");
+        let before = stream.outbox.bytes();
+        let item = stream.outbox.poll_take(cx);
+        self.outbox_bytes -= before - stream.outbox.bytes();
+        if stream.outbox.has_room() && !stream.stalled.is_empty() {
+            for watcher in std::mem::take(&mut stream.stalled) {
+                if let Some(Watcher { pace: Pace::Stalled, next, .. }) = self.watchers.get(watcher) {
+                    self.set_pace(watcher, Pace::Lagging, *next);
+                }
+            }
+        }
+        item
+    }
+
+    /// Ready when another request of a stream may be looked at.
+    pub(super) fn poll_room(&mut self, key: StreamKey, cx: &Context<'_>) -> Poll<()> {
+        self.streams.get_mut(key).expect("a stream takes requests while it is open").outbox.poll_room(cx)
+    }
+}
+
+impl Stream {
+    /// The next id that nobody uses.
+    fn some_id(&mut self) -> i64 {
+        while self.watchers.contains_key(&self.next_id) {
+            self.next_id += 1;
+        }
+        self.next_id += 1;
+        self.next_id - 1
+    }
+}
+
+/// Why a watcher can't be made.
+fn refusal(create: &Create, stream: &Stream, watcher_bytes: usize) -> Option<&'static str> {
+    let range = &create.range;
+    if create.start < 0 {
+        Some("etcdserver: mvcc: required revision has been compacted")
+    } else if !range.is_single() && !range.upper().is_above(&range.key) {
+        Some("mvcc: watcher range is empty")
+    } else if create.watch_id != 0 && stream.watchers.contains_key(&create.watch_id) {
+        Some("mvcc: duplicate watch ID provided on the WatchStream")
+    } else if watcher_bytes + create.bytes() > WATCHERS_BYTES_MAX {
+        Some("etcdserver: too many requests")
+    } else {
+        None
+    }
+}
