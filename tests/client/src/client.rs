@@ -14,6 +14,7 @@ use tokio::{net::TcpStream, time::timeout};
 use crate::{
     call::{Call, GRPC_PREFIX_BYTES, grpc_timeout},
     status::{Code, Status, status_of},
+    stream::Stream,
 };
 
 /// Flow control windows: wide, so that a test never waits for one unless it means to.
@@ -57,6 +58,15 @@ impl Client {
         let path = PathAndQuery::try_from(path)
             .map_err(|error| Status::new(Code::INTERNAL, format!("path {path:?}: {error}")))?;
         self.exchange(path, call).await
+    }
+
+    /// Opens a streaming call; what `call` would send as its body is not sent.
+    pub async fn stream(&self, path: &str, call: Call) -> Result<Stream, Status> {
+        let path = PathAndQuery::try_from(path)
+            .map_err(|error| Status::new(Code::INTERNAL, format!("path {path:?}: {error}")))?;
+        let (request, _) = self.exchange_request(path, call);
+        let (response, send) = self.send.clone().ready().await?.send_request(request, false)?;
+        Ok(Stream::new(send, response))
     }
 
     async fn exchange(&self, path: PathAndQuery, call: Call) -> Result<Bytes, Status> {

@@ -8,8 +8,10 @@ mod client;
 mod http1;
 mod kv;
 mod status;
+mod stream;
 
 pub use call::{Call, GRPC_PREFIX_BYTES, frame};
 pub use client::Client;
 pub use http1::{HttpResponse, http_request};
 pub use status::{Code, Status};
+pub use stream::Stream;

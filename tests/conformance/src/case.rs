@@ -62,6 +62,35 @@ pub enum Action {
         /// The body.
         body: Vec<u8>,
     },
+    /// Opens a streaming call and gives it a name.
+    Open {
+        /// The name.
+        stream: String,
+        /// `Service/Method`.
+        method: String,
+    },
+    /// A message on a stream.
+    Send {
+        /// Its name.
+        stream: String,
+        /// The message.
+        text: String,
+    },
+    /// Waits for a message of a stream, or for its end.
+    Receive {
+        /// Its name.
+        stream: String,
+    },
+    /// Nothing may come on a stream for a while.
+    Quiet {
+        /// Its name.
+        stream: String,
+    },
+    /// Says on a stream that nothing more is sent.
+    Close {
+        /// Its name.
+        stream: String,
+    },
     /// An HTTP/1 request.
     Http {
         /// Such as GET.

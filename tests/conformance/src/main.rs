@@ -1,10 +1,11 @@
-//! `plinth-conformance [--against plinth|etcd|PROGRAM] [PART OF A CASE'S NAME]`
+//! `plinth-conformance [--against plinth|etcd|PROGRAM] [PART OF THE NAME OF A CASE OR ITS FILE]`
 
 use std::{path::Path, process::ExitCode};
 
 use plinth_conformance::{Schema, Summary, Target, load_cases, run};
 
-const USAGE: &str = "usage: plinth-conformance [--against plinth|etcd|PROGRAM] [PART OF A CASE'S NAME]";
+const USAGE: &str =
+    "usage: plinth-conformance [--against plinth|etcd|PROGRAM] [PART OF THE NAME OF A CASE OR ITS FILE]";
 
 fn main() -> ExitCode {
     match try_main() {
@@ -33,7 +34,7 @@ fn try_main() -> Result<Summary, String> {
     let root = here.ancestors().nth(2).ok_or("the workspace lies two folders up")?;
     let schema = Schema::load(&root.join("src/rpc/proto"))?;
     let mut cases = load_cases(&here.join("cases"))?;
-    cases.retain(|case| case.name.contains(&filter));
+    cases.retain(|case| case.name.contains(&filter) || case.place.contains(&filter));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| error.to_string())?;
     runtime.block_on(run(&Target::named(&against, root), &cases, &schema, &root.join("target/peers")))

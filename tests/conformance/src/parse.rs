@@ -15,6 +15,12 @@
 //! meta hasleader "true"                  metadata of the next call
 //! wait 4                                 seconds to wait before the next step
 //! raw KV/Put "\x0a\xff"                  a message of any bytes; `body` for a body without a prefix of ours
+//! stream w Watch/Watch                   opens a streaming call by the name of w
+//! send w create_request { key: "a" }     a message on it
+//! recv w                                 waits for the next answer, or for the end: `!! Ok ""` if it ends in order
+//! -> header { revision: @1 } created: true
+//! quiet w                                nothing comes for half a second
+//! close w                                says that nothing more is sent
 //! GET /health                            HTTP/1; POST takes a body after the target
 //! -> 200 {"health":"true","reason":""}
 //! etcdctl put a 1                        etcdctl by each version (etcdctl3.4, etcdctl3.5: by one)
@@ -174,7 +180,15 @@ impl Parser {
 
     fn end_step(&mut self) -> Result<(), String> {
         let Some(open) = self.open.take() else { return Ok(()) };
-        let want = open.want.ok_or_else(|| format!("the step at {} wants no answer", open.place))?;
+        let has_no_answer = |action: &Action| {
+            matches!(action, Action::Open { .. } | Action::Send { .. } | Action::Quiet { .. } | Action::Close { .. })
+        };
+        let none = open.actions.iter().all(has_no_answer).then(|| Want {
+            reply: Reply::Ok(String::new()),
+            nonzero: Vec::new(),
+            any: Vec::new(),
+        });
+        let want = open.want.or(none).ok_or_else(|| format!("the step at {} wants no answer", open.place))?;
         let steps = open.actions.into_iter().map(|action| Step {
             place: open.place.clone(),
             action,
@@ -206,6 +220,17 @@ fn actions(word: &str, rest: &str) -> Result<Vec<Action>, String> {
             let (method, body) = method_and_bytes()?;
             Action::Body { method, body }
         }
+        "stream" => {
+            let (stream, method) = rest.split_once(' ').ok_or("stream NAME METHOD")?;
+            Action::Open { stream: stream.to_owned(), method: method.to_owned() }
+        }
+        "send" => {
+            let (stream, text) = rest.split_once(' ').unwrap_or((rest, ""));
+            Action::Send { stream: stream.to_owned(), text: text.to_owned() }
+        }
+        "recv" => Action::Receive { stream: rest.to_owned() },
+        "quiet" => Action::Quiet { stream: rest.to_owned() },
+        "close" => Action::Close { stream: rest.to_owned() },
         "GET" | "POST" | "PUT" => {
             let (target, body) = rest.split_once(' ').unwrap_or((rest, ""));
             Action::Http { verb: word.to_owned(), target: target.to_owned(), body: body.to_owned() }

@@ -1,26 +1,31 @@
 //! Plays cases, one after the other, to a server that it starts.
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
     time::Duration,
 };
 
+use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
-use plinth_client::{Call, Client, Code, Status, frame, http_request};
+use plinth_client::{Call, Client, Code, Status, Stream, frame, http_request};
+use prost::Message as _;
 
 use crate::{
     case::{Action, Case, Deviation, Pattern, Reply, Step, Want},
     check::{Ids, check_call, check_http, check_process},
     parse::parse_cases,
     process::etcdctl,
-    schema::{self, Schema},
+    schema::{self, Method, Schema},
     server::{Dialect, MEMBER_NAME, Server, Target},
     template::Template,
 };
 
 /// A step that takes longer has failed.
 const STEP_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long nothing has to come on a stream that is quiet.
+const QUIET: Duration = Duration::from_millis(500);
 /// Every key there is.
 const ALL_KEYS: &str = r#"key: "\0" range_end: "\0""#;
 
@@ -165,9 +170,10 @@ impl<'a> Session<'a> {
         let revision = header.get_field_by_name("revision").and_then(|value| value.as_i64());
         let mut template = self.template.clone();
         template.base_revision = revision.ok_or("the header has no revision")?;
+        let mut streams = Streams::default();
         for step in &case.steps {
             tokio::time::sleep(step.wait).await;
-            let outcome = tokio::time::timeout(STEP_TIMEOUT, self.play_step(step, &template)).await;
+            let outcome = tokio::time::timeout(STEP_TIMEOUT, self.play_step(step, &template, &mut streams)).await;
             outcome.unwrap_or_else(|_| Err(format!("no answer within {STEP_TIMEOUT:?}"))).map_err(|failure| {
                 format!("step at {}: {}\n{failure}", step.place, shorten(&format!("{:?}", step.action)))
             })?;
@@ -175,7 +181,7 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    async fn play_step(&self, step: &Step, template: &Template) -> Result<(), String> {
+    async fn play_step(&self, step: &Step, template: &Template, streams: &mut Streams) -> Result<(), String> {
         let want = match (&step.deviation, self.dialect) {
             (Some(Deviation { want: None, .. }), Dialect::Etcd35) => return Ok(()),
             (Some(Deviation { want: Some(want), .. }), Dialect::Etcd35) => want,
@@ -191,6 +197,34 @@ impl<'a> Session<'a> {
             }
             Action::Raw { method, message } => self.play_call(method, Call::body(frame(message)), step, &want).await,
             Action::Body { method, body } => self.play_call(method, Call::body(body.clone().into()), step, &want).await,
+            Action::Open { stream, method } => {
+                let method = self.schema.method(method)?;
+                let call = with_metadata(Call::body(Bytes::new()), step)?;
+                let opened = self.client.stream(&method.path, call).await.map_err(|status| status.to_string())?;
+                streams.0.insert(stream.clone(), (method, opened));
+                Ok(())
+            }
+            Action::Send { stream, text } => {
+                let (method, stream) = streams.find(stream)?;
+                let request = schema::parse(&method.request, &template.fill(text)?);
+                let request = request.map_err(|error| format!("the case is wrong: {error}"))?;
+                stream.send(&request.encode_to_vec()).map_err(|status| status.to_string())
+            }
+            Action::Receive { stream } => {
+                let (method, stream) = streams.find(stream)?;
+                check_call(Some(&method.response), &want, self.ids, &stream.next().await)
+            }
+            Action::Quiet { stream } => {
+                let (method, stream) = streams.find(stream)?;
+                match tokio::time::timeout(QUIET, stream.next()).await {
+                    Err(_) => Ok(()),
+                    Ok(Ok(message)) => {
+                        Err(format!("got: {}", schema::print(&schema::decode(&method.response, message)?)))
+                    }
+                    Ok(Err(status)) => Err(format!("got: {status}")),
+                }
+            }
+            Action::Close { stream } => streams.find(stream)?.1.close().map_err(|status| status.to_string()),
             Action::Http { verb, target, body } => {
                 let body = template.fill(body)?;
                 let answer = http_request(self.server.client_addr, verb, target, body.as_bytes()).await;
@@ -206,17 +240,31 @@ impl<'a> Session<'a> {
     }
 
     async fn play_call(&self, method: &str, call: Call, step: &Step, want: &Want) -> Result<(), String> {
-        let mut call = call.with_deadline(STEP_TIMEOUT);
-        for (name, value) in &step.metadata {
-            let name = HeaderName::try_from(name.as_str()).map_err(|error| error.to_string())?;
-            let value = HeaderValue::from_bytes(value).map_err(|error| error.to_string())?;
-            call = call.with_metadata(name, value);
-        }
+        let call = with_metadata(call, step)?.with_deadline(STEP_TIMEOUT);
         if method.starts_with('/') {
             return check_call(None, want, self.ids, &self.client.call(method, call).await);
         }
         let method = self.schema.method(method)?;
         check_call(Some(&method.response), want, self.ids, &self.client.call(&method.path, call).await)
+    }
+}
+
+fn with_metadata(mut call: Call, step: &Step) -> Result<Call, String> {
+    for (name, value) in &step.metadata {
+        let name = HeaderName::try_from(name.as_str()).map_err(|error| error.to_string())?;
+        let value = HeaderValue::from_bytes(value).map_err(|error| error.to_string())?;
+        call = call.with_metadata(name, value);
+    }
+    Ok(call)
+}
+
+/// The streams that a case has opened, by their names.
+#[derive(Default)]
+struct Streams(BTreeMap<String, (Method, Stream)>);
+
+impl Streams {
+    fn find(&mut self, name: &str) -> Result<&mut (Method, Stream), String> {
+        self.0.get_mut(name).ok_or_else(|| format!("the case is wrong: there is no stream {name}"))
     }
 }
 

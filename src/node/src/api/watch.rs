@@ -22,10 +22,10 @@ use pb::{watch_create_request::FilterType, watch_request::RequestUnion};
 const FRAGMENT_OVERHEAD_BYTES: usize = 512 << 10;
 
 impl<E: Env> Api<E> {
-    /// Serves a watch stream until its client ends its side.
+    /// Serves a watch stream until its client goes away. One that only ends its side is still told of events.
     ///
     /// # Errors
-    /// What ends the stream before that.
+    /// What ends the stream.
     pub async fn watch(
         &self,
         meta: &RequestMeta,
@@ -38,7 +38,8 @@ impl<E: Env> Api<E> {
                 stream.room().await;
                 match requests.next().await {
                     Some(request) => self.take_watch_request(&stream, decode(request?)?),
-                    None => return Ok(()),
+                    // It only listens from now on, as the callers of the JSON gateway do.
+                    None => return std::future::pending().await,
                 }
             }
         };

@@ -3,7 +3,8 @@
 use std::{
     cell::{Cell, RefCell},
     collections::VecDeque,
-    future::poll_fn,
+    future::{Future as _, poll_fn},
+    pin::pin,
     rc::Rc,
     task::{Poll, Waker},
 };
@@ -25,7 +26,7 @@ struct Shared {
     is_closed: Cell<bool>,
     received: RefCell<Vec<pb::WatchResponse>>,
     is_paused: Cell<bool>,
-    end: RefCell<Option<Result<(), Status>>>,
+    has_vanished: Cell<bool>,
     wakers: RefCell<Vec<Waker>>,
 }
 
@@ -52,9 +53,13 @@ impl WatchClient {
         let client = Self::default();
         let (api, side) = (api.clone(), client.clone());
         env.spawn(TaskQueue::Serve, async move {
-            let end = api.stream(Method::Watch, &meta, Side(side.0.clone()), Side(side.0.clone())).await;
-            side.0.end.replace(Some(end));
-            side.0.wake();
+            let mut stream = pin!(api.stream(Method::Watch, &meta, Side(side.0.clone()), Side(side.0.clone())));
+            let mut vanished = pin!(side.0.until(|| side.0.has_vanished.get().then_some(())));
+            poll_fn(|cx| match vanished.as_mut().poll(cx) {
+                Poll::Ready(()) => Poll::Ready(()),
+                Poll::Pending => stream.as_mut().poll(cx).map(|end| panic!("the stream ended with {end:?}")),
+            })
+            .await;
         });
         client
     }
@@ -87,9 +92,15 @@ impl WatchClient {
         self.0.wake();
     }
 
-    /// Ends the client's side.
+    /// Ends the client's side: it only listens from now on.
     pub fn close(&self) {
         self.0.is_closed.set(true);
+        self.0.wake();
+    }
+
+    /// Resets the stream.
+    pub fn vanish(&self) {
+        self.0.has_vanished.set(true);
         self.0.wake();
     }
 
@@ -105,11 +116,6 @@ impl WatchClient {
             (!received.is_empty()).then(|| received.remove(0))
         };
         self.0.until(first).await
-    }
-
-    /// How the stream ended.
-    pub async fn end(&self) -> Result<(), Status> {
-        self.0.until(|| self.0.end.take()).await
     }
 }
 
