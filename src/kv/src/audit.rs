@@ -1,7 +1,7 @@
 //! The audit: proves that the trees of one root tell the same story. For tests and for offline checks.
 //!
-//! Keys and leases must name each other. What a change in `log` superseded must be in `past`, ended by that change; what was never superseded must be in `live`; there must be as many
-//! versions as puts, what was swept must be gone, and the hash of them all must be the one in the state record.
+//! Keys and leases must name each other. What a change in `log` superseded must be in `past`, ended by that change; what was never superseded must be
+//! in `live`; there must be as many versions as puts, what was swept must be gone, and the hash of them all must be the one in the state record.
 
 use plinth_base::Revision;
 use plinth_tree::{Missing, PageSource, ValueRef, View};
@@ -136,7 +136,8 @@ impl Audit {
                 return contradiction(format!("the version {previous:?} of {key:?} was swept, and is still there"));
             }
             if is_swept {
-                return self.count(revision, key, head);
+                self.count(revision, key, head);
+                return Ok(());
             }
             let Some(old) = old else {
                 return contradiction(format!(
@@ -150,19 +151,18 @@ impl Audit {
             }
             self.version(previous, key, &old.head()[REVISION_BYTES..], old.body()?);
         }
-        self.count(revision, key, head)
+        self.count(revision, key, head);
+        Ok(())
     }
 
-    /// Nothing fails from here on: a change is counted once.
-    #[expect(clippy::unnecessary_wraps, reason = "it stands at the end of what can fail")]
-    fn count(&mut self, revision: Revision, key: &[u8], head: &[u8]) -> Result<(), AuditError> {
+    /// Comes after all that can fail: a change is counted once.
+    fn count(&mut self, revision: Revision, key: &[u8], head: &[u8]) {
         if head.first() == Some(&OP_PUT) {
             self.puts += 1;
         } else {
             self.add(content_hash(revision, key, None));
         }
         self.so_far.changes += 1;
-        Ok(())
     }
 
     /// A live key names its lease, and the lease the key.

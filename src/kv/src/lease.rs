@@ -66,15 +66,13 @@ pub fn granted_ttl<P: PageSource>(view: View<'_, P>, id: i64) -> Result<Option<i
     Ok(Some(sound(decode_ttl(value.body()?))))
 }
 
-/// The first key attached to a lease at or above `from`.
-pub(crate) fn first_attached<P: PageSource>(view: View<'_, P>, id: i64, from: &[u8]) -> Result<Option<Bytes>, Missing> {
-    let (start, mut cursor) = (attached_key(id, from), view.cursor(LEASE));
-    if !cursor.seek(&start)? {
+/// The first key attached to a lease.
+pub(crate) fn first_attached<P: PageSource>(view: View<'_, P>, id: i64) -> Result<Option<Bytes>, Missing> {
+    let (prefix, mut cursor) = (attached_key(id, &[]), view.cursor(LEASE));
+    if !cursor.seek(&prefix)? {
         return Ok(None);
     }
-    let prefix = start.len() - from.len();
-    let key = cursor.key()?;
-    Ok(key.strip_prefix(&start[..prefix]).map(Bytes::copy_from_slice))
+    Ok(cursor.key()?.strip_prefix(&prefix[..]).map(Bytes::copy_from_slice))
 }
 
 /// Adds keys attached to a lease to `keys`, those behind its last one, in order; true when there are no more. It may be called at a newer root each time.

@@ -12,6 +12,7 @@ mod health;
 mod kv;
 mod lease;
 mod maintenance;
+mod slice;
 mod watch;
 
 use std::{sync::Arc, time::Duration};

@@ -32,3 +32,11 @@ fn path_of<'a>(text: &'a str, controller: &str) -> Option<&'a str> {
         controllers.split(',').any(|c| c == controller).then(|| path.trim_start_matches('/'))
     })
 }
+
+/// Writes a file of a made-up `/proc` or `/sys` below `root`.
+#[cfg(test)]
+pub(crate) fn write_under(root: &Path, path: &str, text: &str) {
+    let path = root.join(path);
+    fs::create_dir_all(path.parent().expect("a file in a directory")).expect("created");
+    fs::write(path, text).expect("written");
+}

@@ -179,6 +179,7 @@ fn parse_cpu_max(text: &str) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cgroup::write_under;
 
     fn available(affinity: &[usize], quota: Option<usize>) -> Available {
         Available { affinity: affinity.to_vec(), quota }
@@ -225,11 +226,7 @@ mod tests {
     #[test]
     fn the_tightest_quota_up_the_tree_counts_for_both_cgroup_versions() {
         let root = tempfile::tempdir().expect("a scratch directory");
-        let write = |path: &str, text: &str| {
-            let path = root.path().join(path);
-            fs::create_dir_all(path.parent().expect("a file in a directory")).expect("created");
-            fs::write(path, text).expect("written");
-        };
+        let write = |path: &str, text: &str| write_under(root.path(), path, text);
         write("proc/self/cgroup", "0::/a/b\n");
         write("sys/fs/cgroup/a/cpu.max", "200000 100000\n");
         write("sys/fs/cgroup/a/b/cpu.max", "max 100000\n");

@@ -31,15 +31,12 @@ fn total_bytes(meminfo: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cgroup::write_under;
 
     #[test]
     fn the_tightest_of_machine_and_groups_counts() {
         let root = tempfile::tempdir().expect("a scratch directory");
-        let write = |path: &str, text: &str| {
-            let path = root.path().join(path);
-            fs::create_dir_all(path.parent().expect("a file in a directory")).expect("created");
-            fs::write(path, text).expect("written");
-        };
+        let write = |path: &str, text: &str| write_under(root.path(), path, text);
         assert_eq!(bytes_under(root.path()), u64::MAX, "nobody says anything");
         write("proc/meminfo", "MemTotal:       24576 kB\nMemFree: 12 kB\n");
         assert_eq!(bytes_under(root.path()), 24 << 20);

@@ -90,7 +90,7 @@ impl RevokeRun {
                 }
                 Stage::Keys { ttl } => {
                     let ttl = *ttl;
-                    let Some(key) = first_attached(store.view(), id, &[])? else {
+                    let Some(key) = first_attached(store.view(), id)? else {
                         self.stage = Stage::ByTtl { ttl };
                         continue;
                     };

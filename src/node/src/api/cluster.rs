@@ -21,15 +21,7 @@ impl<E: Env> Api<E> {
 
     pub(super) async fn members(&self) -> Result<Vec<MemberRecord>, Status> {
         let root = self.root();
-        loop {
-            match plinth_kv::members(root.snapshot.view()) {
-                Ok(members) => return Ok(members),
-                Err(missing) => {
-                    let load = self.executor.env().load_pages(root.snapshot.pages(), missing.wants);
-                    load.await.map_err(super::kv::unreadable)?;
-                }
-            }
-        }
+        self.slice(&root, |view, _| plinth_kv::members(view)).await
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use plinth_env::{Env, PageError};
-use plinth_kv::{AlarmAction, AlarmKind, Budget, Command, OpOutcome, Outcome, Query, QueryRun, query};
+use plinth_env::Env;
+use plinth_kv::{AlarmAction, AlarmKind, Command, OpOutcome, Outcome, Query, QueryRun, query};
 use plinth_rpc::{Code, Reply, Status, errors, etcdserverpb as pb};
 use prost::Message as _;
 
@@ -17,9 +17,6 @@ use crate::{
     message::{Message, Reply as ShardReply},
     published::Root,
 };
-
-/// Entries that a read visits before other tasks of the executor get their turn.
-pub(super) const READ_SLICE_ENTRIES: u32 = 1024;
 
 /// What etcd adds to a request before it replicates it: field numbers, lengths and the id in its header.
 const REPLICATED_OVERHEAD_BYTES: usize = 16;
@@ -62,15 +59,10 @@ impl<E: Env> Api<E> {
         let mut run = QueryRun::new(query, root.state.revision, root.state.compacted).map_err(status)?;
         let mut reading = None;
         loop {
-            let mut budget = Budget::new(READ_SLICE_ENTRIES);
-            match run.run(root.snapshot.view(), root.state.revision, &mut budget, sink) {
-                Ok(query::Progress::Done) => return Ok(run.result()),
-                Ok(query::Progress::More) => self.executor.env().yield_now().await,
-                Err(missing) => {
-                    self.executor.env().load_pages(root.snapshot.pages(), missing.wants).await.map_err(unreadable)?;
-                    // The same root again: its pages are the ones that were loaded.
-                    continue;
-                }
+            let current = root.state.revision;
+            match self.slice(&root, |view, budget| run.run(view, current, budget, sink)).await? {
+                query::Progress::Done => return Ok(run.result()),
+                query::Progress::More => self.pause().await,
             }
             // From now on a sweep waits for this read, unless it takes very long.
             reading.get_or_insert_with(|| self.group().readers.enter(run.revision()));
@@ -171,14 +163,10 @@ impl<E: Env> Api<E> {
         let root = self.root();
         let mut run = plinth_kv::ReadTxn::new(txn);
         loop {
-            let mut budget = Budget::new(READ_SLICE_ENTRIES);
-            match run.step(root.snapshot.view(), &root.state, &mut budget) {
-                Ok(Some(outcome)) => return Ok(outcome),
-                Ok(None) => self.executor.env().yield_now().await,
-                Err(missing) => {
-                    self.executor.env().load_pages(root.snapshot.pages(), missing.wants).await.map_err(unreadable)?;
-                }
+            if let Some(outcome) = self.slice(&root, |view, budget| run.step(view, &root.state, budget)).await? {
+                return Ok(outcome);
             }
+            self.pause().await;
         }
     }
 
@@ -215,11 +203,4 @@ fn all_serializable(request: &pb::TxnRequest) -> bool {
         Some(pb::request_op::Request::RequestRange(range)) => range.serializable,
         _ => true,
     })
-}
-
-/// A page that can't be read is told to the client and, by the environment, to the operator.
-#[expect(clippy::needless_pass_by_value, reason = "it stands behind map_err")]
-pub(super) fn unreadable(error: PageError) -> Status {
-    plinth_base::log_error!("a page can't be read", "error" => plinth_base::log::Value::display(&error));
-    Status::new(Code::DataLoss, format!("etcdserver: {error}"))
 }

@@ -4,16 +4,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use plinth_env::Env;
-use plinth_kv::{Budget, ByTtl, Command, KvError, OpOutcome, attached_keys, granted_ttl, leases_by_ttl};
+use plinth_kv::{ByTtl, Command, KvError, OpOutcome, attached_keys, granted_ttl, leases_by_ttl};
 use plinth_rpc::{Frame, Replies, Requests, Status, errors, etcdserverpb as pb};
 
-use super::{
-    Api,
-    convert::status,
-    decode,
-    kv::{READ_SLICE_ENTRIES, unreadable},
-    refused,
-};
+use super::{Api, convert::status, decode, refused};
 use crate::message::{Message, Reply as ShardReply, ReplyTo};
 
 /// The longest TTL that may be asked for, in seconds.
@@ -126,18 +120,9 @@ impl<E: Env> Api<E> {
     pub async fn lease_leases(&self) -> Result<pb::LeaseLeasesResponse, Status> {
         let mut leases = Vec::new();
         let mut root = self.root();
-        loop {
-            let mut budget = Budget::new(READ_SLICE_ENTRIES);
-            match leases_by_ttl(root.snapshot.view(), None, i64::MAX, &mut leases, &mut budget) {
-                Ok(true) => break,
-                Ok(false) => {
-                    self.executor.env().yield_now().await;
-                    root = self.root();
-                }
-                Err(missing) => {
-                    self.executor.env().load_pages(root.snapshot.pages(), missing.wants).await.map_err(unreadable)?;
-                }
-            }
+        while !self.slice(&root, |view, budget| leases_by_ttl(view, None, i64::MAX, &mut leases, budget)).await? {
+            self.pause().await;
+            root = self.root();
         }
         let mut remaining = Vec::with_capacity(leases.len());
         for some in leases.chunks(LEASES_ASKED_MAX) {
@@ -151,32 +136,17 @@ impl<E: Env> Api<E> {
 
     async fn granted_ttl(&self, id: i64) -> Result<Option<i64>, Status> {
         let root = self.root();
-        loop {
-            match granted_ttl(root.snapshot.view(), id) {
-                Ok(ttl) => return Ok(ttl),
-                Err(missing) => {
-                    self.executor.env().load_pages(root.snapshot.pages(), missing.wants).await.map_err(unreadable)?;
-                }
-            }
-        }
+        self.slice(&root, |view, _| granted_ttl(view, id)).await
     }
 
     async fn lease_keys(&self, id: i64) -> Result<Vec<Bytes>, Status> {
         let mut keys = Vec::new();
         let mut root = self.root();
-        loop {
-            let mut budget = Budget::new(READ_SLICE_ENTRIES);
-            match attached_keys(root.snapshot.view(), id, &mut keys, &mut budget) {
-                Ok(true) => return Ok(keys),
-                Ok(false) => {
-                    self.executor.env().yield_now().await;
-                    root = self.root();
-                }
-                Err(missing) => {
-                    self.executor.env().load_pages(root.snapshot.pages(), missing.wants).await.map_err(unreadable)?;
-                }
-            }
+        while !self.slice(&root, |view, budget| attached_keys(view, id, &mut keys, budget)).await? {
+            self.pause().await;
+            root = self.root();
         }
+        Ok(keys)
     }
 
     /// How long leases still live; `None` for one whose time is over.

@@ -35,6 +35,9 @@ pub async fn run<S: Service, R: Runtime>(
     mut respond: SendResponse<Bytes>,
 ) {
     match parse(request) {
+        Ok((call, _)) if !shared.service.implements(call.method) => {
+            send::fail(&mut respond, &call.method.unimplemented());
+        }
         Ok((call, body)) if call.method.kind() == Kind::Unary => {
             unary(&shared, &guard, call, body, &mut respond).await;
         }

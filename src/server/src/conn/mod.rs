@@ -10,7 +10,8 @@
 //! | `grpc` | drives the h2 connection: accept, keepalive, drain, farewell |
 //! | `call` | one call: head, message, deadline, handler |
 //! | `streaming` | one streaming call: its messages and answers |
-//! | `send` | the answer, with back-pressure |
+//! | `send` | the answer of a unary call |
+//! | `room` | messages on their way out, with back-pressure |
 //! | `stream_io` | the socket as h2 sees it: batched writes |
 //! | `intake` | what is read: rationed, watched, authorities settled |
 //! | `authority`, `huffman` | names of the server that h2 would refuse and etcd doesn't |
@@ -36,6 +37,7 @@ mod intake;
 mod keepalive;
 mod metrics;
 mod registry;
+mod room;
 mod runtime;
 mod scan;
 mod send;

@@ -10,6 +10,9 @@ use plinth_rpc::{Method, Replies, Reply, RequestMeta, Requests, Status};
 /// A future returned here is dropped when its client goes away, resets the call or runs out of time: whatever must go on then
 /// has to be a task of its own.
 pub trait Service: 'static {
+    /// Whether there is such a method here. A call of any other is answered like one of an unknown path: at once, and without being counted.
+    fn implements(&self, method: Method) -> bool;
+
     /// Answers a unary call. Only methods of kind unary come here; time limits of the caller are kept by the connection.
     ///
     /// `request` is the encoded message. It often is a slice of the read buffer: who keeps a part of it for long copies it, or keeps

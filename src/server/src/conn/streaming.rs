@@ -1,7 +1,7 @@
 //! A streaming call: its messages go to the handler one after the other, the handler's answers to the client as its windows have room.
 
 use std::{
-    cell::RefCell,
+    cell::{OnceCell, RefCell},
     future::poll_fn,
     pin::pin,
     task::{Context, Poll},
@@ -15,7 +15,8 @@ use super::{
     GrpcMetrics, Runtime, Service,
     call::{Handled, Outcome, TOO_MANY_UNFINISHED, deadline, guarded},
     gate::{Gate, RequestBytes},
-    send::{self, Heads, PIECE_BYTES_MAX, poll_room},
+    room::Room,
+    send::{self, Heads},
     server::Shared,
 };
 
@@ -125,70 +126,48 @@ impl Replies for StreamReplies<'_> {
 }
 
 /// The answering side of a stream. Its head goes with the first message: a call that fails before has none.
-struct Outbound(RefCell<Side>);
-
-enum Side {
-    Silent(SendResponse<Bytes>),
-    Open(SendStream<Bytes>),
+struct Outbound {
+    respond: RefCell<SendResponse<Bytes>>,
+    stream: OnceCell<RefCell<SendStream<Bytes>>>,
 }
 
 impl Outbound {
     fn new(respond: SendResponse<Bytes>) -> Self {
-        Self(RefCell::new(Side::Silent(respond)))
+        Self { respond: RefCell::new(respond), stream: OnceCell::new() }
     }
 
     /// Ready when the client has reset the call.
     fn poll_reset(&self, cx: &mut Context<'_>) -> Poll<()> {
-        match &mut *self.0.borrow_mut() {
-            Side::Silent(respond) => respond.poll_reset(cx).map(drop),
-            Side::Open(stream) => stream.poll_reset(cx).map(drop),
+        match self.stream.get() {
+            Some(stream) => stream.borrow_mut().poll_reset(cx).map(drop),
+            None => self.respond.borrow_mut().poll_reset(cx).map(drop),
         }
     }
 
-    fn open(&self, heads: &Heads) -> Result<(), Gone> {
-        let mut side = self.0.borrow_mut();
-        if let Side::Silent(respond) = &mut *side {
-            let stream = respond.send_response(heads.response(), false).map_err(|_| Gone)?;
-            *side = Side::Open(stream);
+    fn open(&self, heads: &Heads) -> Result<&RefCell<SendStream<Bytes>>, Gone> {
+        if self.stream.get().is_none() {
+            let stream = self.respond.borrow_mut().send_response(heads.response(), false).map_err(|_| Gone)?;
+            assert!(self.stream.set(RefCell::new(stream)).is_ok(), "looked at above");
         }
-        Ok(())
-    }
-
-    fn with_stream<T>(&self, f: impl FnOnce(&mut SendStream<Bytes>) -> T) -> T {
-        match &mut *self.0.borrow_mut() {
-            Side::Open(stream) => f(stream),
-            Side::Silent(_) => panic!("it is opened before anything is sent"),
-        }
+        Ok(self.stream.get().expect("opened above"))
     }
 
     async fn send(&self, heads: &Heads, gate: &Gate, frame: Frame) -> Result<(), Gone> {
-        self.open(heads)?;
-        let mut bytes = frame.into_bytes();
-        let fits = self.with_stream(|stream| {
-            stream.reserve_capacity(bytes.len());
-            stream.capacity() >= bytes.len()
-        });
-        if fits {
-            return self.with_stream(|stream| stream.send_data(bytes, false)).map_err(|_| Gone);
-        }
-        let mut held = gate.hold_reply(bytes.len());
-        while !bytes.is_empty() {
-            let wanted = bytes.len().min(PIECE_BYTES_MAX);
-            self.with_stream(|stream| stream.reserve_capacity(wanted));
-            let room = poll_fn(|cx| self.with_stream(|stream| poll_room(stream, cx))).await.ok_or(Gone)?;
-            let piece = bytes.split_to(room.min(bytes.len()));
-            self.with_stream(|stream| stream.send_data(piece, false)).map_err(|_| Gone)?;
-            held.set(bytes.len());
-        }
-        Ok(())
+        Room::new(self.open(heads)?, gate).send(frame.into_bytes()).await.map_err(|_| Gone)
     }
 
     /// Ends the call; says how.
     fn end(&self, heads: &Heads, end: Result<(), &Status>) -> Code {
-        match &mut *self.0.borrow_mut() {
-            Side::Silent(respond) => send::fail(respond, end.err().unwrap_or(&Status::fixed(Code::Ok, ""))),
-            // Fails if the client has reset the call.
-            Side::Open(stream) => drop(stream.send_trailers(end.map_or_else(Status::trailers, |()| heads.trailers()))),
+        match self.stream.get() {
+            None => {
+                let ok = Status::fixed(Code::Ok, "");
+                send::fail(&mut self.respond.borrow_mut(), end.err().unwrap_or(&ok));
+            }
+            Some(stream) => {
+                let trailers = end.map_or_else(Status::trailers, |()| heads.trailers());
+                // Fails if the client has reset the call.
+                let _ = stream.borrow_mut().send_trailers(trailers);
+            }
         }
         end.map_or_else(|status| status.code, |()| Code::Ok)
     }

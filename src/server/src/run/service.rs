@@ -28,6 +28,10 @@ impl NodeService {
 }
 
 impl Service for NodeService {
+    fn implements(&self, method: Method) -> bool {
+        Api::<UringEnv>::implements(method)
+    }
+
     async fn unary(&self, method: Method, request: Bytes, meta: RequestMeta) -> Result<Reply, Status> {
         let _in_flight = self.env.in_flight();
         self.api.unary(method, request, &meta).await

@@ -52,6 +52,10 @@ impl Runtime for PausedTime {
 struct Echo(Rc<Cell<u32>>);
 
 impl Service for Echo {
+    fn implements(&self, method: Method) -> bool {
+        method != Method::Txn
+    }
+
     async fn unary(&self, method: Method, request: Bytes, _meta: RequestMeta) -> Result<Reply, Status> {
         sleep(Duration::from_millis(1)).await;
         self.0.update(|served| served + 1);

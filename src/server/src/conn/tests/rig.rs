@@ -64,7 +64,7 @@ pub struct Seen {
 
 /// Answers by method: Range echoes, Put fails, Compact never ends, Txn sleeps a second, Hash answers as many bytes as its request says,
 /// HashKV the same in chunks, Alarm breaks off in the middle. Of the streams, LeaseKeepAlive echoes every message, Observe sends as many messages of
-/// 10,000 bytes as its request says, Snapshot sends one and fails, Watch sends one and never ends.
+/// 10,000 bytes as its request says, Snapshot sends one and fails, Watch sends one and never ends, RangeStream fails at once.
 pub struct TestService(pub Rc<Seen>);
 
 struct Running<'a>(&'a Seen, bool);
@@ -102,6 +102,10 @@ impl ChunkSource for TestChunks {
 }
 
 impl Service for TestService {
+    fn implements(&self, method: Method) -> bool {
+        !matches!(method, Method::UserAdd | Method::HealthWatch)
+    }
+
     async fn unary(&self, method: Method, request: Bytes, meta: RequestMeta) -> Result<Reply, Status> {
         let seen = &self.0;
         seen.running.set(seen.running.get() + 1);
@@ -165,6 +169,7 @@ impl Service for TestService {
                 replies.send(answer(b"up")).await?;
                 pending().await
             }
+            Method::RangeStream => Err(errors::EMPTY_KEY),
             other => Err(other.unimplemented()),
         };
         running.1 = true;

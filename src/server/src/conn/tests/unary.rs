@@ -68,6 +68,8 @@ fn unknown_methods_and_services_are_unimplemented_without_a_message() {
         for (path, text) in [
             ("/etcdserverpb.KV/Nope", "unknown method Nope for service etcdserverpb.KV"),
             ("/what.Ever/Range", "unknown service what.Ever"),
+            (Method::UserAdd.path(), "unknown method UserAdd for service etcdserverpb.Auth"),
+            (Method::HealthWatch.path(), "unknown method Watch for service grpc.health.v1.Health"),
         ] {
             let answer = client.raw(request(path), frame(b"")).await.expect("answered");
             assert_eq!((answer.http_status, answer.message.clone()), (200, None));
