@@ -1,14 +1,15 @@
 //! Range reads: at the latest or at an older revision, with etcd's limits, filters and sort orders.
 //!
 //! A read is a [`QueryRun`]: a resumable walk over the keys that are visible at its revision. It works in slices, and a slice that misses a page
-//! keeps what it has: nothing is passed to the sink twice.
+//! keeps what it has: nothing that a sink took is passed to it twice.
 
 mod run;
 mod visible;
 
 use bytes::Bytes;
+use plinth_tree::{Missing, PageSource, Totals, View};
 
-use crate::{KeyRange, KeyValue, Record};
+use crate::{KeyRange, KeyValue, Record, trees::LIVE};
 
 pub use run::{Progress, QueryRun};
 pub(crate) use visible::Visible;
@@ -87,7 +88,9 @@ pub struct Query {
 }
 
 impl Query {
-    fn is_filtered(&self) -> bool {
+    /// Whether keys of the range are left out for their revisions.
+    #[must_use]
+    pub fn is_filtered(&self) -> bool {
         [self.min_mod, self.max_mod, self.min_create, self.max_create].iter().any(|&bound| bound != 0)
     }
 
@@ -100,6 +103,15 @@ impl Query {
     /// Whether the reply must be collected and sorted before its first byte.
     fn is_sorted(&self) -> bool {
         self.target != SortTarget::Key || self.order == SortOrder::Descend
+    }
+
+    /// How many keys the reply has at the newest revision of the store that `view` shows, and the bytes that they take in it (the weight), if the
+    /// tree knows that: when the reply is everything in the range.
+    pub fn totals<P: PageSource>(&self, view: View<'_, P>) -> Result<Option<Totals>, Missing> {
+        if self.limit > 0 || self.is_filtered() || self.keys_only || self.count_only || self.range.is_single() {
+            return Ok(None);
+        }
+        view.totals(LIVE, &self.range.key, self.range.upper().exclusive()).map(Some)
     }
 
     /// Without filters and sorting nothing behind the limit is looked at. etcd does the same for a target without an order: such a reply
@@ -125,25 +137,41 @@ pub struct Item<'a> {
     pub key: &'a [u8],
     /// Its version.
     pub record: Record<'a>,
-    /// The value, unless the request leaves values out.
+    /// Whether the value is part of the reply.
+    pub with_value: bool,
+    /// The value, if it is part of the reply and the sink wants to see it.
     pub value: Option<&'a [u8]>,
     /// Whether the lease is part of the reply: etcd answers most keys-only requests from an index that doesn't know it.
     pub with_lease: bool,
 }
 
+/// What a sink did with a key.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[must_use]
+pub enum Taken {
+    /// It has it.
+    Whole,
+    /// It takes no more for now. The slice ends, and the next one begins with the same key.
+    Full,
+}
+
 /// Where a reply goes, key by key.
 pub trait Sink {
+    /// Whether it looks at values. One that doesn't spares their pages.
+    const SEES_VALUES: bool = true;
+
     /// Takes the next key.
-    fn push(&mut self, item: &Item<'_>);
+    fn push(&mut self, item: &Item<'_>) -> Taken;
 }
 
 impl Sink for Vec<KeyValue> {
-    fn push(&mut self, item: &Item<'_>) {
+    fn push(&mut self, item: &Item<'_>) -> Taken {
         let mut meta = item.record.meta();
         if !item.with_lease {
             meta.lease = 0;
         }
         let value = item.value.map(Bytes::copy_from_slice).unwrap_or_default();
         self.push(KeyValue { key: Bytes::copy_from_slice(item.key), meta, value });
+        Taken::Whole
     }
 }

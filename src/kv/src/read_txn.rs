@@ -50,7 +50,7 @@ impl ReadTxn {
                         let run = QueryRun::new(query.clone(), state.revision, state.compacted);
                         (Box::new(run.expect("revisions were checked before")), Vec::new())
                     });
-                    if run.run(view, state.revision, budget, kvs)? == Progress::More {
+                    if run.run(view, state.revision, budget, kvs)? != Progress::Done {
                         return Ok(None);
                     }
                     let outcome = OpOutcome::Range { kvs: std::mem::take(kvs), result: run.result() };

@@ -7,11 +7,11 @@
 
 mod cluster;
 mod convert;
-mod encode;
 mod health;
 mod kv;
 mod lease;
 mod maintenance;
+mod range;
 mod slice;
 mod watch;
 
@@ -53,7 +53,12 @@ pub struct ApiOptions {
     pub watch_progress_interval: Duration,
     /// How long there must have been no leader before streams that need one end.
     pub leader_loss_timeout: Duration,
+    /// A range reply that is longer, in bytes, is made in chunks while it is sent: [`REPLY_BUFFER_BYTES`], except in tests.
+    pub reply_buffer_bytes: usize,
 }
+
+/// Range replies up to this length are made in one piece, which is fastest. Each may wait in memory for its client.
+pub const REPLY_BUFFER_BYTES: usize = 256 << 10;
 
 /// The API of one executor. Clones share everything.
 pub struct Api<E: Env> {
@@ -112,6 +117,12 @@ impl<E: Env> Api<E> {
         self
     }
 
+    /// The same, held to something else.
+    #[must_use]
+    pub fn with_options(self, options: ApiOptions) -> Self {
+        Self { options: Arc::new(options), ..self }
+    }
+
     /// The executor it belongs to.
     #[must_use]
     pub fn executor(&self) -> &Executor<E> {
@@ -142,6 +153,7 @@ impl<E: Env> Api<E> {
         matches!(
             method,
             Method::Range
+                | Method::RangeStream
                 | Method::Put
                 | Method::DeleteRange
                 | Method::Txn
@@ -201,6 +213,7 @@ impl<E: Env> Api<E> {
         match method {
             Method::Watch => self.watch(meta, requests, replies).await,
             Method::LeaseKeepAlive => self.lease_keep_alive(requests, replies).await,
+            Method::RangeStream => self.range_stream(requests, replies).await,
             other => {
                 drop((requests, replies));
                 Err(other.unimplemented())

@@ -19,7 +19,7 @@ pub use frame::{FRAME_HEADER_BYTES, Frame, FrameDecoder, FrameError};
 pub use metadata::{Call, CallRefused, RequestMeta};
 pub use method::{Kind, METHOD_COUNT, Method};
 pub use proto::{authpb, etcdserverpb, health, mvccpb, v3electionpb, v3lockpb};
-pub use reply::{Chunk, ChunkSource, Reply};
+pub use reply::{Chunk, ChunkSource, NOT_AS_ANNOUNCED, Reply};
 pub use status::{CODE_COUNT, Code, Status};
 pub use stream::{Gone, Replies, Requests};
 pub use timeout::{TimeoutError, parse_timeout};

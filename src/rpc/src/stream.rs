@@ -7,7 +7,7 @@ use std::future::Future;
 
 use bytes::Bytes;
 
-use crate::{Frame, Status, errors};
+use crate::{ChunkSource, Frame, Status, errors};
 
 /// What the client sends.
 pub trait Requests {
@@ -26,6 +26,17 @@ pub trait Replies {
     /// # Errors
     /// Nobody is there any more.
     fn send(&mut self, frame: Frame) -> impl Future<Output = Result<(), Gone>>;
+
+    /// Sends a message of `message_len` bytes that `source` makes while it is sent.
+    ///
+    /// # Errors
+    /// Nobody is there any more; what the source says; Internal if it doesn't make what was announced, or if gRPC can't send so much at once. Part
+    /// of the message may be sent then: don't go on after that.
+    fn send_chunked(
+        &mut self,
+        message_len: u64,
+        source: &mut dyn ChunkSource,
+    ) -> impl Future<Output = Result<(), Status>>;
 }
 
 /// The client of a stream went away.

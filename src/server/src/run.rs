@@ -190,6 +190,7 @@ fn prepare(config: Config, form: Form, dir: &mut DataDir, cores: &[usize]) -> Re
             quota_bytes: config.quota_backend_bytes,
             watch_progress_interval: config.watch_progress_interval,
             leader_loss_timeout: 3 * config.election_timeout,
+            reply_buffer_bytes: api::REPLY_BUFFER_BYTES,
         }),
         listeners,
         grpc: (0..executors).map(|_| Arc::default()).collect(),

@@ -142,7 +142,7 @@ impl OpRun {
         match self {
             Self::Range(run, kvs) => {
                 Ok(match run.run(store.view(), changes.revision_for_header(state), budget, kvs)? {
-                    Progress::More => None,
+                    Progress::More | Progress::Full => None,
                     Progress::Done => Some(OpOutcome::Range { kvs: std::mem::take(kvs), result: run.result() }),
                 })
             }

@@ -5,8 +5,11 @@ use std::cmp::Ordering;
 use bytes::Bytes;
 use plinth_tree::{Missing, PageSource, View};
 
-use super::{Item, Query, QueryResult, Sink, SortOrder, SortTarget, Visible};
+use super::{Item, Query, QueryResult, Sink, SortOrder, SortTarget, Taken, Visible};
 use crate::{Budget, KvError, Record, trees::LIVE};
+
+/// Fewer keys than this are remembered for a sort without a look at the limit.
+const CANDIDATES_MIN: usize = 1024;
 
 /// Whether a slice finished its work.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -15,10 +18,22 @@ pub enum Progress {
     Done,
     /// The budget ran out: call again.
     More,
+    /// The sink takes no more: call again with one that does. The key that it did not take comes first.
+    Full,
 }
 
-/// A range read under way.
-#[derive(Debug)]
+/// What became of a key that a walk came by.
+enum Step {
+    /// It is dealt with.
+    Next,
+    /// It is not needed, and none behind it is.
+    End,
+    /// The sink did not take it: it has to come again.
+    Full,
+}
+
+/// A range read under way. A clone goes on from the same place.
+#[derive(Clone, Debug)]
 pub struct QueryRun {
     query: Query,
     /// The revision to read at.
@@ -33,7 +48,7 @@ pub struct QueryRun {
     result: QueryResult,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Stage {
     /// In key order, straight to the sink.
     Scan,
@@ -47,13 +62,13 @@ enum Stage {
 }
 
 /// What has to be remembered of a key until it is sorted.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Candidate {
     key: Bytes,
     rank: Rank,
 }
 
-#[derive(PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum Rank {
     Key,
     Number(i64),
@@ -70,13 +85,23 @@ impl QueryRun {
             return Err(KvError::Compacted);
         }
         let revision = if query.revision > 0 { query.revision } else { current };
-        let stage = match (query.count_only, query.is_sorted() || query.is_filtered()) {
+        Ok(Self::begin(query, revision, current))
+    }
+
+    fn begin(query: Query, revision: i64, current: i64) -> Self {
+        let stage = match (query.count_only, query.is_sorted()) {
             (true, _) => Stage::Count,
             (false, true) => Stage::Collect(Vec::new()),
             (false, false) => Stage::Scan,
         };
         let resume = query.range.key.to_vec();
-        Ok(Self { query, revision, current, stage, resume, pushed: 0, result: QueryResult::default() })
+        Self { query, revision, current, stage, resume, pushed: 0, result: QueryResult::default() }
+    }
+
+    /// The same read from its beginning, at the same revision.
+    #[must_use]
+    pub fn again(&self) -> Self {
+        Self::begin(self.query.clone(), self.revision, self.current)
     }
 
     /// The revision that it reads.
@@ -116,20 +141,20 @@ impl QueryRun {
                 Stage::Count => self.count(view, budget)?,
                 Stage::Done => return Ok(Progress::Done),
             };
-            if progress == Progress::More {
-                return Ok(Progress::More);
+            if progress != Progress::Done {
+                return Ok(progress);
             }
         }
     }
 
-    /// Walks on from `resume` and calls `each` with every key of the range that is visible, until it returns false, the range ends (`Done`) or the
-    /// budget does (`More`). `resume` stands behind the last key that was dealt with, so that whatever stops the walk, no key is taken twice; an
-    /// `each` that misses a page must have done nothing.
+    /// Walks on from `resume` and calls `each` with every key of the range that is visible, until that or the range is at its end (`Done`), the budget
+    /// is spent (`More`), or the sink is full. `resume` stands behind the last key that was dealt with, so that whatever stops the walk, no key is
+    /// taken twice; an `each` that misses a page must have done nothing.
     fn walk<'a, P: PageSource>(
         &mut self,
         view: View<'a, P>,
         budget: &mut Budget,
-        mut each: impl FnMut(&mut Self, &[u8], Record<'a>) -> Result<bool, Missing>,
+        mut each: impl FnMut(&mut Self, &[u8], Record<'a>) -> Result<Step, Missing>,
     ) -> Result<Progress, Missing> {
         let mut keys = Visible::at(view, self.revision, self.current);
         let mut found = keys.seek(&self.resume)?;
@@ -142,10 +167,12 @@ impl QueryRun {
             }
             let record = keys.record()?;
             let key = keys.key()?;
-            if let Some(record) = record
-                && !each(self, key, record)?
-            {
-                break;
+            if let Some(record) = record {
+                match each(self, key, record)? {
+                    Step::Next => {}
+                    Step::End => break,
+                    Step::Full => return Ok(Progress::Full),
+                }
             }
             self.resume.clear();
             self.resume.extend_from_slice(key);
@@ -161,27 +188,35 @@ impl QueryRun {
         budget: &mut Budget,
         sink: &mut impl Sink,
     ) -> Result<Progress, Missing> {
+        let is_filtered = self.query.is_filtered();
         let progress = self.walk(view, budget, |run, key, record| {
-            if run.query.limit > 0 && run.pushed == run.query.limit {
-                run.result.more = true;
-                return Ok(false);
+            if !is_filtered || run.query.admits(&record) {
+                if run.query.limit > 0 && run.pushed == run.query.limit {
+                    run.result.more = true;
+                    return Ok(Step::End);
+                }
+                if run.push(key, record, sink)? == Taken::Full {
+                    return Ok(Step::Full);
+                }
             }
-            run.push(key, record, sink)?;
-            Ok(true)
+            run.result.count += 1;
+            Ok(Step::Next)
         })?;
         if progress == Progress::Done {
-            self.result.count = self.pushed;
             self.stage = if self.result.more { Stage::Count } else { Stage::Done };
         }
         Ok(progress)
     }
 
-    fn push(&mut self, key: &[u8], record: Record<'_>, sink: &mut impl Sink) -> Result<(), Missing> {
-        let value = if self.query.keys_only { None } else { Some(record.value()?) };
-        let with_lease = !self.query.keys_only || self.query.target == SortTarget::Value;
-        sink.push(&Item { key, record, value, with_lease });
-        self.pushed += 1;
-        Ok(())
+    fn push<S: Sink>(&mut self, key: &[u8], record: Record<'_>, sink: &mut S) -> Result<Taken, Missing> {
+        let with_value = !self.query.keys_only;
+        let value = if with_value && S::SEES_VALUES { Some(record.value()?) } else { None };
+        let with_lease = with_value || self.query.target == SortTarget::Value;
+        let taken = sink.push(&Item { key, record, with_value, value, with_lease });
+        if taken == Taken::Whole {
+            self.pushed += 1;
+        }
+        Ok(taken)
     }
 
     fn collect<P: PageSource>(&mut self, view: View<'_, P>, budget: &mut Budget) -> Result<Progress, Missing> {
@@ -189,24 +224,31 @@ impl QueryRun {
             unreachable!("called for this stage alone")
         };
         let (limit, stops) = (self.query.limit, self.query.stops_at_limit());
+        let keep = usize::try_from(limit).ok().filter(|&limit| limit > 0).unwrap_or(usize::MAX);
+        // With a limit no more is remembered than may become part of the reply, and one that says that there was more.
+        let kept = keep.saturating_add(1);
+        let full = kept.saturating_mul(2).max(CANDIDATES_MIN);
         let progress = self.walk(view, budget, |run, key, record| {
             // One more than the limit takes part in the sort, as with etcd.
             if stops && candidates.len() as i64 > limit {
-                return Ok(false);
+                return Ok(Step::End);
             }
             if run.query.admits(&record) {
                 let rank = run.query.rank(&record)?;
                 candidates.push(Candidate { key: Bytes::copy_from_slice(key), rank });
+                if candidates.len() >= full {
+                    run.query.sort(&mut candidates);
+                    candidates.truncate(kept);
+                }
             }
             run.result.count += 1;
-            Ok(true)
+            Ok(Step::Next)
         });
         if !matches!(progress, Ok(Progress::Done)) {
             self.stage = Stage::Collect(candidates);
             return progress;
         }
         self.query.sort(&mut candidates);
-        let keep = usize::try_from(limit).ok().filter(|&limit| limit > 0).unwrap_or(usize::MAX);
         self.result.more = candidates.len() > keep;
         candidates.truncate(keep);
         self.stage = Stage::Emit(candidates, 0);
@@ -224,22 +266,20 @@ impl QueryRun {
         };
         let mut keys = Visible::at(view, self.revision, self.current);
         while next < sorted.len() {
-            let done = budget.spend() && {
+            let progress = if budget.spend() {
                 let key = &sorted[next].key;
-                let pushed = keys.seek(key).and_then(|found| {
+                keys.seek(key).and_then(|found| {
                     assert!(found && keys.key()? == key, "a key that was visible stays so at its revision");
                     let record = keys.record()?.expect("a key that was visible stays so at its revision");
-                    self.push(key, record, sink)
-                });
-                if let Err(missing) = pushed {
-                    self.stage = Stage::Emit(sorted, next);
-                    return Err(missing);
-                }
-                true
+                    let taken = self.push(key, record, sink)?;
+                    Ok(if taken == Taken::Full { Progress::Full } else { Progress::Done })
+                })
+            } else {
+                Ok(Progress::More)
             };
-            if !done {
+            if !matches!(progress, Ok(Progress::Done)) {
                 self.stage = Stage::Emit(sorted, next);
-                return Ok(Progress::More);
+                return progress;
             }
             next += 1;
         }
@@ -259,7 +299,7 @@ impl QueryRun {
         }
         let progress = self.walk(view, budget, |run, _, _| {
             run.result.count += 1;
-            Ok(true)
+            Ok(Step::Next)
         })?;
         if progress == Progress::Done {
             self.stage = Stage::Done;

@@ -118,7 +118,7 @@ impl Bed {
         let mut budget = self.budget();
         match run.run(root.snapshot.view(), root.state.revision, &mut budget, kvs) {
             Ok(Progress::Done) => return true,
-            Ok(Progress::More) => self.ended_early += 1,
+            Ok(Progress::More | Progress::Full) => self.ended_early += 1,
             Err(missing) => self.load(missing).await,
         }
         false

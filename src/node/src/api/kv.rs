@@ -1,78 +1,21 @@
-//! Range, Put, DeleteRange, Txn.
-
-use std::sync::Arc;
+//! Put, DeleteRange, Txn, Compact.
 
 use plinth_env::Env;
-use plinth_kv::{AlarmAction, AlarmKind, Command, OpOutcome, Outcome, Query, QueryRun, query};
-use plinth_rpc::{Code, Reply, Status, errors, etcdserverpb as pb};
+use plinth_kv::{AlarmAction, AlarmKind, Command, OpOutcome, Outcome};
+use plinth_rpc::{Status, errors, etcdserverpb as pb};
 use prost::Message as _;
 
 use super::{
     Api,
     convert::{self, status},
-    encode::RangeEncoder,
     refused,
 };
-use crate::{
-    message::{Message, Reply as ShardReply},
-    published::Root,
-};
+use crate::message::{Message, Reply as ShardReply};
 
 /// What etcd adds to a request before it replicates it: field numbers, lengths and the id in its header.
 const REPLICATED_OVERHEAD_BYTES: usize = 16;
 
 impl<E: Env> Api<E> {
-    /// A range read, encoded straight from the pages.
-    pub(super) async fn range_reply(&self, request: pb::RangeRequest) -> Result<Reply, Status> {
-        let serializable = request.serializable;
-        let query = convert::query(request).map_err(status)?;
-        if !serializable {
-            self.read_index().await?;
-        }
-        let root = self.root();
-        let mut encoder = RangeEncoder::new(&self.header(root.state.revision));
-        let result = self.read(root, query, &mut encoder).await?;
-        Ok(encoder.finish(result))
-    }
-
-    /// A range read.
-    ///
-    /// # Errors
-    /// etcd's status for whatever is wrong.
-    pub async fn range(&self, request: pb::RangeRequest) -> Result<pb::RangeResponse, Status> {
-        match self.range_reply(request).await? {
-            Reply::Message(frame) => {
-                pb::RangeResponse::decode(frame.message()).map_err(|error| Status::undecodable(&error))
-            }
-            Reply::Chunked { .. } => Err(Status::fixed(Code::Internal, "a range reply is one message")),
-        }
-    }
-
-    /// Runs a read to its end, slice by slice. Between slices it goes on at the newest root, at its own revision, so that it never holds pages back for
-    /// longer than a slice.
-    async fn read(
-        &self,
-        mut root: Arc<Root<E::Pages>>,
-        query: Query,
-        sink: &mut impl query::Sink,
-    ) -> Result<query::QueryResult, Status> {
-        let mut run = QueryRun::new(query, root.state.revision, root.state.compacted).map_err(status)?;
-        let mut reading = None;
-        loop {
-            let current = root.state.revision;
-            match self.slice(&root, |view, budget| run.run(view, current, budget, sink)).await? {
-                query::Progress::Done => return Ok(run.result()),
-                query::Progress::More => self.pause().await,
-            }
-            // From now on a sweep waits for this read, unless it takes very long.
-            reading.get_or_insert_with(|| self.group().readers.enter(run.revision()));
-            root = self.root();
-            if !root.state.holds(run.revision()) {
-                return Err(errors::COMPACTED);
-            }
-        }
-    }
-
     /// Makes everything below a revision unreadable, and waits until it is removed if the request says so.
     ///
     /// # Errors

@@ -2,6 +2,7 @@
 
 mod compaction;
 mod leases;
+mod ranges;
 mod stall;
 mod support;
 mod verify;

@@ -6,7 +6,7 @@ use plinth_base::{MemberId, limits::MAILBOX_MESSAGES_MAX, mailbox::mailbox};
 use plinth_env::{Env, TaskQueue};
 use plinth_node::{
     Executor, Identity, MemberRecord, NodeError, ShardHandle, ShardOptions, ShardPorts,
-    api::{Api, ApiOptions, request_timeout},
+    api::{Api, ApiOptions, REPLY_BUFFER_BYTES, request_timeout},
     open_shard,
 };
 use plinth_rpc::{Status, etcdserverpb as pb};
@@ -60,6 +60,7 @@ pub async fn start(env: &SimEnv, options: ShardOptions) -> Result<Node, NodeErro
         quota_bytes: None,
         watch_progress_interval: Duration::from_secs(600),
         leader_loss_timeout: 3 * ELECTION_TIMEOUT,
+        reply_buffer_bytes: REPLY_BUFFER_BYTES,
     };
     let api = Api::new(executor, handle.clone(), Arc::new(options));
     while !api.has_leader() {

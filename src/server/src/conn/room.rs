@@ -11,7 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use h2::SendStream;
-use plinth_rpc::{ChunkSource, Code, Frame, Status};
+use plinth_rpc::{ChunkSource, Frame, NOT_AS_ANNOUNCED, Status};
 
 use super::gate::{Gate, ReplyBytes};
 
@@ -55,15 +55,14 @@ impl<'a> Room<'a> {
         self.send_pieces(Bytes::copy_from_slice(&Frame::header(len)), &mut held).await?;
         let mut missing = message_len;
         while missing > 0 {
-            // No chunk is made before the client can take some of it.
-            self.get(PIECE_BYTES_MAX).await?;
-            let chunk = self.next_chunk(source).await?;
+            // No chunk is made before the client can take it.
+            let room = self.get(PIECE_BYTES_MAX).await?;
+            let chunk = self.next_chunk(source, room).await?;
             missing = missing
                 .checked_sub(chunk.len() as u64)
                 .filter(|_| !chunk.is_empty())
-                .ok_or(Broken::Failed(Status::fixed(Code::Internal, "reply and its announced length differ")))?;
-            held.set(chunk.len());
-            self.send_pieces(chunk, &mut held).await?;
+                .ok_or(Broken::Failed(NOT_AS_ANNOUNCED))?;
+            self.hand_over(chunk)?;
         }
         Ok(())
     }
@@ -95,8 +94,8 @@ impl<'a> Room<'a> {
     }
 
     /// The next chunk, unless the client resets the call while it is made.
-    async fn next_chunk(&self, source: &mut dyn ChunkSource) -> Result<Bytes, Broken> {
-        let mut chunk = source.next_chunk();
+    async fn next_chunk(&self, source: &mut dyn ChunkSource, bytes_max: usize) -> Result<Bytes, Broken> {
+        let mut chunk = source.next_chunk(bytes_max);
         poll_fn(|cx| match chunk.as_mut().poll(cx) {
             Poll::Ready(made) => Poll::Ready(made.map_err(Broken::Failed)),
             Poll::Pending => self.stream.borrow_mut().poll_reset(cx).map(|_| Err(Broken::Gone)),

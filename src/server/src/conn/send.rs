@@ -104,7 +104,8 @@ pub async fn chunked(
     finish(&mut stream.into_inner(), heads, sent)
 }
 
-fn too_large(message_len: u64) -> Option<Status> {
+/// The status of a message that is longer than gRPC can send.
+pub fn too_large(message_len: u64) -> Option<Status> {
     (message_len > u64::from(MESSAGE_BYTES_MAX)).then(|| {
         let text = format!("grpc: trying to send message larger than max ({message_len} vs. {MESSAGE_BYTES_MAX})");
         Status::new(Code::ResourceExhausted, text)

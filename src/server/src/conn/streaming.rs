@@ -9,13 +9,15 @@ use std::{
 
 use bytes::Bytes;
 use h2::{RecvStream, SendStream, server::SendResponse};
-use plinth_rpc::{Call, Code, Frame, FrameDecoder, FrameError, Gone, Method, Replies, Requests, Status, errors};
+use plinth_rpc::{
+    Call, ChunkSource, Code, Frame, FrameDecoder, FrameError, Gone, Method, Replies, Requests, Status, errors,
+};
 
 use super::{
     GrpcMetrics, Runtime, Service,
     call::{Handled, Outcome, TOO_MANY_UNFINISHED, deadline, guarded},
     gate::{Gate, RequestBytes},
-    room::Room,
+    room::{Broken, Room},
     send::{self, Heads},
     server::Shared,
 };
@@ -121,7 +123,19 @@ struct StreamReplies<'a> {
 impl Replies for StreamReplies<'_> {
     async fn send(&mut self, frame: Frame) -> Result<(), Gone> {
         self.metrics.note_sent(self.method, frame.message_len() as u64);
-        self.outbound.send(self.heads, self.gate, frame).await
+        self.outbound.room(self.heads, self.gate)?.send(frame.into_bytes()).await.map_err(|_| Gone)
+    }
+
+    async fn send_chunked(&mut self, message_len: u64, source: &mut dyn ChunkSource) -> Result<(), Status> {
+        if let Some(status) = send::too_large(message_len) {
+            return Err(status);
+        }
+        self.metrics.note_sent(self.method, message_len);
+        self.outbound.room(self.heads, self.gate)?.send_chunks(message_len, source).await.map_err(|broken| match broken
+        {
+            Broken::Failed(status) => status,
+            Broken::Gone | Broken::Late => Gone.into(),
+        })
     }
 }
 
@@ -152,8 +166,8 @@ impl Outbound {
         Ok(self.stream.get().expect("opened above"))
     }
 
-    async fn send(&self, heads: &Heads, gate: &Gate, frame: Frame) -> Result<(), Gone> {
-        Room::new(self.open(heads)?, gate).send(frame.into_bytes()).await.map_err(|_| Gone)
+    fn room<'a>(&'a self, heads: &Heads, gate: &'a Gate) -> Result<Room<'a>, Gone> {
+        Ok(Room::new(self.open(heads)?, gate))
     }
 
     /// Ends the call; says how.

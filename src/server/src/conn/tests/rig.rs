@@ -82,7 +82,7 @@ fn number(request: &Bytes) -> usize {
     std::str::from_utf8(request).ok().and_then(|text| text.parse().ok()).expect("the test sends a number")
 }
 
-/// Chunks of 10,000 bytes; the last one is short, or fails.
+/// Chunks of at most 10,000 bytes; the last one fails if it should.
 struct TestChunks {
     left: usize,
     fail: bool,
@@ -90,11 +90,11 @@ struct TestChunks {
 }
 
 impl ChunkSource for TestChunks {
-    fn next_chunk(&mut self) -> Chunk<'_> {
-        Box::pin(async {
+    fn next_chunk(&mut self, bytes_max: usize) -> Chunk<'_> {
+        Box::pin(async move {
             tokio::task::yield_now().await;
             self.seen.chunks_made.set(self.seen.chunks_made.get() + 1);
-            let len = self.left.min(10_000);
+            let len = self.left.min(10_000).min(bytes_max);
             self.left -= len;
             if self.left == 0 && self.fail { Err(errors::CORRUPT) } else { Ok(Bytes::from(vec![b'c'; len])) }
         })

@@ -85,6 +85,8 @@ pub(super) async fn start<E: Env>(env: E, options: ShardOptions) -> Result<Node<
         quota_bytes: None,
         watch_progress_interval: Duration::from_secs(600),
         leader_loss_timeout: 3 * ELECTION_TIMEOUT,
+        // Small, so that many replies are made in chunks.
+        reply_buffer_bytes: 2000,
     };
     let shard = open_shard(&env, options, &identity, ShardPorts { inbox: receiver, replies: vec![answers] }).await?;
     let handle = shard.handle(inbox);
