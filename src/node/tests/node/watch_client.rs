@@ -12,7 +12,7 @@ use std::{
 use bytes::Bytes;
 use plinth_env::{Env, TaskQueue};
 use plinth_node::api::Api;
-use plinth_rpc::{Frame, Gone, Method, Replies, RequestMeta, Requests, Status, etcdserverpb as pb};
+use plinth_rpc::{ChunkSource, Frame, Gone, Method, Replies, RequestMeta, Requests, Status, etcdserverpb as pb};
 use plinth_sim_env::SimEnv;
 use prost::Message;
 
@@ -140,5 +140,9 @@ impl Replies for Side {
         self.0.received.borrow_mut().push(response);
         self.0.wake();
         Ok(())
+    }
+
+    async fn send_chunked(&mut self, message_len: u64, _: &mut dyn ChunkSource) -> Result<(), Status> {
+        panic!("a watch response of {message_len} bytes is one frame");
     }
 }
