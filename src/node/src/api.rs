@@ -12,6 +12,7 @@ mod kv;
 mod lease;
 mod maintenance;
 mod range;
+mod recipes;
 mod slice;
 mod watch;
 
@@ -167,7 +168,16 @@ impl<E: Env> Api<E> {
                 | Method::MemberList
                 | Method::Status
                 | Method::Alarm
+                | Method::Lock
+                | Method::Unlock
+                | Method::Campaign
+                | Method::Proclaim
+                | Method::Leader
+                | Method::Observe
+                | Method::Resign
                 | Method::HealthCheck
+                | Method::HealthWatch
+                | Method::HealthList
         )
     }
 
@@ -193,7 +203,14 @@ impl<E: Env> Api<E> {
             Method::MemberList => self.member_list(decode(request)?).await.map(|m| Reply::encode(&m)),
             Method::Status => self.status(decode(request)?).map(|m| Reply::encode(&m)),
             Method::Alarm => self.alarm(decode(request)?).await.map(|m| Reply::encode(&m)),
+            Method::Lock => self.lock(decode(request)?).await.map(|m| Reply::encode(&m)),
+            Method::Unlock => self.unlock(decode(request)?).await.map(|m| Reply::encode(&m)),
+            Method::Campaign => self.campaign(decode(request)?).await.map(|m| Reply::encode(&m)),
+            Method::Proclaim => self.proclaim(decode(request)?).await.map(|m| Reply::encode(&m)),
+            Method::Leader => self.leader(decode(request)?).await.map(|m| Reply::encode(&m)),
+            Method::Resign => self.resign(decode(request)?).await.map(|m| Reply::encode(&m)),
             Method::HealthCheck => self.health_check(&decode(request)?).map(|m| Reply::encode(&m)),
+            Method::HealthList => self.health_list(decode(request)?).map(|m| Reply::encode(&m)),
             other => Err(other.unimplemented()),
         }
     }
@@ -213,6 +230,8 @@ impl<E: Env> Api<E> {
         match method {
             Method::Watch => self.watch(meta, requests, replies).await,
             Method::LeaseKeepAlive => self.lease_keep_alive(requests, replies).await,
+            Method::Observe => self.observe(requests, replies).await,
+            Method::HealthWatch => self.health_watch(requests, replies).await,
             Method::RangeStream => self.range_stream(requests, replies).await,
             other => {
                 drop((requests, replies));

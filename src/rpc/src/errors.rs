@@ -180,8 +180,10 @@ errors! {
     /// The caller's own deadline.
     CONTEXT_DEADLINE_EXCEEDED = DeadlineExceeded "context deadline exceeded";
 
-    // Health, Lock, Election.
+    // Health, Lock, Election, and streams that begin with a request.
 
+    /// A streaming call whose request never came: grpc-go's status.
+    NO_REQUEST = Unknown "EOF";
     /// Health check of a service other than "".
     HEALTH_UNKNOWN_SERVICE = NotFound "unknown service";
     /// Proclaim or Resign without a leader key.

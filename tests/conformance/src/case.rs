@@ -86,6 +86,11 @@ pub enum Action {
         /// Its name.
         stream: String,
     },
+    /// Resets a stream.
+    Drop {
+        /// Its name.
+        stream: String,
+    },
     /// Says on a stream that nothing more is sent.
     Close {
         /// Its name.

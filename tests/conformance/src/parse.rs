@@ -21,6 +21,7 @@
 //! -> header { revision: @1 } created: true
 //! quiet w                                nothing comes for half a second
 //! close w                                says that nothing more is sent
+//! drop w                                 resets the call
 //! GET /health                            HTTP/1; POST takes a body after the target
 //! -> 200 {"health":"true","reason":""}
 //! etcdctl put a 1                        etcdctl by each version (etcdctl3.4, etcdctl3.5: by one)
@@ -181,7 +182,8 @@ impl Parser {
     fn end_step(&mut self) -> Result<(), String> {
         let Some(open) = self.open.take() else { return Ok(()) };
         let has_no_answer = |action: &Action| {
-            matches!(action, Action::Open { .. } | Action::Send { .. } | Action::Quiet { .. } | Action::Close { .. })
+            use Action::{Close, Drop, Open, Quiet, Send};
+            matches!(action, Open { .. } | Send { .. } | Quiet { .. } | Close { .. } | Drop { .. })
         };
         let none = open.actions.iter().all(has_no_answer).then(|| Want {
             reply: Reply::Ok(String::new()),
@@ -230,6 +232,7 @@ fn actions(word: &str, rest: &str) -> Result<Vec<Action>, String> {
         }
         "recv" => Action::Receive { stream: rest.to_owned() },
         "quiet" => Action::Quiet { stream: rest.to_owned() },
+        "drop" => Action::Drop { stream: rest.to_owned() },
         "close" => Action::Close { stream: rest.to_owned() },
         "GET" | "POST" | "PUT" => {
             let (target, body) = rest.split_once(' ').unwrap_or((rest, ""));

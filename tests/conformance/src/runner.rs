@@ -224,6 +224,11 @@ impl<'a> Session<'a> {
                     Ok(Err(status)) => Err(format!("got: {status}")),
                 }
             }
+            Action::Drop { stream } => {
+                streams.find(stream)?;
+                streams.0.remove(stream);
+                Ok(())
+            }
             Action::Close { stream } => streams.find(stream)?.1.close().map_err(|status| status.to_string()),
             Action::Http { verb, target, body } => {
                 let body = template.fill(body)?;

@@ -7,7 +7,7 @@ use prost::Message;
 use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor, text_format::FormatOptions};
 
 /// The files that the cases speak of, below the folder with plinth's protos.
-const PROTO_FILES: [&str; 2] = ["etcdserverpb.proto", "health.proto"];
+const PROTO_FILES: [&str; 4] = ["etcdserverpb.proto", "health.proto", "v3lockpb.proto", "v3electionpb.proto"];
 
 /// All message types.
 #[derive(Clone, Debug)]
@@ -38,7 +38,11 @@ impl Schema {
     pub fn method(&self, name: &str) -> Result<Method, String> {
         let (service, method) = name.split_once('/').ok_or_else(|| format!("{name:?} is no Service/Method"))?;
         let (package, stem) = match (service, method) {
+            ("Health", "Watch") => ("grpc.health.v1", "HealthCheck".to_owned()),
             ("Health", _) => ("grpc.health.v1", format!("Health{method}")),
+            ("Lock", _) => ("v3lockpb", method.to_owned()),
+            ("Election", "Observe") => ("v3electionpb", "Leader".to_owned()),
+            ("Election", _) => ("v3electionpb", method.to_owned()),
             (_, "Compact") => ("etcdserverpb", "Compaction".to_owned()),
             _ => ("etcdserverpb", method.to_owned()),
         };

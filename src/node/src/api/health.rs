@@ -1,9 +1,9 @@
-//! What the HTTP health endpoints ask.
+//! Health: what the HTTP endpoints ask, and the streams of gRPC's health service.
 
 use plinth_env::Env;
-use plinth_rpc::etcdserverpb as pb;
+use plinth_rpc::{Frame, Replies, Requests, Status, errors, etcdserverpb as pb, health};
 
-use super::{Api, maintenance::alarm_name};
+use super::{Api, decode, maintenance::alarm_name};
 
 /// The answers that /health, /livez and /readyz are made of.
 impl<E: Env> Api<E> {
@@ -40,5 +40,27 @@ impl<E: Env> Api<E> {
         let request =
             pb::RangeRequest { key: vec![0].into(), limit: 1, keys_only: true, serializable, ..Default::default() };
         self.range(request).await.map(drop).map_err(|status| status.message.into_owned())
+    }
+}
+
+/// gRPC's health service.
+impl<E: Env> Api<E> {
+    /// Tells how a service is, at once and whenever that changes: it doesn't as long as there is somebody to tell it.
+    pub(super) async fn health_watch(
+        &self,
+        mut requests: impl Requests,
+        mut replies: impl Replies,
+    ) -> Result<(), Status> {
+        use health::health_check_response::ServingStatus::ServiceUnknown;
+        let request: health::HealthCheckRequest = decode(requests.next().await.ok_or(errors::NO_REQUEST)??)?;
+        let unknown = health::HealthCheckResponse { status: ServiceUnknown as i32 };
+        replies.send(Frame::encode(&self.health_check(&request).unwrap_or(unknown))).await?;
+        std::future::pending().await
+    }
+
+    /// How all services are: there is one, without a name.
+    pub(super) fn health_list(&self, _: health::HealthListRequest) -> Result<health::HealthListResponse, Status> {
+        let health = self.health_check(&health::HealthCheckRequest::default())?;
+        Ok(health::HealthListResponse { statuses: [(String::new(), health)].into() })
     }
 }

@@ -8,7 +8,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use plinth_base::codec::{put_varint, varint_len};
 use plinth_env::Env;
 use plinth_kv::{Query, QueryRun, SortOrder, SortTarget, query::Progress};
-use plinth_rpc::{Code, Frame, Replies, Requests, Status, errors, etcdserverpb as pb};
+use plinth_rpc::{Frame, Replies, Requests, Status, errors, etcdserverpb as pb};
 
 use super::{
     Read,
@@ -23,9 +23,6 @@ const FIRST_KEYS_MAX: u64 = 10;
 /// Field 1 of `RangeStreamResponse`.
 const TAG_RANGE_RESPONSE: u8 = 0x0a;
 
-/// grpc-go's status of a call whose request never came.
-const NO_REQUEST: Status = Status::fixed(Code::Unknown, "EOF");
-
 impl<E: Env> Api<E> {
     /// A range read in several messages.
     pub(crate) async fn range_stream(
@@ -33,7 +30,7 @@ impl<E: Env> Api<E> {
         mut requests: impl Requests,
         mut replies: impl Replies,
     ) -> Result<(), Status> {
-        let request: pb::RangeRequest = decode(requests.next().await.ok_or(NO_REQUEST)??)?;
+        let request: pb::RangeRequest = decode(requests.next().await.ok_or(errors::NO_REQUEST)??)?;
         let serializable = request.serializable;
         let query = stream_query(request)?;
         if !serializable {
