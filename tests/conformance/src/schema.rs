@@ -48,7 +48,10 @@ impl Schema {
         };
         Ok(Method {
             path: format!("/{package}.{service}/{method}"),
-            request: self.message(&format!("{package}.{stem}Request"))?,
+            request: self.message(&match method {
+                "RangeStream" => format!("{package}.RangeRequest"),
+                _ => format!("{package}.{stem}Request"),
+            })?,
             response: self.message(&format!("{package}.{stem}Response"))?,
         })
     }
