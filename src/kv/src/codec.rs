@@ -28,6 +28,13 @@ const FLAG_KEYS_ONLY: u8 = 8;
 const FLAG_COUNT_ONLY: u8 = 16;
 
 impl Envelope {
+    /// Whether an encoded command is about what clients store. Alarms and members are not: these commands pass whatever alarm is raised.
+    #[must_use]
+    pub fn is_about_keys(payload: &[u8]) -> bool {
+        // Behind the format and the proposal's id.
+        !matches!(payload.get(9), Some(&(ALARM | PUBLISH_MEMBER)))
+    }
+
     /// The payload of a log entry.
     #[must_use]
     pub fn encode(&self) -> Bytes {

@@ -97,6 +97,30 @@ pub fn attached_keys<P: PageSource>(
     Ok(true)
 }
 
+/// Passes all leases with an id behind `after` to `each`, in the order of their ids as unsigned numbers: id and granted TTL in seconds. `after` follows.
+/// True when there are no more.
+pub fn granted_leases<P: PageSource>(
+    view: View<'_, P>,
+    after: &mut Option<i64>,
+    budget: &mut Budget,
+    mut each: impl FnMut(i64, i64),
+) -> Result<bool, Missing> {
+    let start = after.map_or_else(|| vec![GRANTED], |id| successor(&granted_key(id)));
+    let mut cursor = view.cursor(LEASE);
+    let mut found = cursor.seek(&start)?;
+    while found {
+        let Some(id) = cursor.key()?.strip_prefix(&[GRANTED]) else { break };
+        if !budget.spend() {
+            return Ok(false);
+        }
+        let id = sound(id.try_into().map(i64::from_be_bytes).map_err(|_| Malformed("a lease's id takes 8 bytes")));
+        each(id, sound(decode_ttl(cursor.value().body()?)));
+        *after = Some(id);
+        found = cursor.next()?;
+    }
+    Ok(true)
+}
+
 /// A lease in the order of TTLs.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct ByTtl {

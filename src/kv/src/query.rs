@@ -3,6 +3,7 @@
 //! A read is a [`QueryRun`]: a resumable walk over the keys that are visible at its revision. It works in slices, and a slice that misses a page
 //! keeps what it has: nothing that a sink took is passed to it twice.
 
+mod any;
 mod run;
 mod visible;
 
@@ -11,6 +12,7 @@ use plinth_tree::{Missing, PageSource, Totals, View};
 
 use crate::{KeyRange, KeyValue, Record, trees::LIVE};
 
+pub use any::AnyKey;
 pub use run::{Progress, QueryRun};
 pub(crate) use visible::Visible;
 

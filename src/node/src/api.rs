@@ -5,8 +5,10 @@
 //! Invariants: reads look at published roots only and never wait for a disk but through `Env::load_pages`; a write is proposed once and never
 //! retried; requests that can't be valid never reach a shard.
 
+mod backend;
 mod cluster;
 mod convert;
+mod hash;
 mod health;
 mod kv;
 mod lease;
@@ -14,6 +16,8 @@ mod maintenance;
 mod range;
 mod recipes;
 mod slice;
+mod snapshot;
+mod version;
 mod watch;
 
 use std::{sync::Arc, time::Duration};
@@ -175,6 +179,11 @@ impl<E: Env> Api<E> {
                 | Method::Leader
                 | Method::Observe
                 | Method::Resign
+                | Method::Hash
+                | Method::HashKv
+                | Method::Snapshot
+                | Method::MoveLeader
+                | Method::Downgrade
                 | Method::HealthCheck
                 | Method::HealthWatch
                 | Method::HealthList
@@ -209,6 +218,10 @@ impl<E: Env> Api<E> {
             Method::Proclaim => self.proclaim(decode(request)?).await.map(|m| Reply::encode(&m)),
             Method::Leader => self.leader(decode(request)?).await.map(|m| Reply::encode(&m)),
             Method::Resign => self.resign(decode(request)?).await.map(|m| Reply::encode(&m)),
+            Method::Hash => self.hash(decode(request)?).await.map(|m| Reply::encode(&m)),
+            Method::HashKv => self.hash_kv(decode(request)?).await.map(|m| Reply::encode(&m)),
+            Method::MoveLeader => self.move_leader(decode(request)?).await.map(|m| Reply::encode(&m)),
+            Method::Downgrade => self.downgrade(decode(request)?).await.map(|m| Reply::encode(&m)),
             Method::HealthCheck => self.health_check(&decode(request)?).map(|m| Reply::encode(&m)),
             Method::HealthList => self.health_list(decode(request)?).map(|m| Reply::encode(&m)),
             other => Err(other.unimplemented()),
@@ -233,6 +246,7 @@ impl<E: Env> Api<E> {
             Method::Observe => self.observe(requests, replies).await,
             Method::HealthWatch => self.health_watch(requests, replies).await,
             Method::RangeStream => self.range_stream(requests, replies).await,
+            Method::Snapshot => self.snapshot(requests, replies).await,
             other => {
                 drop((requests, replies));
                 Err(other.unimplemented())

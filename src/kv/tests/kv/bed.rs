@@ -4,8 +4,8 @@ use std::{path::PathBuf, sync::Arc};
 
 use plinth_base::{MemberId, Prng, Term};
 use plinth_kv::{
-    ApplyError, Audit, AuditError, Audited, Budget, Command, Envelope, KeyValue, KvError, Machine, OpOutcome, Outcome,
-    Query, QueryRun, ReadTxn, State, Txn, bootstrap, query::Progress, trees,
+    AnyKey, ApplyError, Audit, AuditError, Audited, Budget, Command, Envelope, Export, ExportSink, KeyValue, KvError,
+    Machine, OpOutcome, Outcome, Query, QueryRun, ReadTxn, State, Txn, bootstrap, query::Progress, trees,
 };
 use plinth_sim_env::{SimEnv, SimPages};
 use plinth_tree::{Env, Missing, Snapshot, Store, StoreOptions, put_pages_max};
@@ -117,6 +117,41 @@ impl Bed {
         let root = self.root();
         let mut budget = self.budget();
         match run.run(root.snapshot.view(), root.state.revision, &mut budget, kvs) {
+            Ok(Progress::Done) => return true,
+            Ok(Progress::More | Progress::Full) => self.ended_early += 1,
+            Err(missing) => self.load(missing).await,
+        }
+        false
+    }
+
+    /// Whether any key exists at a revision.
+    pub(crate) async fn has_keys(&mut self, revision: i64) -> bool {
+        let (mut any, root) = (AnyKey::at(revision), self.root());
+        loop {
+            let mut budget = self.budget();
+            match any.run(root.snapshot.view(), root.state.revision, &mut budget) {
+                Ok(Some(any)) => return any,
+                Ok(None) => self.ended_early += 1,
+                Err(missing) => self.load(missing).await,
+            }
+        }
+    }
+
+    /// Does one slice of an export at the newest root; true when it is done.
+    pub(crate) async fn export_slice(&mut self, export: &mut Export, sink: &mut impl ExportSink) -> bool {
+        let root = self.root();
+        self.export_slice_at(&root, export, sink).await
+    }
+
+    /// The same at a root.
+    pub(crate) async fn export_slice_at(
+        &mut self,
+        root: &Root,
+        export: &mut Export,
+        sink: &mut impl ExportSink,
+    ) -> bool {
+        let mut budget = self.budget();
+        match export.run(root.snapshot.view(), &mut budget, sink) {
             Ok(Progress::Done) => return true,
             Ok(Progress::More | Progress::Full) => self.ended_early += 1,
             Err(missing) => self.load(missing).await,

@@ -3,6 +3,7 @@
 
 mod bed;
 mod convert;
+mod export;
 mod facts;
 mod leases;
 mod random;

@@ -14,7 +14,7 @@ const SEEDS: u64 = 12;
 const REQUESTS: u64 = 400;
 const READS: u64 = 40;
 /// Leases with these ids come and go; the one after them never exists.
-const LEASES: i64 = 3;
+pub(crate) const LEASES: i64 = 3;
 /// One request in so many is followed by a compaction.
 const COMPACT_ONE_IN: u64 = 40;
 /// One request in so many is followed by something with leases.
@@ -23,9 +23,9 @@ const LEASE_ONE_IN: u64 = 12;
 const CHECKPOINT_ONE_IN: u64 = 40;
 const REOPEN_ONE_IN: u64 = 150;
 /// A transaction of more operations would be refused by the API, not by the state machine.
-const TXN_OPS_MAX: usize = 1000;
+pub(crate) const TXN_OPS_MAX: usize = 1000;
 
-fn workload(prng: &mut Prng) -> Workload {
+pub(crate) fn workload(prng: &mut Prng) -> Workload {
     Workload {
         keys: 10 + prng.below(60),
         key_bytes_max: 600 + prng.index(2500),
@@ -35,7 +35,7 @@ fn workload(prng: &mut Prng) -> Workload {
 }
 
 /// Adds what the workload leaves out: leases, revisions of reads in transactions, relations that etcd doesn't know.
-fn enrich(request: &mut Request, prng: &mut Prng, revision: i64, in_txn: bool) {
+pub(crate) fn enrich(request: &mut Request, prng: &mut Prng, revision: i64, in_txn: bool) {
     match request {
         Request::Put(put) if !put.ignore_lease && prng.chance(1, 3) => put.lease = some_lease(prng),
         // etcd knows the revision before the first compaction as -1, and that one can be asked for.
@@ -68,7 +68,7 @@ fn only_reads(txn: &model::Txn) -> bool {
     txn.success.iter().chain(&txn.failure).all(|request| matches!(request, Request::Range(_)))
 }
 
-async fn execute(bed: &mut Bed, request: &Request) -> Result<Response, KvError> {
+pub(crate) async fn execute(bed: &mut Bed, request: &Request) -> Result<Response, KvError> {
     match request {
         Request::Range(range) => {
             bed.range(convert::query(range)).await.map(|(revision, outcome)| convert::response(revision, outcome))
@@ -141,7 +141,7 @@ async fn random_requests(env: SimEnv, seed: u64) {
 }
 
 /// Compacts to some revision, now and then to one that it can't.
-async fn compact(bed: &mut Bed, model: &mut Model) {
+pub(crate) async fn compact(bed: &mut Bed, model: &mut Model) {
     let back = bed.prng.below(40) as i64 - 1;
     let revision = model.revision() - back;
     let outcome = bed.apply(Command::Compact { revision }).await;
@@ -151,7 +151,7 @@ async fn compact(bed: &mut Bed, model: &mut Model) {
 }
 
 /// Grants a lease, revokes one, or has some expire; the answer and the state after it are the model's.
-async fn some_lease_command(bed: &mut Bed, model: &mut Model) {
+pub(crate) async fn some_lease_command(bed: &mut Bed, model: &mut Model) {
     let id = some_lease(&mut bed.prng);
     match bed.prng.below(4) {
         0 | 1 if id <= LEASES => {
@@ -178,7 +178,7 @@ async fn some_lease_command(bed: &mut Bed, model: &mut Model) {
     assert_eq!(bed.machine.state().revision, model.revision());
 }
 
-fn simulate(seed: u64, main: impl AsyncFnOnce(SimEnv, u64)) {
+pub(crate) fn simulate(seed: u64, main: impl AsyncFnOnce(SimEnv, u64)) {
     let faults = Faults { page_miss: Chance::one_in(12), ..Faults::default() };
     let sim = Sim::new(seed, SimOptions { faults, ..SimOptions::default() });
     sim.block_on(main(sim.env(), seed));
@@ -223,7 +223,7 @@ async fn reads_beside_writes(env: SimEnv, seed: u64) {
 }
 
 /// A random write; whether it is refused is the model's to say.
-async fn write(bed: &mut Bed, model: &mut Model, writes: &Workload) {
+pub(crate) async fn write(bed: &mut Bed, model: &mut Model, writes: &Workload) {
     let request = writes.request(&mut bed.prng, model.revision());
     let got = execute(bed, &request).await.map(drop).map_err(convert::refused);
     assert_eq!(got, model.execute(&request).map(drop));

@@ -2,12 +2,19 @@
 
 use plinth_env::Env;
 use plinth_kv::{AlarmKind, OpOutcome};
-use plinth_rpc::{Status, errors, etcdserverpb as pb, health};
+use plinth_rpc::{Code, Status, errors, etcdserverpb as pb, health};
 
 use super::{
     Api,
     convert::{self, status},
+    version,
 };
+
+/// What whoever enables a downgrade is told. etcd has no words for it.
+const NO_DOWNGRADE: Status = Status::fixed(
+    Code::Unimplemented,
+    "etcdserver: there is no older version to go back to; restore a snapshot instead",
+);
 
 impl<E: Env> Api<E> {
     /// What this member knows of itself; never waits for others.
@@ -60,6 +67,44 @@ impl<E: Env> Api<E> {
         }
     }
 
+    /// Hands leadership to another member. There is one member, so it has it already, or it doesn't exist.
+    ///
+    /// # Errors
+    /// If this member doesn't lead, or nobody has that id.
+    pub async fn move_leader(&self, request: pb::MoveLeaderRequest) -> Result<pb::MoveLeaderResponse, Status> {
+        if self.group().status.leader() != self.options.member_id {
+            return Err(errors::NOT_LEADER);
+        }
+        let mut voters = self.members().await?.into_iter().filter(|member| !member.is_learner);
+        if !voters.any(|member| member.id.0 == request.target_id && request.target_id == self.options.member_id) {
+            return Err(errors::BAD_LEADER_TRANSFEREE);
+        }
+        Ok(pb::MoveLeaderResponse { header: Some(self.header(self.root().state.revision)) })
+    }
+
+    /// Says whether the cluster could go back by a minor version. It never does: no older version of plinth reads what this one writes, and a snapshot is the
+    /// way to etcd.
+    ///
+    /// # Errors
+    /// If the version is none, or not the one below; enabling is refused.
+    pub async fn downgrade(&self, request: pb::DowngradeRequest) -> Result<pb::DowngradeResponse, Status> {
+        use pb::downgrade_request::DowngradeAction;
+        let action = DowngradeAction::try_from(request.action).map_err(|_| errors::UNKNOWN_METHOD)?;
+        let current = version::parse(self.options.version).ok_or(errors::CLUSTER_VERSION_UNAVAILABLE)?;
+        if action != DowngradeAction::Cancel {
+            let target = version::parse(&request.version).ok_or(errors::WRONG_DOWNGRADE_VERSION_FORMAT)?;
+            self.read_index().await?;
+            if !target.is_one_minor_below(current) {
+                return Err(errors::INVALID_DOWNGRADE_VERSION);
+            }
+            if action == DowngradeAction::Enable {
+                return Err(NO_DOWNGRADE);
+            }
+        }
+        let header = Some(self.header(self.root().state.revision));
+        Ok(pb::DowngradeResponse { header, version: format!("{}.{}", current.major, current.minor) })
+    }
+
     /// gRPC's health service knows one name: the empty one.
     pub(super) fn health_check(
         &self,
@@ -81,6 +126,6 @@ pub(super) fn alarm_name(kind: AlarmKind) -> &'static str {
 }
 
 /// `X.Y.0` of `X.Y.Z`.
-fn storage_version(version: &str) -> String {
+pub(super) fn storage_version(version: &str) -> String {
     version.rsplit_once('.').map_or_else(String::new, |(minor, _)| format!("{minor}.0"))
 }

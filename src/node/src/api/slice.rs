@@ -27,9 +27,16 @@ impl<E: Env> Api<E> {
                 Ok(done) => return Ok(done),
                 Err(missing) => missing,
             };
-            // The same root again: its pages are the ones that were loaded.
-            self.executor.env().load_pages(root.snapshot.pages(), missing.wants).await.map_err(unreadable)?;
+            self.load(root, missing).await?;
         }
+    }
+
+    /// Loads what a walk over `root` missed. The walk has to go on at the same root: its pages are the ones that were loaded.
+    ///
+    /// # Errors
+    /// A page that can't be read.
+    pub(super) async fn load(&self, root: &Root<E::Pages>, missing: Missing) -> Result<(), Status> {
+        self.executor.env().load_pages(root.snapshot.pages(), missing.wants).await.map_err(unreadable)
     }
 
     /// Between two slices: others go first.

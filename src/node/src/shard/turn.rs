@@ -159,7 +159,7 @@ impl<E: Env> Shard<E> {
                     return self.refuse(reply, Refusal::Stopping);
                 }
                 let at = self.position(group);
-                if let Err(refusal) = self.admit(at, cost_bytes) {
+                if let Err(refusal) = self.admit(at, &payload, cost_bytes) {
                     return self.refuse(reply, refusal);
                 }
                 self.groups[at].step(Input::Propose { ticket: 0, payload }, &mut self.effects);
@@ -200,10 +200,10 @@ impl<E: Env> Shard<E> {
     }
 
     /// Room on the disk: what costs none always goes through, so that deletions can make room.
-    fn admit(&mut self, at: usize, cost_bytes: u64) -> Result<(), Refusal> {
+    fn admit(&mut self, at: usize, payload: &[u8], cost_bytes: u64) -> Result<(), Refusal> {
         let group = &self.groups[at];
         let alarms = &group.machine.state().alarms;
-        if alarms.iter().any(|(_, kind)| *kind == AlarmKind::Corrupt) {
+        if alarms.iter().any(|(_, kind)| *kind == AlarmKind::Corrupt) && Envelope::is_about_keys(payload) {
             return Err(Refusal::Corrupt);
         }
         if cost_bytes == 0 {

@@ -1,0 +1,256 @@
+//! The contents of a root as etcd's backend would hold them: buckets of pairs, in order. Hash and Snapshot are walks over them.
+//!
+//! The buckets are those that etcd 3.5 makes at its start. etcd 3.4 ignores what it doesn't know of them, later versions take them for a backend of 3.5.
+
+use std::sync::Arc;
+
+use bytes::{BufMut, BytesMut};
+use plinth_base::codec::{put_varint, varint_len};
+use plinth_env::Env;
+use plinth_kv::{
+    AlarmKind, Budget, Export, ExportEntry, ExportSink, ExportSpan, MemberRecord, State, granted_leases, members,
+    query::Progress,
+};
+use plinth_rpc::{Status, etcdserverpb as pb};
+use prost::Message as _;
+
+use super::Api;
+use crate::published::Root;
+
+/// Changes or leases that a slice visits: each may take a search in a tree.
+pub(super) const SLICE_ENTRIES: u32 = 256;
+
+/// Bytes that a slice hands on, and at most one pair more.
+pub(super) const SLICE_BYTES_MAX: usize = 256 << 10;
+
+/// What authentication's revision is in a cluster that has never used it.
+const AUTH_REVISION: u64 = 1;
+
+/// Where the pairs go. After each slice it is asked to [`pause`](BackendSink::pause).
+pub(super) trait BackendSink {
+    /// Whether it wants values, or only their sizes.
+    const WITH_VALUES: bool;
+
+    fn begin_bucket(&mut self, name: &'static str);
+
+    fn begin_pair(&mut self, key: &[u8], value_bytes: usize);
+
+    /// The next part of the pair's value; never called for a sink without values.
+    fn value_part(&mut self, part: &[u8]);
+
+    /// Whether enough came since the last pause.
+    fn is_full(&self) -> bool;
+
+    /// Lets others run, and gets rid of what it has.
+    async fn pause(&mut self) -> Result<(), Status>;
+}
+
+fn put_pair(sink: &mut impl BackendSink, key: &[u8], value: &[u8]) {
+    put_pair_of(sink, key, value.len(), |sink| sink.value_part(value));
+}
+
+fn put_pair_of<S: BackendSink>(sink: &mut S, key: &[u8], value_bytes: usize, value: impl FnOnce(&mut S)) {
+    sink.begin_pair(key, value_bytes);
+    if S::WITH_VALUES {
+        value(sink);
+    }
+}
+
+impl<E: Env> Api<E> {
+    /// Walks over everything in a root, always the same one.
+    pub(super) async fn walk_backend(
+        &self,
+        root: &Arc<Root<E::Pages>>,
+        sink: &mut impl BackendSink,
+    ) -> Result<(), Status> {
+        let state = &root.state;
+        sink.begin_bucket("alarm");
+        alarms(state).iter().for_each(|key| put_pair(sink, key, &[]));
+        sink.begin_bucket("auth");
+        put_pair(sink, b"authRevision", &AUTH_REVISION.to_be_bytes());
+        sink.begin_bucket("authRoles");
+        sink.begin_bucket("authUsers");
+        sink.begin_bucket("cluster");
+        put_pair(sink, b"clusterVersion", super::maintenance::storage_version(self.options.version).as_bytes());
+        sink.begin_bucket("key");
+        self.walk_changes(root, sink).await?;
+        sink.begin_bucket("lease");
+        self.walk_leases(root, sink).await?;
+        sink.begin_bucket("members");
+        self.walk_members(root, sink).await?;
+        sink.begin_bucket("members_removed");
+        sink.begin_bucket("meta");
+        meta(state, sink);
+        sink.pause().await
+    }
+
+    async fn walk_changes(&self, root: &Arc<Root<E::Pages>>, sink: &mut impl BackendSink) -> Result<(), Status> {
+        let mut export = Export::new(ExportSpan::whole(&root.state), &root.state);
+        loop {
+            match export.run(root.snapshot.view(), &mut Budget::new(SLICE_ENTRIES), &mut Changes(sink)) {
+                Ok(Progress::Done) => return Ok(()),
+                Ok(Progress::More | Progress::Full) => sink.pause().await?,
+                Err(missing) => {
+                    sink.pause().await?;
+                    self.load(root, missing).await?;
+                }
+            }
+        }
+    }
+
+    async fn walk_leases(&self, root: &Arc<Root<E::Pages>>, sink: &mut impl BackendSink) -> Result<(), Status> {
+        let mut after = None;
+        loop {
+            let mut budget = Budget::new(SLICE_ENTRIES);
+            let result = granted_leases(root.snapshot.view(), &mut after, &mut budget, |id, ttl| {
+                put_pair(sink, &id.to_be_bytes(), &lease(id, ttl));
+            });
+            match result {
+                Ok(true) => return Ok(()),
+                Ok(false) => sink.pause().await?,
+                Err(missing) => self.load(root, missing).await?,
+            }
+        }
+    }
+
+    async fn walk_members(&self, root: &Arc<Root<E::Pages>>, sink: &mut impl BackendSink) -> Result<(), Status> {
+        let members = loop {
+            match members(root.snapshot.view()) {
+                Ok(members) => break members,
+                Err(missing) => self.load(root, missing).await?,
+            }
+        };
+        let mut pairs: Vec<_> =
+            members.iter().map(|member| (format!("{:x}", member.id.0), member_json(member))).collect();
+        pairs.sort_unstable();
+        pairs.iter().for_each(|(key, value)| put_pair(sink, key.as_bytes(), value.as_bytes()));
+        Ok(())
+    }
+}
+
+/// The changes of an export as pairs of the bucket `key`.
+struct Changes<'a, S>(&'a mut S);
+
+impl<S: BackendSink> ExportSink for Changes<'_, S> {
+    const WITH_VERSIONS: bool = S::WITH_VALUES;
+
+    fn is_full(&self) -> bool {
+        self.0.is_full()
+    }
+
+    fn push(&mut self, entry: &ExportEntry<'_>) {
+        entry.with_backend_key(|key| {
+            put_pair_of(self.0, key, entry.message_bytes, |sink| entry.write_message(|part| sink.value_part(part)));
+        });
+    }
+}
+
+/// Keys of the bucket `alarm`: etcd's message for each.
+fn alarms(state: &State) -> Vec<Vec<u8>> {
+    let message =
+        |(member, kind): &(u64, AlarmKind)| pb::AlarmMember { member_id: *member, alarm: *kind as i32 }.encode_to_vec();
+    let mut keys: Vec<_> = state.alarms.iter().map(message).collect();
+    keys.sort_unstable();
+    keys
+}
+
+/// The bucket `meta`. `term` and no `storageVersion` is how a backend of 3.5 is known.
+fn meta(state: &State, sink: &mut impl BackendSink) {
+    put_pair(sink, b"confState", conf_state_json(state).as_bytes());
+    put_pair(sink, b"consistent_index", &state.applied.0.to_be_bytes());
+    if state.compacted >= 0 {
+        let mut revision = [b'_'; 17];
+        revision[..8].copy_from_slice(&state.compacted.to_be_bytes());
+        revision[9..].fill(0);
+        put_pair(sink, b"finishedCompactRev", &revision);
+        put_pair(sink, b"scheduledCompactRev", &revision);
+    }
+    put_pair(sink, b"term", &state.applied_term.0.to_be_bytes());
+}
+
+fn conf_state_json(state: &State) -> String {
+    let voters: Vec<_> = state.voters.iter().map(|voter| voter.0.to_string()).collect();
+    format!(r#"{{"voters":[{}],"auto_leave":false}}"#, voters.join(","))
+}
+
+/// etcd's `leasepb.Lease`: id (1) and TTL (2).
+fn lease(id: i64, ttl: i64) -> BytesMut {
+    const TAG_ID: u8 = 0x08;
+    const TAG_TTL: u8 = 0x10;
+    let mut out = BytesMut::with_capacity(2 + varint_len(id as u64) + varint_len(ttl as u64));
+    for (tag, number) in [(TAG_ID, id), (TAG_TTL, ttl)] {
+        out.put_u8(tag);
+        put_varint(&mut out, number as u64);
+    }
+    out
+}
+
+/// A member as etcd stores it: JSON in the order of its fields, without those that are empty.
+fn member_json(member: &MemberRecord) -> String {
+    let urls = |urls: &[String]| {
+        let urls: Vec<_> = urls.iter().map(|url| go_json_string(url)).collect();
+        format!("[{}]", urls.join(","))
+    };
+    let mut out = format!(r#"{{"id":{},"peerURLs":{}"#, member.id.0, urls(&member.peer_urls));
+    if member.is_learner {
+        out.push_str(r#","isLearner":true"#);
+    }
+    if !member.name.is_empty() {
+        out.push_str(&format!(r#","name":{}"#, go_json_string(&member.name)));
+    }
+    if !member.client_urls.is_empty() {
+        out.push_str(&format!(r#","clientURLs":{}"#, urls(&member.client_urls)));
+    }
+    out.push('}');
+    out
+}
+
+/// A string as Go's `encoding/json` writes it.
+fn go_json_string(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 2);
+    out.push('"');
+    for char in text.chars() {
+        match char {
+            '"' | '\\' => out.extend(['\\', char]),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            '\0'..='\x1f' | '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => {
+                out.push_str(&format!("\\u{:04x}", u32::from(char)));
+            }
+            other => out.push(other),
+        }
+    }
+    out.push('"');
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use plinth_base::MemberId;
+
+    use super::*;
+
+    #[test]
+    fn members_are_written_as_go_does() {
+        let mut member = MemberRecord {
+            id: MemberId(0x6678_8015_7b88_12c8),
+            name: "default".to_owned(),
+            peer_urls: vec!["http://127.0.0.1:42380".to_owned()],
+            client_urls: Vec::new(),
+            is_learner: false,
+        };
+        let want = r#"{"id":7383792418829112008,"peerURLs":["http://127.0.0.1:42380"],"name":"default"}"#;
+        assert_eq!(member_json(&member), want);
+        member.name = "a\"\\<\u{1}\n\u{e9}".to_owned();
+        (member.is_learner, member.client_urls) = (true, vec!["a".to_owned(), "b".to_owned()]);
+        let want = r#"{"id":7383792418829112008,"peerURLs":["http://127.0.0.1:42380"],"isLearner":true,"name":"a\"\\\u003c\u0001\né","clientURLs":["a","b"]}"#;
+        assert_eq!(member_json(&member), want);
+    }
+
+    #[test]
+    fn leases_are_written_as_etcd_does() {
+        let want = [8, 0x89, 0xae, 0xe6, 0xd8, 0xe9, 0xbf, 0xa8, 0xe4, 0x12, 0x10, 0xd8, 4];
+        assert_eq!(&*lease(0x12c8_a1fe_9b19_9709, 600), want);
+    }
+}

@@ -1,0 +1,213 @@
+//! Snapshot: a backup that etcd's tools take, made of one root while it is sent.
+//!
+//! The stream is a bbolt file in blobs of 32 KiB, and at last the SHA-256 of all of it. The file's first pages name its last one, so the root is walked
+//! twice: first for the sizes alone, which stand in the tree `log`, then for the bytes. Neither takes memory that grows with the store.
+//!
+//! The root is pinned meanwhile: what is freed after it can't be used again. So a client has a budget: it must go on reading, not too slowly, and the
+//! file must not grow too much. One that doesn't keep to it gets an error, and the root is let go of.
+
+use std::{
+    future::{Future, poll_fn},
+    pin::pin,
+    task::Poll,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use plinth_base::Instant;
+use plinth_env::Env;
+use plinth_rpc::{Code, Frame, Gone, Replies, Requests, Status, errors, etcdserverpb as pb};
+use plinth_snapshot::{Builder, Layout};
+use sha2::{Digest, Sha256};
+
+use super::{
+    Api,
+    backend::{BackendSink, SLICE_BYTES_MAX},
+    decode,
+};
+use crate::published::Published;
+
+/// Bytes of a blob but the last.
+const BLOB_BYTES: usize = 32 << 10;
+
+/// How long one blob may wait for its client.
+const STALL_MAX: Duration = Duration::from_secs(60);
+
+/// A client must take so many bytes per second on average, once [`STALL_MAX`] has passed.
+const BYTES_PER_SECOND_MIN: u64 = 1 << 20;
+
+/// How much the tree file may grow while a snapshot holds its root, for all that this has to do with it.
+const GROWTH_BYTES_MAX: i64 = 1 << 30;
+
+/// What a client is told that reads too slowly.
+const TOO_SLOW: Status = Status::fixed(
+    Code::ResourceExhausted,
+    "etcdserver: the snapshot was not read in time, and can't be held any longer",
+);
+
+impl<E: Env> Api<E> {
+    /// Streams a backup of the newest published root.
+    pub(super) async fn snapshot(&self, mut requests: impl Requests, mut replies: impl Replies) -> Result<(), Status> {
+        match requests.next().await {
+            Some(request) => {
+                let pb::SnapshotRequest {} = decode(request?)?;
+            }
+            None => return Err(Status::fixed(Code::Internal, "unexpected EOF")),
+        }
+        let root = self.root();
+        let mut measure = Measure { env: self.executor.env(), builder: Builder::measure() };
+        self.walk_backend(&root, &mut measure).await?;
+        let layout = measure.builder.finish();
+        let mut upload = Upload::new(self, layout, &mut replies);
+        self.walk_backend(&root, &mut upload).await?;
+        upload.finish().await
+    }
+}
+
+/// Finds out the file's layout.
+struct Measure<'a, E> {
+    env: &'a E,
+    builder: Builder,
+}
+
+impl<E: Env> BackendSink for Measure<'_, E> {
+    const WITH_VALUES: bool = false;
+
+    fn begin_bucket(&mut self, name: &'static str) {
+        self.builder.begin_bucket(name.as_bytes());
+    }
+
+    fn begin_pair(&mut self, key: &[u8], value_bytes: usize) {
+        self.builder.begin_pair(key, value_bytes);
+    }
+
+    fn value_part(&mut self, _: &[u8]) {
+        unreachable!("it asks for none");
+    }
+
+    fn is_full(&self) -> bool {
+        false
+    }
+
+    async fn pause(&mut self) -> Result<(), Status> {
+        self.env.yield_now().await;
+        Ok(())
+    }
+}
+
+/// Builds the file and sends it.
+struct Upload<'a, E: Env, R> {
+    env: &'a E,
+    group: &'a Published<E::Pages>,
+    version: String,
+    replies: &'a mut R,
+    builder: Builder,
+    digest: Sha256,
+    file_bytes: u64,
+    sent_bytes: u64,
+    began: Instant,
+    /// The tree file's size at the beginning.
+    held_bytes: i64,
+}
+
+impl<'a, E: Env, R: Replies> Upload<'a, E, R> {
+    fn new(api: &'a Api<E>, layout: Layout, replies: &'a mut R) -> Self {
+        let (env, group) = (api.executor.env(), api.group());
+        Self {
+            env,
+            group,
+            version: super::maintenance::storage_version(api.options.version),
+            replies,
+            builder: Builder::write(layout),
+            digest: Sha256::new(),
+            file_bytes: layout.file_bytes(),
+            sent_bytes: 0,
+            began: env.now(),
+            held_bytes: group.status.total_bytes(),
+        }
+    }
+
+    /// Sends what is ready: whole blobs, and at the end the rest.
+    async fn send_ready(&mut self, at_end: bool) -> Result<(), Status> {
+        loop {
+            let ready = self.builder.ready();
+            let bytes = ready.len().min(BLOB_BYTES);
+            if bytes == 0 || bytes < BLOB_BYTES && !at_end {
+                return Ok(());
+            }
+            let blob = Bytes::copy_from_slice(&ready[..bytes]);
+            self.builder.take(bytes);
+            self.digest.update(&blob);
+            self.sent_bytes += bytes as u64;
+            self.send(blob).await?;
+        }
+    }
+
+    async fn send(&mut self, blob: Bytes) -> Result<(), Status> {
+        let remaining_bytes = self.file_bytes - self.sent_bytes;
+        let message = pb::SnapshotResponse { header: None, remaining_bytes, blob, version: self.version.clone() };
+        if self.group.status.total_bytes() - self.held_bytes > GROWTH_BYTES_MAX {
+            return Err(self.give_up());
+        }
+        // Whoever was fast so far has earned no time for a pause, or only as much as anybody.
+        let (now, frame) = (self.env.now(), Frame::encode(&message));
+        let on_average = self.began + STALL_MAX + Duration::from_secs(self.sent_bytes / BYTES_PER_SECOND_MIN);
+        let deadline = on_average.min(now + STALL_MAX);
+        match before(self.env.sleep_until(deadline), self.replies.send(frame)).await {
+            Some(sent) => sent.map_err(|Gone| errors::CONTEXT_CANCELED),
+            None => Err(self.give_up()),
+        }
+    }
+
+    fn give_up(&self) -> Status {
+        plinth_base::log_warn!(
+            "a snapshot was given up: its client reads too slowly",
+            "sent_bytes" => self.sent_bytes,
+            "bytes" => self.file_bytes
+        );
+        TOO_SLOW
+    }
+
+    async fn finish(mut self) -> Result<(), Status> {
+        self.builder.finish();
+        self.send_ready(true).await?;
+        assert_eq!(self.sent_bytes, self.file_bytes, "the file has the size that was measured");
+        let digest = std::mem::take(&mut self.digest).finalize();
+        self.send(Bytes::copy_from_slice(&digest)).await
+    }
+}
+
+impl<E: Env, R: Replies> BackendSink for Upload<'_, E, R> {
+    const WITH_VALUES: bool = true;
+
+    fn begin_bucket(&mut self, name: &'static str) {
+        self.builder.begin_bucket(name.as_bytes());
+    }
+
+    fn begin_pair(&mut self, key: &[u8], value_bytes: usize) {
+        self.builder.begin_pair(key, value_bytes);
+    }
+
+    fn value_part(&mut self, part: &[u8]) {
+        self.builder.value_part(part);
+    }
+
+    fn is_full(&self) -> bool {
+        self.builder.ready().len() >= SLICE_BYTES_MAX
+    }
+
+    async fn pause(&mut self) -> Result<(), Status> {
+        self.env.yield_now().await;
+        self.send_ready(false).await
+    }
+}
+
+/// What `work` gives, unless `timer` is over first.
+async fn before<T>(timer: impl Future<Output = ()>, work: impl Future<Output = T>) -> Option<T> {
+    let (mut timer, mut work) = (pin!(timer), pin!(work));
+    poll_fn(|cx| match work.as_mut().poll(cx) {
+        Poll::Ready(done) => Poll::Ready(Some(done)),
+        Poll::Pending => timer.as_mut().poll(cx).map(|()| None),
+    })
+    .await
+}
