@@ -87,8 +87,7 @@ async fn unary<S: Service, R: Runtime>(
         }
         Reply::Chunked { message_len, source } => {
             shared.metrics.note_sent(method, message_len);
-            let code = send::chunked(&shared.heads, gate, respond, message_len, source, deadline).await;
-            handled.end(code);
+            send::chunked(&shared.heads, gate, respond, message_len, source, deadline, handled).await;
         }
     }
 }
@@ -109,7 +108,7 @@ impl<'a> Handled<'a> {
         self.code = code;
     }
 
-    fn fail(self, respond: &mut SendResponse<Bytes>, status: &Status) {
+    pub fn fail(self, respond: &mut SendResponse<Bytes>, status: &Status) {
         self.end(status.code);
         send::fail(respond, status);
     }

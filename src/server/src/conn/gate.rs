@@ -5,7 +5,7 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     future::Future,
     ops::Deref,
     pin::Pin,
@@ -13,11 +13,16 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
+use super::lane::Lane;
+
 /// Bytes of incomplete requests that one connection may hold. Above it, the call that wants more fails.
 pub const REQUEST_BYTES_MAX: usize = 256 << 20;
 
 /// Bytes of answers waiting for the client's windows above which the next calls wait at the gate.
 pub const REPLY_BYTES_MAX: usize = 16 << 20;
+
+/// Calls that pass whenever the gate opens, however soon it closes again.
+const ADMITTED_MAX: usize = 16;
 
 /// Shared by a connection and its calls.
 #[derive(Default)]
@@ -29,9 +34,18 @@ pub struct Gate {
     /// By order of arrival. A call that goes away takes its waker with it: one left behind would keep the whole task's memory.
     waiting: RefCell<BTreeMap<u64, Waker>>,
     tickets: Cell<u64>,
+    /// Who may pass although the gate has closed again before they could: behind much that others receive it is open for a moment at a time.
+    admitted: RefCell<BTreeSet<u64>>,
+    /// The way of what is not small.
+    pub lane: Rc<Lane>,
 }
 
 impl Gate {
+    /// Of a connection whose bulk data goes through `lane`.
+    pub fn new(lane: Rc<Lane>) -> Self {
+        Self { lane, ..Self::default() }
+    }
+
     /// Calls under way.
     pub fn calls(&self) -> usize {
         self.calls.get()
@@ -62,6 +76,10 @@ impl Gate {
         if self.is_open() && !self.waiting.borrow().is_empty() {
             // Taken out first: a waker may run code that comes back here.
             let waiting = self.waiting.take();
+            let mut admitted = self.admitted.borrow_mut();
+            let more = ADMITTED_MAX.saturating_sub(admitted.len());
+            admitted.extend(waiting.keys().take(more));
+            drop(admitted);
             waiting.into_values().for_each(Waker::wake);
         }
     }
@@ -89,7 +107,8 @@ impl Future for Pass<'_> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let gate = self.gate;
-        if gate.is_open() {
+        let is_admitted = self.ticket.is_some_and(|ticket| gate.admitted.borrow().contains(&ticket));
+        if is_admitted || gate.is_open() {
             return Poll::Ready(());
         }
         let ticket = *self.ticket.get_or_insert_with(|| {
@@ -106,6 +125,7 @@ impl Drop for Pass<'_> {
         if let Some(ticket) = self.ticket {
             // The waker is dropped after the borrow ends: that may drop a task, which may come back here.
             let _waker = self.gate.waiting.borrow_mut().remove(&ticket);
+            self.gate.admitted.borrow_mut().remove(&ticket);
         }
     }
 }
@@ -192,6 +212,21 @@ mod tests {
         assert!(may_pass());
         drop(reply);
         assert_eq!(gate.reply_bytes.get(), 0);
+    }
+
+    #[test]
+    fn who_waited_longest_passes_a_gate_that_was_open_for_a_moment() {
+        let gate = Gate::default();
+        gate.set_socket_full(true);
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut waiting: Vec<_> = (0..ADMITTED_MAX + 1).map(|_| Box::pin(gate.pass())).collect();
+        assert!(waiting.iter_mut().all(|pass| pass.as_mut().poll(&mut cx).is_pending()));
+        gate.set_socket_full(false);
+        gate.set_socket_full(true);
+        let passed = waiting.iter_mut().map(|pass| pass.as_mut().poll(&mut cx).is_ready());
+        assert!(passed.eq((0..=ADMITTED_MAX).map(|at| at < ADMITTED_MAX)));
+        drop(waiting);
+        assert!(gate.admitted.borrow().is_empty() && gate.waiting.borrow().is_empty());
     }
 
     #[test]

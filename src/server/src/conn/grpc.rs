@@ -23,6 +23,7 @@ use super::{
     config::STREAMS_MAX,
     gate::Gate,
     keepalive::{Keepalive, KeepaliveStep, PingPolicy},
+    lane::Lane,
     registry::Entry,
     scan::goaway,
     server::Shared,
@@ -55,7 +56,8 @@ where
     S: Service,
     R: Runtime,
 {
-    let io = StreamIo::new(socket, ahead);
+    let gate = Rc::new(Gate::new(Rc::new(Lane::new(Rc::clone(&shared.lanes_bytes)))));
+    let io = StreamIo::new(socket, ahead, Rc::clone(&gate.lane));
     let streams_max = shared.config.streams_max.min(STREAMS_MAX);
     let handshake = h2::server::Builder::new()
         .initial_window_size(STREAM_WINDOW_BYTES)
@@ -79,7 +81,7 @@ where
         io: io.clone(),
         h2,
         ping_pong,
-        gate: Rc::default(),
+        gate,
         policy: PingPolicy::new(config.keepalive_min_time),
         keepalive: Keepalive::new(config.keepalive_interval, config.keepalive_timeout, now),
         alarm: Alarm::default(),
@@ -135,6 +137,11 @@ where
                 return Poll::Ready(ConnEnd::TooManyPings);
             }
             let drained = self.io.poll_drain(cx);
+            self.gate.lane.wake();
+            if self.io.take_emptied() {
+                // A client that takes bulk data as fast as it can shall not keep its other calls from beginning.
+                self.gate.set_socket_full(false);
+            }
             self.gate.set_socket_full(drained.is_pending());
             match drained {
                 Poll::Ready(Err(error)) => return Poll::Ready(ConnEnd::Failed(error.to_string())),

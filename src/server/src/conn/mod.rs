@@ -12,6 +12,7 @@
 //! | `streaming` | one streaming call: its messages and answers |
 //! | `send` | the answer of a unary call |
 //! | `room` | messages on their way out, with back-pressure |
+//! | `lane` | bulk data takes turns, so that small messages don't wait for it |
 //! | `stream_io` | the socket as h2 sees it: batched writes |
 //! | `intake` | what is read: rationed, watched, authorities settled |
 //! | `authority`, `huffman` | names of the server that h2 would refuse and etcd doesn't |
@@ -21,7 +22,7 @@
 //! | `metrics` | counters per executor |
 //!
 //! Invariants: no byte a client sends makes this panic; what one connection can make the server hold is bounded by [`ConnConfig`] and
-//! the constants of `gate`, `stream_io` and `intake`; a call that was counted as started is counted as handled exactly once.
+//! the constants of `gate`, `lane`, `stream_io` and `intake`; a call that was counted as started is counted as handled exactly once.
 //!
 //! Nothing here is durable: a crash loses connections, and clients make new ones.
 
@@ -35,6 +36,7 @@ mod http1;
 mod huffman;
 mod intake;
 mod keepalive;
+mod lane;
 mod metrics;
 mod registry;
 mod room;

@@ -2,17 +2,17 @@
 //!
 //! A stream that fails underneath ends the answer: nobody is left to tell.
 
-use std::{cell::RefCell, future::Future, pin::Pin};
+use std::{future::Future, pin::Pin};
 
 use bytes::Bytes;
-use h2::{Reason, SendStream, server::SendResponse};
+use h2::server::SendResponse;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use plinth_rpc::{CallRefused, ChunkSource, Code, Frame, Status, errors};
 
 use super::{
-    call::{Outcome, guarded},
+    call::{Handled, Outcome, guarded},
     gate::Gate,
-    room::{Broken, Room},
+    room::{Broken, Room, SMALL_BYTES_MAX},
 };
 
 /// The largest message gRPC may send, in bytes.
@@ -79,12 +79,13 @@ pub async fn message(
         return fail(respond, &status);
     }
     let Ok(stream) = respond.send_response(heads.response(), false) else { return };
-    let stream = RefCell::new(stream);
-    let sent = outcome(guarded(Room::new(&stream, gate).send(frame.into_bytes()), |_| false, deadline).await);
-    finish(&mut stream.into_inner(), heads, sent);
+    let room = Room::new(stream, gate, SMALL_BYTES_MAX);
+    let sent = outcome(guarded(room.send(frame.into_bytes()), |_| false, deadline).await);
+    finish(&room, heads, sent);
+    room.leave().await;
 }
 
-/// Answers with one message that `source` makes piece by piece; says how the call ended.
+/// Answers with one message that `source` makes piece by piece.
 pub async fn chunked(
     heads: &Heads,
     gate: &Gate,
@@ -92,16 +93,17 @@ pub async fn chunked(
     message_len: u64,
     mut source: Box<dyn ChunkSource>,
     deadline: Pin<&mut impl Future<Output = ()>>,
-) -> Code {
+    handled: Handled<'_>,
+) {
     if let Some(status) = too_large(message_len) {
-        fail(respond, &status);
-        return status.code;
+        return handled.fail(respond, &status);
     }
-    let Ok(stream) = respond.send_response(heads.response(), false) else { return Code::Canceled };
-    let stream = RefCell::new(stream);
-    let room = Room::new(&stream, gate);
+    let Ok(stream) = respond.send_response(heads.response(), false) else { return };
+    let room = Room::new(stream, gate, SMALL_BYTES_MAX);
     let sent = outcome(guarded(room.send_chunks(message_len, &mut *source), |_| false, deadline).await);
-    finish(&mut stream.into_inner(), heads, sent)
+    drop(source);
+    handled.end(finish(&room, heads, sent));
+    room.leave().await;
 }
 
 /// The status of a message that is longer than gRPC can send.
@@ -120,17 +122,16 @@ fn outcome(outcome: Outcome<Result<(), Broken>>) -> Result<(), Broken> {
     }
 }
 
-fn finish(stream: &mut SendStream<Bytes>, heads: &Heads, sent: Result<(), Broken>) -> Code {
+fn finish(room: &Room<'_>, heads: &Heads, sent: Result<(), Broken>) -> Code {
     let (trailers, code) = match sent {
         Ok(()) => (heads.trailers(), Code::Ok),
         Err(Broken::Failed(status)) => (status.trailers(), status.code),
         Err(Broken::Late) => (errors::CONTEXT_DEADLINE_EXCEEDED.trailers(), Code::DeadlineExceeded),
         Err(Broken::Gone) => {
-            stream.send_reset(Reason::CANCEL);
+            room.reset();
             return Code::Canceled;
         }
     };
-    // Fails if the client has reset the call.
-    let _ = stream.send_trailers(trailers);
+    room.end(trailers);
     code
 }

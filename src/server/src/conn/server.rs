@@ -1,6 +1,6 @@
 //! One executor's server: everything its connections share.
 
-use std::{fmt, rc::Rc, sync::Arc};
+use std::{cell::Cell, fmt, rc::Rc, sync::Arc};
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -27,6 +27,8 @@ pub(super) struct Shared<S, R> {
     pub config: ConnConfig,
     pub metrics: Arc<GrpcMetrics>,
     pub heads: Heads,
+    /// Bytes in the lanes of all connections.
+    pub lanes_bytes: Rc<Cell<usize>>,
     registry: Rc<Registry>,
 }
 
@@ -63,8 +65,8 @@ impl fmt::Display for ConnEnd {
 impl<S: Service, R: Runtime> Server<S, R> {
     /// A server that answers through `service` and counts in `metrics`, which belongs to this executor alone.
     pub fn new(service: S, runtime: R, config: ConnConfig, metrics: Arc<GrpcMetrics>) -> Self {
-        let (heads, registry) = (Heads::default(), Rc::default());
-        Self(Rc::new(Shared { service, runtime, config, metrics, heads, registry }))
+        let (heads, lanes_bytes, registry) = (Heads::default(), Rc::default(), Rc::default());
+        Self(Rc::new(Shared { service, runtime, config, metrics, heads, lanes_bytes, registry }))
     }
 
     /// Serves one connection to its end. `socket` is plaintext, or the inside of a TLS stream.
@@ -83,6 +85,12 @@ impl<S: Service, R: Runtime> Server<S, R> {
     #[must_use]
     pub fn connection_count(&self) -> usize {
         self.0.registry.len()
+    }
+
+    /// Bytes of bulk data that h2 holds for all connections.
+    #[cfg(test)]
+    pub(super) fn lanes_bytes(&self) -> usize {
+        self.0.lanes_bytes.get()
     }
 
     /// Stops: every connection takes no new calls, ends when its last call did, and is cut after `drain_timeout`. Returns when all

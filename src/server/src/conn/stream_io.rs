@@ -18,6 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{
     intake::Intake,
+    lane::Lane,
     scan::{FrameScanner, kind},
 };
 
@@ -32,8 +33,11 @@ struct Inner<T> {
     out_sent: usize,
     /// h2 was told to wait for room.
     refused: bool,
+    /// The socket took all there was, though there may be more by now.
+    emptied: bool,
     answered: bool,
     writes: FrameScanner,
+    lane: Rc<Lane>,
 }
 
 /// What went by since it was last taken.
@@ -57,16 +61,18 @@ impl<T> Clone for StreamIo<T> {
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> StreamIo<T> {
-    /// Wraps `socket`, of which `ahead` was already read.
-    pub fn new(socket: T, ahead: Bytes) -> Self {
+    /// Wraps `socket`, of which `ahead` was already read. What h2 encodes is told to `lane`.
+    pub fn new(socket: T, ahead: Bytes, lane: Rc<Lane>) -> Self {
         Self(Rc::new(RefCell::new(Inner {
             socket,
             intake: Intake::new(ahead),
             out: Vec::new(),
             out_sent: 0,
             refused: false,
+            emptied: false,
             answered: false,
             writes: FrameScanner::server(),
+            lane,
         })))
     }
 
@@ -95,6 +101,11 @@ impl<T: AsyncRead + AsyncWrite + Unpin> StreamIo<T> {
     /// Whether h2 was refused room since the last time this was asked: it must be polled again after a drain.
     pub fn take_refused(&self) -> bool {
         std::mem::take(&mut self.0.borrow_mut().refused)
+    }
+
+    /// Whether the socket took all there was at some moment since the last time this was asked.
+    pub fn take_emptied(&self) -> bool {
+        std::mem::take(&mut self.0.borrow_mut().emptied)
     }
 
     /// Appends a frame of our own. False if h2 is in the middle of one of its frames.
@@ -129,6 +140,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Inner<T> {
         }
         self.out.clear();
         self.out_sent = 0;
+        self.emptied = true;
         Pin::new(&mut self.socket).poll_flush(cx)
     }
 }
@@ -154,8 +166,13 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for StreamIo<T> {
         }
         let taken = &bytes[..bytes.len().min(OUT_BYTES_MAX - inner.out.len())];
         inner.out.extend_from_slice(taken);
-        let answered = &mut inner.answered;
-        inner.writes.scan(taken, |head| *answered |= matches!(head.kind, kind::DATA | kind::HEADERS));
+        let (answered, lane) = (&mut inner.answered, &inner.lane);
+        inner.writes.scan(taken, |head| {
+            *answered |= matches!(head.kind, kind::DATA | kind::HEADERS);
+            if head.kind == kind::DATA {
+                lane.note_encoded(head.stream, head.payload_bytes);
+            }
+        });
         Poll::Ready(Ok(taken.len()))
     }
 

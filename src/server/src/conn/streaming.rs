@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use h2::{RecvStream, SendStream, server::SendResponse};
+use h2::{RecvStream, server::SendResponse};
 use plinth_rpc::{
     Call, ChunkSource, Code, Frame, FrameDecoder, FrameError, Gone, Method, Replies, Requests, Status, errors,
 };
@@ -17,7 +17,7 @@ use super::{
     GrpcMetrics, Runtime, Service,
     call::{Handled, Outcome, TOO_MANY_UNFINISHED, deadline, guarded},
     gate::{Gate, RequestBytes},
-    room::{Broken, Room},
+    room::{Broken, Room, SMALL_BYTES_MAX, URGENT_BYTES_MAX},
     send::{self, Heads},
     server::Shared,
 };
@@ -32,7 +32,7 @@ pub async fn serve<S: Service, R: Runtime>(
 ) {
     let Call { method, meta } = call;
     let mut deadline = pin!(deadline(&shared.runtime, meta.timeout));
-    let outbound = Outbound::new(respond);
+    let outbound = Outbound::new(respond, gate, method);
     let gone = |cx: &mut Context<'_>| outbound.poll_reset(cx).is_ready();
     match guarded(gate.pass(), gone, deadline.as_mut()).await {
         Outcome::Done(()) => {}
@@ -52,7 +52,7 @@ pub async fn serve<S: Service, R: Runtime>(
         method,
         is_over: false,
     };
-    let replies = StreamReplies { outbound: &outbound, heads: &shared.heads, gate, metrics: &shared.metrics, method };
+    let replies = StreamReplies { outbound: &outbound, heads: &shared.heads, metrics: &shared.metrics, method };
     let work = shared.service.stream(method, meta, requests, replies);
     let end = match guarded(work, gone, deadline.as_mut()).await {
         Outcome::Done(end) => end,
@@ -60,6 +60,7 @@ pub async fn serve<S: Service, R: Runtime>(
         Outcome::Gone => return,
     };
     handled.end(outbound.end(&shared.heads, end.as_ref().copied()));
+    outbound.leave().await;
 }
 
 /// The messages of a stream, one after the other.
@@ -112,18 +113,17 @@ impl Requests for StreamRequests<'_> {
 }
 
 /// Where the answers of a stream go.
-struct StreamReplies<'a> {
-    outbound: &'a Outbound,
+struct StreamReplies<'a, 'g> {
+    outbound: &'a Outbound<'g>,
     heads: &'a Heads,
-    gate: &'a Gate,
     metrics: &'a GrpcMetrics,
     method: Method,
 }
 
-impl Replies for StreamReplies<'_> {
+impl Replies for StreamReplies<'_, '_> {
     async fn send(&mut self, frame: Frame) -> Result<(), Gone> {
         self.metrics.note_sent(self.method, frame.message_len() as u64);
-        self.outbound.room(self.heads, self.gate)?.send(frame.into_bytes()).await.map_err(|_| Gone)
+        self.outbound.open(self.heads)?.send(frame.into_bytes()).await.map_err(|_| Gone)
     }
 
     async fn send_chunked(&mut self, message_len: u64, source: &mut dyn ChunkSource) -> Result<(), Status> {
@@ -131,8 +131,7 @@ impl Replies for StreamReplies<'_> {
             return Err(status);
         }
         self.metrics.note_sent(self.method, message_len);
-        self.outbound.room(self.heads, self.gate)?.send_chunks(message_len, source).await.map_err(|broken| match broken
-        {
+        self.outbound.open(self.heads)?.send_chunks(message_len, source).await.map_err(|broken| match broken {
             Broken::Failed(status) => status,
             Broken::Gone | Broken::Late => Gone.into(),
         })
@@ -140,49 +139,54 @@ impl Replies for StreamReplies<'_> {
 }
 
 /// The answering side of a stream. Its head goes with the first message: a call that fails before has none.
-struct Outbound {
+struct Outbound<'a> {
     respond: RefCell<SendResponse<Bytes>>,
-    stream: OnceCell<RefCell<SendStream<Bytes>>>,
+    gate: &'a Gate,
+    /// The longest message that goes before bulk data.
+    small_bytes_max: usize,
+    room: OnceCell<Room<'a>>,
 }
 
-impl Outbound {
-    fn new(respond: SendResponse<Bytes>) -> Self {
-        Self { respond: RefCell::new(respond), stream: OnceCell::new() }
+impl<'a> Outbound<'a> {
+    fn new(respond: SendResponse<Bytes>, gate: &'a Gate, method: Method) -> Self {
+        let is_urgent = matches!(method, Method::Watch | Method::LeaseKeepAlive);
+        let small_bytes_max = if is_urgent { URGENT_BYTES_MAX } else { SMALL_BYTES_MAX };
+        Self { respond: RefCell::new(respond), gate, small_bytes_max, room: OnceCell::new() }
     }
 
     /// Ready when the client has reset the call.
     fn poll_reset(&self, cx: &mut Context<'_>) -> Poll<()> {
-        match self.stream.get() {
-            Some(stream) => stream.borrow_mut().poll_reset(cx).map(drop),
+        match self.room.get() {
+            Some(room) => room.poll_reset(cx),
             None => self.respond.borrow_mut().poll_reset(cx).map(drop),
         }
     }
 
-    fn open(&self, heads: &Heads) -> Result<&RefCell<SendStream<Bytes>>, Gone> {
-        if self.stream.get().is_none() {
+    fn open(&self, heads: &Heads) -> Result<&Room<'a>, Gone> {
+        if self.room.get().is_none() {
             let stream = self.respond.borrow_mut().send_response(heads.response(), false).map_err(|_| Gone)?;
-            assert!(self.stream.set(RefCell::new(stream)).is_ok(), "looked at above");
+            let room = Room::new(stream, self.gate, self.small_bytes_max);
+            assert!(self.room.set(room).is_ok(), "looked at above");
         }
-        Ok(self.stream.get().expect("opened above"))
-    }
-
-    fn room<'a>(&'a self, heads: &Heads, gate: &'a Gate) -> Result<Room<'a>, Gone> {
-        Ok(Room::new(self.open(heads)?, gate))
+        Ok(self.room.get().expect("opened above"))
     }
 
     /// Ends the call; says how.
     fn end(&self, heads: &Heads, end: Result<(), &Status>) -> Code {
-        match self.stream.get() {
+        match self.room.get() {
             None => {
                 let ok = Status::fixed(Code::Ok, "");
                 send::fail(&mut self.respond.borrow_mut(), end.err().unwrap_or(&ok));
             }
-            Some(stream) => {
-                let trailers = end.map_or_else(Status::trailers, |()| heads.trailers());
-                // Fails if the client has reset the call.
-                let _ = stream.borrow_mut().send_trailers(trailers);
-            }
+            Some(room) => room.end(end.map_or_else(Status::trailers, |()| heads.trailers())),
         }
         end.map_or_else(|status| status.code, |()| Code::Ok)
+    }
+
+    /// Waits until what was sent is no burden for others.
+    async fn leave(&self) {
+        if let Some(room) = self.room.get() {
+            room.leave().await;
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! The connection loop on in-memory pipes, against the h2 crate's client and against raw bytes.
 
 mod authority;
+mod bulk;
 mod client;
 mod hostile;
 mod http1;

@@ -1,6 +1,14 @@
 //! A small gRPC client on the h2 crate.
 
-use std::{future::poll_fn, time::Duration};
+use std::{
+    cell::{Cell, RefCell},
+    future::poll_fn,
+    io,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, Waker, ready},
+    time::Duration,
+};
 
 use bytes::{Bytes, BytesMut};
 use h2::{
@@ -9,12 +17,70 @@ use h2::{
 };
 use http::{HeaderMap, Request};
 use plinth_rpc::{FRAME_HEADER_BYTES, Frame, FrameDecoder, Method};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 
 /// One connection.
 #[derive(Clone)]
 pub struct Client {
     requests: SendRequest<Bytes>,
+}
+
+/// A client's end of a pipe from which only as much is read as the test allows.
+pub struct Throttled {
+    pipe: DuplexStream,
+    allowed: Rc<Allowance>,
+}
+
+/// What may be read.
+#[derive(Default)]
+pub struct Allowance {
+    bytes: Cell<usize>,
+    waker: RefCell<Option<Waker>>,
+}
+
+impl Allowance {
+    /// So many bytes more.
+    pub fn add(&self, bytes: usize) {
+        self.bytes.set(self.bytes.get() + bytes);
+        self.waker.take().into_iter().for_each(Waker::wake);
+    }
+}
+
+impl Throttled {
+    pub fn new(pipe: DuplexStream) -> (Self, Rc<Allowance>) {
+        let allowed = Rc::new(Allowance::default());
+        (Self { pipe, allowed: Rc::clone(&allowed) }, allowed)
+    }
+}
+
+impl AsyncRead for Throttled {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let allowed = Rc::clone(&self.allowed);
+        if allowed.bytes.get() == 0 {
+            allowed.waker.replace(Some(cx.waker().clone()));
+            return Poll::Pending;
+        }
+        let mut space = vec![0; allowed.bytes.get().min(buf.remaining())];
+        let mut part = ReadBuf::new(&mut space);
+        ready!(Pin::new(&mut self.pipe).poll_read(cx, &mut part))?;
+        buf.put_slice(part.filled());
+        allowed.bytes.set(allowed.bytes.get() - part.filled().len());
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Throttled {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.pipe).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.pipe).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.pipe).poll_shutdown(cx)
+    }
 }
 
 /// How a call came out.

@@ -251,6 +251,7 @@ impl Rig {
     /// Asserts that nothing of any call is left, and that every started call was handled.
     pub fn assert_quiet(&self) {
         assert_eq!(self.seen.running.get(), 0, "handlers still run");
+        assert_eq!(self.server.lanes_bytes(), 0, "bytes are left in the lanes");
         for method in self.totals().methods {
             assert_eq!(method.started, method.handled.iter().sum::<u64>(), "{:?}", method.method);
         }
