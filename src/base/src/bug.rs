@@ -11,11 +11,20 @@ pub const BUGS_VAR: &str = "PLINTH_BUGS";
 pub enum Bug {
     /// Nothing is flushed: neither writes that must be durable, the log's, nor syncs, the trees' (`plinth-uring`).
     SkipFlush,
+    /// Leases expire a second before their time (`plinth-kv`).
+    LeaseExpiresEarly,
+    /// The end of a lease leaves all of its keys but the first (`plinth-kv`).
+    RevokeLeavesKeys,
+    /// A sweep takes versions that were visible at the compacted revision (`plinth-kv`).
+    SweepTooFar,
+    /// A sweep leaves deletions (`plinth-kv`).
+    SweepLeavesDeletions,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: &'static [Bug] = &[Bug::SkipFlush];
+    pub const ALL: &'static [Bug] =
+        &[Bug::SkipFlush, Bug::LeaseExpiresEarly, Bug::RevokeLeavesKeys, Bug::SweepTooFar, Bug::SweepLeavesDeletions];
 
     /// The bugs of a comma-separated list of their names; the error is a name that none has.
     pub fn parse_list(list: &str) -> Result<Vec<Bug>, String> {

@@ -52,6 +52,16 @@ marks! {
     ApplyWaited = "apply waited for memory",
     /// A branch that nobody used was let go of.
     BranchTrimmed = "branch trimmed",
+    /// A lease that nobody had touched since the start expired.
+    LeaseExpiredUntouched = "lease expired untouched",
+    /// A lease was revoked in more than one slice, some of its keys before the others.
+    LeaseRevokeSliced = "lease revoke sliced",
+    /// A lease was to be renewed when its time was over.
+    LeaseRenewedLate = "lease renewed too late",
+    /// A start went on with a sweep that the last process had left half done.
+    SweepResumed = "sweep resumed",
+    /// A compaction came while what the one before had left was being swept.
+    CompactedInSweep = "compacted in a sweep",
 }
 
 impl Mark {

@@ -11,7 +11,7 @@ mod path;
 mod put;
 mod txn;
 
-use plinth_base::Revision;
+use plinth_base::{Mark, Revision};
 use plinth_tree::{Env, Missing, Store};
 
 use crate::{
@@ -119,6 +119,13 @@ fn compact(state: &mut State, revision: i64) -> Result<OpOutcome, KvError> {
     }
     if revision > state.revision {
         return Err(KvError::FutureRevision);
+    }
+    if !state.is_swept() && state.swept.sub > 0 {
+        Mark::CompactedInSweep.hit();
+    }
+    if state.swept.main == state.compacted {
+        // The sweep has left the deletions at that revision, and may stand behind some of them: now they go.
+        state.swept.sub = 0;
     }
     state.compacted = revision;
     Ok(OpOutcome::Compacted)

@@ -7,13 +7,13 @@ use plinth_base::Revision;
 use plinth_tree::{Missing, PageSource, ValueRef, View};
 
 use crate::{
-    Budget, State,
+    Budget, RecordMeta, State,
     apply::{OP_PUT, content_hash},
     bounds::successor,
     history::ended,
     keys::{REVISION_BYTES, epoch, log_key, parse_log_key, past_key},
     lease::{LeaseEntry, attached_key, granted_ttl},
-    record::{Record, sound},
+    record::{Head, Record, sound},
     trees::{LEASE, LIVE, LOG, PAST},
 };
 
@@ -26,6 +26,16 @@ pub struct Audited {
     pub versions: u64,
     /// The hash of all changes.
     pub content_hash: u64,
+}
+
+/// What a change at `revision` adds to [`State::content_hash`], for those who know a store's changes from elsewhere: `put` is what it wrote, and `None` a
+/// deletion.
+#[must_use]
+pub fn change_hash(revision: Revision, key: &[u8], put: Option<(&RecordMeta, &[u8])>) -> u64 {
+    match put {
+        Some((meta, value)) => content_hash(revision, key, Some((Head::new(meta, value.len()).as_slice(), value))),
+        None => content_hash(revision, key, None),
+    }
 }
 
 /// Why an audit stopped.

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use plinth_base::Instant;
+use plinth_base::{Instant, Mark, bug};
 use plinth_tree::{Missing, PageSource, View};
 
 use crate::{Budget, ByTtl, leases_by_ttl};
@@ -51,6 +51,7 @@ pub struct Due {
 }
 
 fn seconds(ttl: i64) -> Duration {
+    let ttl = if bug!(LeaseExpiresEarly) { ttl - 1 } else { ttl };
     Duration::from_secs(u64::try_from(ttl).unwrap_or(0))
 }
 
@@ -61,7 +62,7 @@ impl Lessor {
         Self { base: now + grace, touched: HashMap::new(), queue: BTreeSet::new(), walked: None }
     }
 
-    /// A lease was granted.
+    /// A lease was granted whose TTL counts from `now`.
     pub fn granted(&mut self, id: i64, ttl: i64, now: Instant) {
         self.touch(id, now + seconds(ttl));
     }
@@ -72,6 +73,22 @@ impl Lessor {
             return false;
         }
         self.touch(lease.id, now + seconds(lease.ttl));
+        true
+    }
+
+    /// Whether a lease was granted or renewed, or has expired, since this member began to decide, and is there.
+    #[must_use]
+    pub fn knows(&self, id: i64) -> bool {
+        self.touched.contains_key(&id)
+    }
+
+    /// The revocation of a lease whose time is over is proposed out of turn; false if it is proposed already.
+    #[must_use]
+    pub fn expire_now(&mut self, id: i64, now: Instant) -> bool {
+        if self.touched.get(&id).is_some_and(|touched| touched.is_expiring) {
+            return false;
+        }
+        self.set(id, Touched { deadline: now + RETRY, is_expiring: true });
         true
     }
 
@@ -132,6 +149,7 @@ impl Lessor {
         for lease in found {
             self.walked = Some(lease);
             if !self.touched.contains_key(&lease.id) {
+                Mark::LeaseExpiredUntouched.hit();
                 self.expire(lease.id, now, due);
             }
         }

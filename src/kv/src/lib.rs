@@ -33,7 +33,7 @@ pub mod trees;
 mod validate;
 
 pub use apply::Step;
-pub use audit::{Audit, AuditError, Audited};
+pub use audit::{Audit, AuditError, Audited, change_hash};
 pub use bounds::{KeyRange, Upper};
 pub use command::{
     AlarmAction, AlarmKind, Command, Compare, CompareResult, CompareTarget, DeleteRange, Envelope, Op, Put, Txn,

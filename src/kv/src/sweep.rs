@@ -2,14 +2,14 @@
 //!
 //! A compaction to C takes effect at once: nothing below C can be read any more. What it leaves behind is removed here, a few changes at a time and
 //! outside of the log, by walking the changes since the last compaction: a change that superseded a version takes that version and its own
-//! change along; a deletion below C goes itself. A deletion at C survives until the next compaction, which begins there. So the cost is the
-//! number of changes since the last time, not the size of the store.
+//! change along; a deletion below C goes itself. A deletion at C survives until the next compaction, which begins there, also
+//! when this sweep isn't done by then. So the cost is the number of changes since the last time, not the size of the store.
 //!
 //! The cursor lies in the state record, atomic with the trees: after a crash the sweep goes on where the checkpoint has it. Members sweep at
 //! their own pace, so nothing that clients see may depend on how far it is.
 
 use bytes::Bytes;
-use plinth_base::Revision;
+use plinth_base::{Revision, bug};
 use plinth_tree::{Env, Missing, Store};
 
 use crate::{
@@ -53,7 +53,7 @@ fn next_change<E: Env>(store: &Store<E>, state: &State) -> Result<Option<Change>
         return Ok(None);
     }
     let LoggedChange { revision, is_put, previous, key } = changes.change()?;
-    if revision.main > state.compacted {
+    if revision.main > state.compacted + i64::from(bug!(SweepTooFar)) {
         return Ok(None);
     }
     Ok(Some(Change { revision, is_put, previous, key: Bytes::copy_from_slice(key) }))
@@ -76,7 +76,7 @@ fn remove<E: Env>(store: &mut Store<E>, state: &mut State, change: &Change) -> R
         let removed = store.remove(LOG, &log_key(previous))?;
         discard(store, removed);
     }
-    if !change.is_put && revision.main < state.compacted {
+    if !change.is_put && revision.main < state.compacted && !bug!(SweepLeavesDeletions) {
         let removed = store.remove(LOG, &log_key(*revision))?;
         if removed.is_some() {
             state.content_hash = state.content_hash.wrapping_sub(content_hash(*revision, key, None));

@@ -312,6 +312,9 @@ impl<E: Env> Files<'_, E> {
             applied: state.applied,
             applied_term: state.applied_term,
         });
+        if state.swept.sub > 0 {
+            Mark::SweepResumed.hit();
+        }
         let work = BackgroundWork::new(raft.hard_state(), log.last.index, self.env.now(), was_clean);
         Ok(Group::new(id, raft, Machine::new(state), store, work, self.options.lease_grace))
     }

@@ -231,7 +231,7 @@ impl<E: Env> Group<E> {
                     self.apply_began = None;
                     metrics.apply.observe_duration(now.since(began));
                     count(&outcome, metrics);
-                    self.note_leases(&outcome, now, metrics);
+                    self.note_leases(&outcome, entry.term, now, metrics);
                     self.finish(entry.index, outcome);
                 }
                 Ok(None) => return Ok(Applied::More),
@@ -301,13 +301,15 @@ impl<E: Env> Group<E> {
         Some((self.lessor.get_or_insert_with(|| Lessor::new(now, self.lease_grace)), &self.store))
     }
 
-    fn note_leases(&mut self, outcome: &Outcome, now: Instant, metrics: &ShardMetrics) {
+    fn note_leases(&mut self, outcome: &Outcome, term: Term, now: Instant, metrics: &ShardMetrics) {
         match &outcome.result {
             Ok(OpOutcome::LeaseGranted { id, ttl }) => {
                 metrics.leases_granted.inc();
                 metrics.lease_ttl.observe(ttl.unsigned_abs());
+                // What was granted in an earlier term, and is applied only now, may have been renewed since.
+                let grace = if term < self.raft.term() { self.lease_grace } else { Duration::ZERO };
                 if let Some(lessor) = &mut self.lessor {
-                    lessor.granted(*id, *ttl, now);
+                    lessor.granted(*id, *ttl, now + grace);
                 }
             }
             Ok(OpOutcome::LeasesRevoked { ids, found }) => {

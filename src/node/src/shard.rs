@@ -22,6 +22,7 @@ use plinth_base::{
     mailbox::{Keeper, Receiver, Sender},
 };
 use plinth_env::{Env, PageError, TaskQueue};
+use plinth_kv::ByTtl;
 use plinth_raft::Effects;
 use plinth_tree::{CheckpointDone, GrowDone, PunchDone, TreeError};
 use plinth_wal::{FlushDone, MaintenanceDone, Wal, WalError};
@@ -88,6 +89,8 @@ pub(crate) enum Completion<E: Env> {
     Punched(usize, PunchDone),
     Verified(usize, Result<u64, TreeError>),
     LoadedForRelocation(usize, Result<(), PageError>),
+    /// A renewal goes on.
+    LoadedForRenewal(usize, ByTtl, ReplyTo),
     Tick,
 }
 

@@ -1,5 +1,6 @@
 //! Leases granted and revoked.
 
+use plinth_base::{Mark, bug};
 use plinth_tree::{Env, Missing, Store};
 
 use super::change::{Change, Changes, body_value, discard};
@@ -90,11 +91,16 @@ impl RevokeRun {
                 }
                 Stage::Keys { ttl } => {
                     let ttl = *ttl;
-                    let Some(key) = first_attached(store.view(), id)? else {
+                    let has_deleted = changes.next().sub > 0;
+                    let next = first_attached(store.view(), id)?;
+                    let Some(key) = next.filter(|_| !(bug!(RevokeLeavesKeys) && has_deleted)) else {
                         self.stage = Stage::ByTtl { ttl };
                         continue;
                     };
                     if !budget.spend() {
+                        if has_deleted {
+                            Mark::LeaseRevokeSliced.hit();
+                        }
                         return Ok(None);
                     }
                     let live = store.view().get(LIVE, &key)?.expect("an attached key is there");

@@ -1,6 +1,6 @@
 //! Facts that once were not so, or easily might not be.
 
-use plinth_kv::{Command, DeleteRange, KeyRange, KvError, Op, OpOutcome, Put, Query, QueryRun, Txn, TxnNode};
+use plinth_kv::{Budget, Command, DeleteRange, KeyRange, KvError, Op, OpOutcome, Put, Query, QueryRun, Txn, TxnNode};
 use plinth_sim_env::{Chance, Faults, Sim, SimOptions};
 
 use crate::bed::Bed;
@@ -166,5 +166,45 @@ fn what_is_refused_changes_nothing_but_the_applied_index() {
         assert_eq!(after.applied.0, before.applied.0 + 3);
         assert_eq!((after.revision, after.content_hash), (before.revision, before.content_hash));
         assert_eq!(content(&mut bed, 0).await, [(b"k".to_vec(), b"v".to_vec())]);
+    });
+}
+
+/// A compaction that came while the sweep of the one before stood behind a deletion at the compacted revision left that deletion for ever, and a content
+/// hash that no other member had.
+#[test]
+fn a_compaction_in_the_middle_of_a_sweep_leaves_no_deletion_behind() {
+    simulate(Chance::NEVER, async |mut bed| {
+        must_apply(&mut bed, put(b"a", b"")).await;
+        must_apply(&mut bed, put(b"b", b"")).await;
+        let (deleted, _) = must_apply(&mut bed, delete_all()).await;
+        let (last, _) = must_apply(&mut bed, put(b"c", b"")).await;
+        must_apply(&mut bed, Command::Compact { revision: deleted }).await;
+        let stands_behind_the_first =
+            |bed: &Bed| (bed.machine.state().swept.main, bed.machine.state().swept.sub) == (deleted, 1);
+        while !stands_behind_the_first(&bed) {
+            let swept = bed.machine.sweep(&mut bed.store, &mut Budget::new(1));
+            assert_eq!(swept, Ok(false), "it stops there");
+        }
+        must_apply(&mut bed, Command::Compact { revision: last }).await;
+        bed.audit().await;
+        while !bed.sweep_slice().await {}
+        let audited = bed.audit().await;
+        assert_eq!((audited.changes, audited.versions), (1, 1), "only the put of c is left");
+    });
+}
+
+/// A new compaction doesn't make what the one before has swept look as if it should still be there.
+#[test]
+fn the_audit_knows_what_an_earlier_compaction_swept() {
+    simulate(Chance::NEVER, async |mut bed| {
+        for value in [&b"1"[..], b"2", b"3"] {
+            must_apply(&mut bed, put(b"a", value)).await;
+        }
+        must_apply(&mut bed, Command::Compact { revision: 3 }).await;
+        while !bed.sweep_slice().await {}
+        must_apply(&mut bed, Command::Compact { revision: 4 }).await;
+        bed.audit().await;
+        while !bed.sweep_slice().await {}
+        assert_eq!(bed.audit().await.versions, 1);
     });
 }

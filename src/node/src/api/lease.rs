@@ -101,14 +101,14 @@ impl<E: Env> Api<E> {
         request: pb::LeaseTimeToLiveRequest,
     ) -> Result<pb::LeaseTimeToLiveResponse, Status> {
         let id = request.id;
-        let gone = |header| pb::LeaseTimeToLiveResponse { header, id, ttl: -1, granted_ttl: 0, keys: Vec::new() };
         let Some(granted_ttl) = self.granted_ttl(id).await? else {
-            return Ok(gone(Some(self.header(self.root().state.revision))));
+            let header = Some(self.header(self.root().state.revision));
+            return Ok(pb::LeaseTimeToLiveResponse { header, id, ttl: -1, granted_ttl: 0, keys: Vec::new() });
         };
-        let remaining = self.remaining(vec![ByTtl { ttl: granted_ttl, id }]).await?[0];
+        // One whose time is over is there until its keys are gone.
+        let remaining = self.remaining(vec![ByTtl { ttl: granted_ttl, id }]).await?[0].unwrap_or_default();
         let keys = if request.keys { self.lease_keys(id).await? } else { Vec::new() };
         let header = Some(self.header(self.root().state.revision));
-        let Some(remaining) = remaining else { return Ok(gone(header)) };
         let ttl = i64::try_from(remaining.as_secs()).unwrap_or(i64::MAX);
         Ok(pb::LeaseTimeToLiveResponse { header, id, ttl, granted_ttl, keys })
     }

@@ -1,9 +1,10 @@
 //! Leases on their shard: renewals, and the revocation of those whose time is over.
 
+use plinth_base::Mark;
 use plinth_env::{Env, TaskQueue};
-use plinth_kv::{ByTtl, Command};
+use plinth_kv::{ByTtl, Command, granted_ttl};
 
-use super::{Shard, send_answer};
+use super::{Completion, Shard, send_answer};
 use crate::message::{Refusal, Reply, ReplyTo};
 
 /// Leases that one command revokes: the root is published between two commands, so a long one would hold up everybody's answers.
@@ -52,16 +53,52 @@ impl<E: Env> Shard<E> {
     /// Gives a lease its whole TTL again. Of one whose time is over, the answer comes when it is gone.
     pub(super) fn renew_lease(&mut self, at: usize, lease: ByTtl, reply: ReplyTo) {
         let now = self.env.now();
-        let Some((lessor, _)) = self.groups[at].lessor(now) else { return self.refuse(reply, Refusal::NoLeader) };
+        let Some((lessor, store)) = self.groups[at].lessor(now) else { return self.refuse(reply, Refusal::NoLeader) };
+        if !lessor.knows(lease.id) {
+            // From before the start, or gone since the sender saw it.
+            match granted_ttl(store.view(), lease.id) {
+                Ok(Some(_)) => {}
+                Ok(None) => return self.answer_when_gone(at, reply),
+                Err(missing) => return self.load_for_renewal(at, lease, reply, missing),
+            }
+        }
         if lessor.renew(lease, now) {
             let remaining = lessor.remaining(lease, now);
             self.metrics.leases_renewed.inc();
             self.metrics.lease_ttl.observe(lease.ttl.unsigned_abs());
             return self.answer(reply, Reply::Leases(vec![remaining]));
         }
-        self.expire_leases(at);
+        Mark::LeaseRenewedLate.hit();
+        if self.stopping.is_some() {
+            return self.refuse(reply, Refusal::Stopping);
+        }
+        // The tick would do so too, but perhaps not for long: it waits while the log's device does.
+        if lessor.expire_now(lease.id, now) {
+            self.metrics.leases_expired.inc();
+            self.propose_own(at, Command::LeasesExpire { ids: vec![lease.id] });
+        }
+        self.answer_when_gone(at, reply);
+    }
+
+    /// The revocation is logged: the answer comes when everything is applied that is.
+    fn answer_when_gone(&mut self, at: usize, reply: ReplyTo) {
         let group = &mut self.groups[at];
         group.wait_for_read(group.raft.last(), reply);
+    }
+
+    fn load_for_renewal(&self, at: usize, lease: ByTtl, reply: ReplyTo, missing: plinth_tree::Missing) {
+        let load = self.env.load_pages(self.groups[at].store.pages(), missing.wants);
+        let completions = self.completions.clone();
+        self.env.spawn(TaskQueue::Consensus, async move {
+            match load.await {
+                Ok(()) => completions.push(Completion::LoadedForRenewal(at, lease, reply)),
+                // Its sender gives up in the end.
+                Err(error) => plinth_base::log_error!(
+                    "a page of the leases can't be read: one that was granted before the start isn't renewed",
+                    "error" => plinth_base::log::Value::display(&error)
+                ),
+            }
+        });
     }
 
     /// How long leases still live.

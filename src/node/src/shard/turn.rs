@@ -75,6 +75,7 @@ impl<E: Env> Shard<E> {
                 Completion::Punched(at, done) => drop(self.groups[at].store.finish_punch(done)?),
                 Completion::Verified(at, pages) => self.handle_verified(at, pages?),
                 Completion::LoadedForRelocation(at, result) => self.handle_loaded_for_relocation(at, result),
+                Completion::LoadedForRenewal(at, lease, reply) => self.renew_lease(at, lease, reply),
                 Completion::Tick => self.handle_tick(),
             }
         }

@@ -3,11 +3,11 @@
 use std::{cell::Cell, rc::Rc, time::Duration};
 
 use plinth_env::{Env, TaskQueue};
-use plinth_node::api::Api;
+use plinth_node::{ShardOptions, api::Api};
 use plinth_rpc::etcdserverpb as pb;
-use plinth_sim_env::{Sim, SimEnv, SimOptions};
+use plinth_sim_env::{Chance, OpKind, Sim, SimEnv, SimOptions};
 
-use crate::support::{Node, keys, options, put, start};
+use crate::support::{Node, TREE, WAL_DIR, keys, options, put, start};
 
 async fn grant(api: &Api<SimEnv>, id: i64, ttl: i64) {
     let granted = api.lease_grant(pb::LeaseGrantRequest { id, ttl }).await.expect("granted");
@@ -118,6 +118,27 @@ fn leases_survive_a_stop_and_a_kill_and_begin_anew() {
     });
 }
 
+/// A grant that was replayed counted from the replay, without the election timeout: a renewal just before the kill would have been for nothing.
+#[test]
+fn a_lease_whose_grant_is_replayed_has_its_ttl_and_an_election_timeout() {
+    let sim = Sim::new(7, SimOptions::default());
+    sim.block_on(async {
+        let env = sim.env();
+        let Node { api, .. } = member(&env).await;
+        grant(&api, 1, 2).await;
+        put_with(&api, "a".to_owned(), 1).await;
+    });
+    sim.kill();
+    sim.block_on(async {
+        let env = sim.env();
+        let Node { api, .. } = member(&env).await;
+        env.sleep(Duration::from_millis(2900)).await;
+        assert_eq!(keys(&api).await, 1, "not early");
+        env.sleep(Duration::from_millis(400)).await;
+        assert_eq!(keys(&api).await, 0, "not late");
+    });
+}
+
 /// One put after the other; tells how long the slowest took.
 async fn put_meanwhile(env: SimEnv, api: Api<SimEnv>, slowest: Rc<Cell<Duration>>, ended: Rc<Cell<bool>>) {
     while !ended.get() {
@@ -156,5 +177,53 @@ fn a_hundred_thousand_leases_that_expire_at_once_are_gone_within_two_seconds_and
         assert_eq!(api.lease_leases().await.expect("answered").leases, []);
         assert!(slowest.get() < Duration::from_millis(200), "a put took {:?}", slowest.get());
         drop(handle);
+    });
+}
+
+/// The sender of a renewal looks the lease up before it asks the shard. It could wait for a page in between, and of a lease that was gone by then the
+/// shard believed that it was one from before the start.
+#[test]
+fn a_renewal_that_arrives_when_the_lease_is_gone_says_so() {
+    let sim = Sim::new(5, SimOptions::default());
+    let env = sim.env();
+    let options = ShardOptions { checkpoint_age: Duration::from_millis(200), ..options() };
+    let (asker, began) = sim.block_on(async {
+        let Node { api, .. } = start(&env, options).await.expect("the disk is well");
+        let began = env.now();
+        grant(&api, 1, 2).await;
+        env.sleep_until(began + Duration::from_millis(1990)).await;
+        (api, began)
+    });
+    // The page that says so isn't in memory, and its load takes long; what expires the lease finds it meanwhile.
+    sim.change_faults(|faults| faults.page_miss = Chance::ALWAYS);
+    sim.delay_op(OpKind::Load, TREE, 0, Duration::from_millis(500));
+    let renewed = Rc::new(Cell::new(None));
+    let to = Rc::clone(&renewed);
+    env.spawn(TaskQueue::Serve, async move {
+        to.set(Some(asker.lease_renew(1).await.expect("answered").ttl));
+    });
+    sim.run_for(Duration::from_millis(1));
+    sim.change_faults(|faults| faults.page_miss = Chance::NEVER);
+    sim.run_for(Duration::from_secs(1));
+    assert!(env.now().since(began) < Duration::from_secs(3), "else it would have expired in any case");
+    assert_eq!(renewed.get(), Some(0));
+}
+
+/// While the log's device stalls nothing expires, and a renewal that came too late was told that its lease is gone.
+#[test]
+fn a_renewal_that_comes_too_late_in_a_stall_waits_for_the_revocation() {
+    let sim = Sim::new(6, SimOptions::default());
+    let env = sim.env();
+    sim.block_on(async {
+        let Node { api, .. } = member(&env).await;
+        grant(&api, 1, 2).await;
+        put_with(&api, "a".to_owned(), 1).await;
+        env.sleep(Duration::from_millis(1000)).await;
+        sim.delay_op(OpKind::Write, WAL_DIR, 0, Duration::from_millis(3000));
+        let stalled = api.clone();
+        env.spawn(TaskQueue::Serve, async move { put(&stalled, "b").await.expect("in the end") });
+        env.sleep(Duration::from_millis(1500)).await;
+        assert_eq!(api.lease_renew(1).await.expect("answered").ttl, 0);
+        assert_eq!(keys(&api).await, 1, "its key is gone");
     });
 }
