@@ -1,15 +1,29 @@
 //! What clients saw of a key space, held against the model after each restart.
 //!
 //! Every change has a revision of its own, so the order of acknowledged writes is in their answers. A revision that no answer names
-//! must be the work of one request whose answer never came. Then every answer, reads included, must be what the model gives at the
+//! must be the end of a lease, or the work of one request whose answer never came. Then every answer, reads included, must be what the model gives at the
 //! answer's revision, and no answer may be older than what was acknowledged before its request began (linearizability).
 //!
-//! Limits: compactions and leases are not recorded; a lease that requests name must be granted in the model beforehand.
+//! Grants, renewals and compactions make no revision. What is known of them follows rules of their own: [`leases`] and [`compactions`]. A
+//! revision that gets compacted must have been recorded before, for nobody can read it any more: [`History::record`].
+
+mod calls;
+pub mod compactions;
+pub mod leases;
+pub mod life;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use plinth_base::Instant;
 
 use crate::{
+    call::{Answer, Call},
     model::{Model, Refused, Request, Response, State, agree},
     scenario::Violation,
 };
+use compactions::Compactions;
+use leases::Leases;
+use life::Life;
 
 /// Names a request in a history.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -18,27 +32,59 @@ pub struct OpId(usize);
 #[derive(Debug)]
 struct Op {
     id: OpId,
-    request: Request,
+    call: Call,
+    begin: Instant,
     /// The highest revision that any client knew when it began.
     floor: i64,
-    answer: Option<Result<Response, Refused>>,
+    /// What was known to be compacted when it began.
+    compacted: i64,
+    answer: Option<(Instant, Result<Answer, Refused>)>,
+}
+
+/// What a restarted store says of itself.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Found {
+    /// Its current revision.
+    pub revision: i64,
+    /// Its compacted revision, -1 before the first compaction.
+    pub compacted: i64,
+    /// Its leases, with their keys in order.
+    pub leases: BTreeMap<i64, Vec<Vec<u8>>>,
 }
 
 /// Requests and answers since the last check, and the model of everything before.
 #[derive(Debug)]
 pub struct History {
+    /// It is never compacted: that a revision can't be read any more is held against `compactions`.
     model: Model,
     ops: Vec<Op>,
     next_id: usize,
     known_revision: i64,
+    /// Revisions behind the model's that were read before they can be compacted.
+    recorded: BTreeMap<i64, State>,
+    compactions: Compactions,
+    /// As the last check found it.
+    compacted: i64,
+    leases: Leases,
+    life: Life,
 }
 
 impl History {
-    /// The history of a key space that is as `model` is.
+    /// The history of a key space that is as `model` is, without leases.
     #[must_use]
     pub fn new(model: Model) -> Self {
         let known_revision = model.revision();
-        Self { model, ops: Vec::new(), next_id: 0, known_revision }
+        Self {
+            model,
+            ops: Vec::new(),
+            next_id: 0,
+            known_revision,
+            recorded: BTreeMap::new(),
+            compactions: Compactions::default(),
+            compacted: -1,
+            leases: Leases::default(),
+            life: Life::default(),
+        }
     }
 
     /// The model as of the last check.
@@ -53,21 +99,44 @@ impl History {
         self.known_revision
     }
 
+    /// The store is known to be compacted so far.
+    #[must_use]
+    pub fn known_compacted(&self) -> i64 {
+        self.compactions.known()
+    }
+
+    /// A node serves from now on.
+    pub fn begin_life(&mut self, life: Life) {
+        self.life = life;
+    }
+
+    /// The life under way, or the last one.
+    pub fn life_mut(&mut self) -> &mut Life {
+        &mut self.life
+    }
+
     /// A client sends a request.
-    pub fn begin(&mut self, request: Request) -> OpId {
+    pub fn begin(&mut self, call: impl Into<Call>, now: Instant) -> OpId {
         let id = OpId(self.next_id);
         self.next_id += 1;
-        self.ops.push(Op { id, request, floor: self.known_revision, answer: None });
+        let (floor, compacted) = (self.known_revision, self.compactions.known());
+        self.ops.push(Op { id, call: call.into(), begin: now, floor, compacted, answer: None });
         id
     }
 
     /// A client gets an answer. One that says nothing of the outcome, as a timeout or a lost connection, is not given here.
-    pub fn finish(&mut self, id: OpId, answer: Result<Response, Refused>) {
-        if let Ok(response) = &answer {
-            self.known_revision = self.known_revision.max(response.revision());
+    pub fn finish(&mut self, id: OpId, answer: Result<impl Into<Answer>, Refused>, now: Instant) {
+        let answer = answer.map(Into::into);
+        if let Ok(answer) = &answer {
+            self.known_revision = self.known_revision.max(answer.revision());
         }
         let op = self.ops.iter_mut().find(|op| op.id == id).expect("a request is answered once, before the next check");
-        op.answer = Some(answer);
+        match (&op.call, &answer) {
+            (Call::Compact { revision, .. }, Ok(_)) => self.compactions.learn(*revision),
+            (Call::Kv(Request::Range(range)), Err(Refused::Compacted)) => self.compactions.learn(range.revision + 1),
+            _ => {}
+        }
+        op.answer = Some((now, answer));
     }
 
     /// A client is told that its request was not carried out and never will be: it must have had no effect.
@@ -75,38 +144,67 @@ impl History {
         self.ops.retain(|op| op.id != id);
     }
 
-    /// Checks everything since the last check against the restarted store, whose current revision is `current` and which holds
-    /// `observe(revision)` at each. Requests without an answer must have been cut off: they can't take effect later.
-    pub fn check(&mut self, current: i64, mut observe: impl FnMut(i64) -> State) -> Result<(), Violation> {
-        if current < self.known_revision {
-            let what = format!("revision {} was acknowledged, the store has {current}", self.known_revision);
+    /// Whether a call that ends without an answer may have been carried out all the same: a compaction that waited for its sweep.
+    #[must_use]
+    pub fn waits_for_more(&self, id: OpId) -> bool {
+        let physical = |call: &Call| matches!(call, Call::Compact { physical: true, .. });
+        self.ops.iter().any(|op| op.id == id && physical(&op.call))
+    }
+
+    /// The first revision that must be recorded before the store is compacted beyond it.
+    #[must_use]
+    pub fn unrecorded(&self) -> i64 {
+        let last = self.recorded.last_key_value().map_or(self.model.revision(), |(revision, _)| *revision);
+        last + 1
+    }
+
+    /// All of the store at a revision, the next one that isn't recorded, as a client read it.
+    pub fn record(&mut self, revision: i64, state: State) {
+        if revision == self.unrecorded() {
+            self.recorded.insert(revision, state);
+        }
+    }
+
+    /// Checks everything since the last check against the restarted store, which is as `found` says and which holds
+    /// `observe(revision)` at each revision that isn't compacted. Requests without an answer must have been cut off: they can't take effect later.
+    pub fn check(&mut self, found: &Found, mut observe: impl FnMut(i64) -> State) -> Result<(), Violation> {
+        if found.revision < self.known_revision {
+            let what = format!("revision {} was acknowledged, the store has {}", self.known_revision, found.revision);
             return Err(Violation(what));
         }
         let mut ops = std::mem::take(&mut self.ops);
-        while self.model.revision() < current {
-            let state = observe(self.model.revision() + 1);
-            self.advance(&mut ops, &state)?;
+        self.note_calls(&ops);
+        let mut recorded = std::mem::take(&mut self.recorded);
+        while self.model.revision() < found.revision {
+            let next = self.model.revision() + 1;
+            let state = match recorded.remove(&next) {
+                Some(state) => state,
+                None if next < found.compacted => {
+                    return Err(Violation(format!("revision {next} was compacted before it was recorded")));
+                }
+                None => observe(next),
+            };
+            self.advance(&mut ops, &state, found)?;
         }
-        self.known_revision = current;
+        self.known_revision = found.revision;
         for op in &ops {
-            match &op.answer {
-                Some(Ok(response)) => self.check_read(op, response)?,
-                Some(Err(refused)) => self.check_refused(op, *refused)?,
-                None => {}
-            }
+            self.check_call(op)?;
         }
-        Ok(())
+        let compactions = self.compactions.close(self.compacted, found.compacted);
+        compactions.map_err(Violation)?;
+        self.compacted = found.compacted;
+        self.check_leases(found)
     }
 
-    /// Finds the request that made the next revision and executes it on the model; it is taken from `ops`.
-    fn advance(&mut self, ops: &mut Vec<Op>, state: &State) -> Result<(), Violation> {
+    /// Finds what made the next revision and executes it on the model; a request is taken from `ops`.
+    fn advance(&mut self, ops: &mut Vec<Op>, state: &State, found: &Found) -> Result<(), Violation> {
         let revision = self.model.revision() + 1;
-        let named = |op: &Op| matches!(&op.answer, Some(Ok(response)) if response.revision() == revision);
+        let named = |op: &Op| matches!(&op.answer, Some((_, Ok(answer))) if answer.revision() == revision);
         let answered: Vec<usize> = (0..ops.len()).filter(|index| named(&ops[*index])).collect();
         let mut wrong = String::new();
         for index in answered {
             let mut next = self.model.clone();
-            let expected = next.execute(&ops[index].request);
+            let expected = execute(&mut next, &ops[index].call);
             // One that wouldn't have made this revision only read at it.
             if next.revision() == revision {
                 if is_answer(&ops[index], &expected) {
@@ -115,12 +213,17 @@ impl History {
                 wrong = format!("; {:?} should have been answered with {expected:?}", ops[index]);
             }
         }
+        if let Some((next, lease)) = self.end_of_lease(state, found) {
+            self.leases.ended(lease, revision);
+            self.model = next;
+            return Ok(());
+        }
         for index in 0..ops.len() {
             let op = &ops[index];
             let mut next = self.model.clone();
             let fits = op.answer.is_none()
                 && op.floor < revision
-                && next.execute(&op.request).is_ok()
+                && execute(&mut next, &op.call).is_some_and(|answer| answer.is_ok())
                 && next.revision() == revision
                 && next.state() == state;
             if fits {
@@ -130,6 +233,16 @@ impl History {
         Err(Violation(format!("nobody asked for what the store has at revision {revision}{wrong}")))
     }
 
+    /// The lease whose end makes `state` of the model's; when it may end is for [`Leases`] to say. One that is there after the restart hasn't ended.
+    fn end_of_lease(&self, state: &State, found: &Found) -> Option<(Model, i64)> {
+        let leases: BTreeSet<i64> = self.model.state().values().map(|kv| kv.lease).collect();
+        leases.into_iter().filter(|lease| *lease != 0 && !found.leases.contains_key(lease)).find_map(|lease| {
+            let mut next = self.model.clone();
+            next.revoke_lease(lease).ok()?;
+            (next.state() == state).then_some((next, lease))
+        })
+    }
+
     fn accept(&mut self, next: Model, op: &Op, state: &State) -> Result<(), Violation> {
         let revision = next.revision();
         if op.floor >= revision {
@@ -137,47 +250,72 @@ impl History {
             return Err(Violation(what));
         }
         if next.state() != state {
-            let what = format!("the store at revision {revision} is not what {:?} makes of the one before", op.request);
+            let what = format!("the store at revision {revision} is not what {:?} makes of the one before", op.call);
             return Err(Violation(what));
+        }
+        if let Call::LeaseRevoke { lease } = op.call {
+            self.leases.ended(lease, revision);
+        }
+        for kv in state.values().filter(|kv| kv.mod_revision == revision) {
+            self.leases.found(kv.lease, op.begin);
         }
         self.model = next;
         Ok(())
     }
 
-    /// An answer to a request that changed nothing.
-    fn check_read(&self, op: &Op, response: &Response) -> Result<(), Violation> {
-        let revision = response.revision();
-        if revision < op.floor {
-            let what = format!("{:?} was answered at revision {revision}, after {} was known", op.request, op.floor);
-            return Err(Violation(what));
+    /// The model as it was at `revision`, with every lease that there may have been.
+    fn model_at(&self, revision: i64) -> Option<Model> {
+        let mut model = self.model.rewound_to(revision)?;
+        for lease in self.leases.ids() {
+            model.grant_lease(lease);
         }
-        let wrong = |expected: &dyn std::fmt::Debug| {
-            let what = format!("{:?} at revision {revision}: expected {expected:?}, got {response:?}", op.request);
-            Err(Violation(what))
-        };
-        let Some(mut model) = self.model.rewound_to(revision) else { return wrong(&"no such revision") };
-        match model.execute(&op.request) {
-            Ok(expected) if model.revision() == revision && agree(&op.request, &expected, response) => Ok(()),
-            expected => wrong(&expected),
-        }
+        Some(model)
     }
 
-    /// A refusal has no revision: it must be right at one of those that the request can have seen.
-    fn check_refused(&self, op: &Op, refused: Refused) -> Result<(), Violation> {
-        let refuses = |revision: i64| {
-            let mut model = self.model.rewound_to(revision)?;
-            Some(model.execute(&op.request) == Err(refused))
-        };
-        if (op.floor..=self.known_revision).any(|revision| refuses(revision) == Some(true)) {
-            return Ok(());
+    /// What the restarted store says of its leases.
+    fn check_leases(&mut self, found: &Found) -> Result<(), Violation> {
+        for (lease, keys) in &found.leases {
+            if self.leases.ttl(*lease).is_none() {
+                return Err(Violation(format!("nobody asked for lease {lease}")));
+            }
+            if !keys.iter().map(Vec::as_slice).eq(self.model.attached(*lease).map(|key| &**key)) {
+                return Err(Violation(format!("lease {lease} names the keys {keys:?}, they name others")));
+            }
         }
-        Err(Violation(format!("{:?} was refused with {refused:?} for no reason", op.request)))
+        let is_there = |lease| found.leases.contains_key(&lease);
+        let gone: Vec<i64> = self.leases.ids().filter(|lease| !is_there(*lease)).collect();
+        for lease in gone {
+            if self.model.attached(lease).next().is_some() {
+                return Err(Violation(format!("lease {lease} is gone, and has keys")));
+            }
+            // Without keys that is no change.
+            let _ = self.model.revoke_lease(lease);
+        }
+        self.leases.close(&self.life, is_there).map_err(Violation)
+    }
+}
+
+/// What the model answers to a call that can make a revision.
+fn execute(model: &mut Model, call: &Call) -> Option<Result<Answer, Refused>> {
+    match call {
+        Call::Kv(request) => Some(model.execute(request).map(Answer::Kv)),
+        Call::LeaseRevoke { lease } => {
+            let revoked = model.revoke_lease(*lease);
+            Some(revoked.map(|()| Answer::Revoked { revision: model.revision() }))
+        }
+        _ => None,
     }
 }
 
 /// Whether the answer of `op` is what the model gave.
-fn is_answer(op: &Op, expected: &Result<Response, Refused>) -> bool {
-    matches!((&op.answer, expected), (Some(Ok(got)), Ok(expected)) if agree(&op.request, expected, got))
+fn is_answer(op: &Op, expected: &Option<Result<Answer, Refused>>) -> bool {
+    match (&op.call, &op.answer, expected) {
+        (Call::Kv(request), Some((_, Ok(Answer::Kv(got)))), Some(Ok(Answer::Kv(expected)))) => {
+            agree(request, expected, got)
+        }
+        (_, Some((_, Ok(got))), Some(Ok(expected))) => got == expected,
+        _ => false,
+    }
 }
 
 #[cfg(test)]

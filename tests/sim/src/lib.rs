@@ -3,7 +3,9 @@
 //!
 //! Invariant: a seed and a scenario determine a run whole; what fails once fails again.
 
+pub mod call;
 pub mod cli;
+pub mod content;
 pub mod history;
 pub mod model;
 pub mod runner;

@@ -3,13 +3,35 @@
 
 use plinth_base::Prng;
 
-use crate::model::{Compare, DeleteRange, Put, Range, Relation, Request, SortOrder, SortTarget, Target, Txn};
+use crate::{
+    call::Call,
+    model::{Compare, DeleteRange, Put, Range, Relation, Request, SortOrder, SortTarget, Target, Txn},
+};
 
 /// Depth to which transactions are nested.
 const NESTING_MAX: u32 = 2;
 
 /// Operations of one branch of a transaction.
 const BRANCH_OPS_MAX: u64 = 4;
+
+/// Leases that requests choose from: the newest ones.
+const LEASES_MET: usize = 6;
+
+/// A lease that was never granted.
+const NO_LEASE: i64 = 1 << 60;
+
+/// What a client that draws a call knows.
+#[derive(Clone, Copy, Debug)]
+pub struct Known<'a> {
+    /// The highest revision.
+    pub revision: i64,
+    /// The compacted revision.
+    pub compacted: i64,
+    /// Leases that it granted or tried to, in that order; some may be gone.
+    pub leases: &'a [i64],
+    /// An id that no lease had.
+    pub new_lease: i64,
+}
 
 /// What requests look like.
 #[derive(Clone, Debug)]
@@ -24,6 +46,8 @@ pub struct Workload {
     pub value_bytes: Vec<usize>,
     /// Reads in a hundred requests; the rest are writes.
     pub reads_percent: u64,
+    /// One call in so many is a compaction.
+    pub compact_one_in: u64,
 }
 
 impl Default for Workload {
@@ -35,6 +59,7 @@ impl Default for Workload {
             // Most fit a page's cell; the others need overflow pages, one or many.
             value_bytes: vec![16, 16, 64, 64, 200, 1000, 1025, 5000, 40_000],
             reads_percent: 40,
+            compact_one_in: 40,
         }
     }
 }
@@ -62,6 +87,48 @@ impl Workload {
             6 => Request::DeleteRange(self.delete(prng)),
             _ => Request::Txn(self.txn(prng, revision, NESTING_MAX)),
         }
+    }
+
+    /// A call of a client: most are requests, some of whose puts hang keys on leases.
+    #[must_use]
+    pub fn call(&self, prng: &mut Prng, known: Known<'_>) -> Call {
+        let lease = self.lease(prng, known);
+        if prng.chance(1, self.compact_one_in) {
+            return self.compaction(prng, known);
+        }
+        match prng.below(40) {
+            0..4 => Call::LeaseGrant { lease: known.new_lease, ttl: [-1, 0, 2, 2, 3, 4, 7, 3600][prng.index(8)] },
+            4 => Call::LeaseRevoke { lease },
+            5 | 6 => Call::LeaseKeepAlive { lease },
+            7 | 8 => Call::LeaseTimeToLive { lease, keys: prng.chance(2, 3) },
+            _ => {
+                let mut request = self.request(prng, known.revision);
+                if prng.chance(1, 2) {
+                    attach(&mut request, lease);
+                }
+                Call::Kv(request)
+            }
+        }
+    }
+
+    /// One of the newest leases, now and then one that isn't there.
+    fn lease(&self, prng: &mut Prng, known: Known<'_>) -> i64 {
+        let newest = &known.leases[known.leases.len().saturating_sub(LEASES_MET)..];
+        if newest.is_empty() || prng.chance(1, 20) { NO_LEASE } else { newest[prng.index(newest.len())] }
+    }
+
+    /// Most often one that succeeds.
+    fn compaction(&self, prng: &mut Prng, known: Known<'_>) -> Call {
+        let last = known.compacted.max(1);
+        let ahead = (known.revision - last).max(0).unsigned_abs();
+        let revision = match prng.below(8) {
+            0 => last,
+            // Far away: none that is made while the call is under way.
+            1 => known.revision + 100_000,
+            2 => known.revision,
+            _ => last + prng.below(ahead + 1) as i64,
+        };
+        Call::Compact { revision, physical: prng.chance(1, 2) }
     }
 
     fn any_key(&self, prng: &mut Prng) -> Vec<u8> {
@@ -178,6 +245,22 @@ impl Workload {
             delete.range_end.clear();
         }
         delete
+    }
+}
+
+/// Hangs the keys that a request puts on a lease, all on the same.
+fn attach(request: &mut Request, lease: i64) {
+    match request {
+        Request::Put(put) if !put.ignore_lease => put.lease = lease,
+        Request::Txn(txn) => {
+            txn.success.iter_mut().chain(&mut txn.failure).for_each(|request| attach(request, lease));
+            for compare in &mut txn.compare {
+                if let Target::Lease(compared) = &mut compare.target {
+                    *compared = lease;
+                }
+            }
+        }
+        _ => {}
     }
 }
 

@@ -1,8 +1,12 @@
+mod recordings;
+
+use std::time::Duration;
+
 use plinth_base::Prng;
 
 use super::*;
 use crate::{
-    model::{KeyValue, Put, Range},
+    model::{DeleteRange, KeyValue, Put, Range},
     workload::Workload,
 };
 
@@ -32,34 +36,43 @@ fn check(seed: u64, bug: Bug) -> Result<(), Violation> {
     for _ in 0..4 {
         let survivor = batch(&mut prng, &workload, &mut server, &mut history, bug);
         server = survivor;
-        history.check(server.revision(), |revision| server.state_at(revision).expect("never compacted").clone())?;
+        history
+            .check(&found(server.revision()), |revision| server.state_at(revision).expect("never compacted").clone())?;
     }
     Ok(())
 }
+
+/// A store without leases that was never compacted.
+fn found(revision: i64) -> Found {
+    Found { revision, compacted: -1, ..Found::default() }
+}
+
+/// No test here is about time.
+const NOW: Instant = Instant(0);
 
 /// Many requests, each answered, or not because of the crash at the end. Returns the server as it is afterwards.
 fn batch(prng: &mut Prng, workload: &Workload, server: &mut Model, history: &mut History, bug: Bug) -> Model {
     let mut durable = server.clone();
     for step in 0..100 {
         let request = workload.request(prng, history.known_revision());
-        let id = history.begin(request.clone());
+        let id = history.begin(request.clone(), NOW);
         let strikes = step == 70;
         let answer = server.execute(&request);
         if strikes {
             let last = server.revision();
             match bug {
                 Bug::ExecutesTwice => {
-                    let id = history.begin(put("twice", "1"));
-                    history.finish(id, server.execute(&put("twice", "1")));
+                    let id = history.begin(put("twice", "1"), NOW);
+                    history.finish(id, server.execute(&put("twice", "1")), NOW);
                     drop(server.execute(&put("twice", "1")));
                 }
                 Bug::WrongAnswer => {
-                    let id = history.begin(put("new", "1"));
+                    let id = history.begin(put("new", "1"), NOW);
                     let answer = server.execute(&put("new", "1")).map(|response| Response::Put {
                         revision: response.revision(),
                         prev_kv: Some(KeyValue::default()),
                     });
-                    history.finish(id, answer);
+                    history.finish(id, answer, NOW);
                 }
                 Bug::Invents => drop(server.execute(&put("invented", "1"))),
                 Bug::ReadsStale => {
@@ -76,7 +89,7 @@ fn batch(prng: &mut Prng, workload: &Workload, server: &mut Model, history: &mut
         // The last few are cut off: they are durable or not, but nobody knows.
         if step < 95 {
             durable = server.clone();
-            history.finish(id, answer);
+            history.finish(id, answer, NOW);
         } else if prng.chance(1, 2) {
             durable = server.clone();
         } else {
@@ -96,12 +109,12 @@ fn put(key: &str, value: &str) -> Request {
 /// A read of everything as `old` has it, answered as if at `revision`.
 fn stale_read(history: &mut History, old: &mut Model, revision: i64) {
     let all = Request::Range(Range { key: vec![0], range_end: vec![0], ..Range::default() });
-    let id = history.begin(all.clone());
+    let id = history.begin(all.clone(), NOW);
     let mut answer = old.execute(&all);
     if let Ok(Response::Range { revision: answered, .. }) = &mut answer {
         *answered = revision;
     }
-    history.finish(id, answer);
+    history.finish(id, answer, NOW);
 }
 
 #[test]
@@ -125,13 +138,13 @@ fn every_bug_is_caught() {
 fn write_without_an_answer_may_be_there_or_not() {
     for applied in [false, true] {
         let mut history = History::new(Model::default());
-        history.begin(put("a", "1"));
+        history.begin(put("a", "1"), NOW);
         let mut server = Model::default();
         if applied {
             server.execute(&put("a", "1")).expect("plain puts succeed");
         }
         let state = server.state().clone();
-        history.check(server.revision(), |_| state.clone()).expect("both are right");
+        history.check(&found(server.revision()), |_| state.clone()).expect("both are right");
         assert_eq!(history.model().revision(), 1 + i64::from(applied));
     }
 }
@@ -139,7 +152,7 @@ fn write_without_an_answer_may_be_there_or_not() {
 #[test]
 fn refusal_without_a_reason_is_a_violation() {
     let mut history = History::new(Model::default());
-    let id = history.begin(put("a", "1"));
-    history.finish(id, Err(Refused::Compacted));
-    assert!(history.check(1, |_| State::new()).is_err());
+    let id = history.begin(put("a", "1"), NOW);
+    history.finish(id, Err::<Response, _>(Refused::Compacted), NOW);
+    assert!(history.check(&found(1), |_| State::new()).is_err());
 }

@@ -3,7 +3,8 @@
 //! It keeps a whole map for every revision and does everything the obvious way, so that its rules can be read beside sections 2
 //! to 7 of etcd's behaviour as plinth's contract has it. Slow, small, and without any idea of storage.
 //!
-//! Invariant: `states` has one map for each revision from the compacted one (or 1) to the current one.
+//! Invariant: `states` has one map for each revision from the compacted one (or 1) to the current one; `writes` says of every revision what made it
+//! differ from the one before.
 
 mod agree;
 mod range;
@@ -31,6 +32,15 @@ pub fn state_of(kvs: impl IntoIterator<Item = KeyValue>) -> State {
     kvs.into_iter().map(|kv| (Rc::from(kv.key.as_slice()), Rc::new(kv))).collect()
 }
 
+/// What a change left of a key.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Written {
+    /// The key.
+    pub key: Rc<[u8]>,
+    /// What was put; `None` if it was deleted.
+    pub kv: Option<Rc<KeyValue>>,
+}
+
 /// Operations that a transaction may have if nothing else is said, as with etcd.
 pub const TXN_OPS_MAX: usize = 128;
 
@@ -44,6 +54,8 @@ const NEVER_COMPACTED: i64 = -1;
 #[derive(Clone, Debug)]
 pub struct Model {
     states: BTreeMap<i64, Rc<State>>,
+    /// The changes of each revision, in their order.
+    writes: BTreeMap<i64, Rc<[Written]>>,
     compacted: i64,
     leases: BTreeSet<i64>,
     txn_ops_max: usize,
@@ -60,7 +72,8 @@ impl Model {
     #[must_use]
     pub fn new(txn_ops_max: usize) -> Self {
         let states = BTreeMap::from([(FIRST_REVISION, Rc::default())]);
-        Self { states, compacted: NEVER_COMPACTED, leases: BTreeSet::new(), txn_ops_max }
+        let (writes, leases) = (BTreeMap::new(), BTreeSet::new());
+        Self { states, writes, compacted: NEVER_COMPACTED, leases, txn_ops_max }
     }
 
     /// The current revision.
@@ -87,12 +100,29 @@ impl Model {
         self.states.last_key_value().expect("there is always a current revision").1
     }
 
+    /// All changes since the store was empty, compacted or not, in order: main revision, place in it, and what was written.
+    pub fn writes(&self) -> impl Iterator<Item = (i64, u32, &Written)> {
+        self.writes.iter().flat_map(|(main, writes)| (0..).zip(&**writes).map(|(sub, written)| (*main, sub, written)))
+    }
+
+    /// The keys that hang on a lease, in order.
+    pub fn attached(&self, lease: i64) -> impl Iterator<Item = &Rc<[u8]>> {
+        self.state().iter().filter(move |(_, kv)| kv.lease == lease && lease != 0).map(|(key, _)| key)
+    }
+
     /// The model as it was when `revision` was the current one, but with today's leases and compaction.
     #[must_use]
     pub fn rewound_to(&self, revision: i64) -> Option<Self> {
         self.states.contains_key(&revision).then(|| {
             let states = self.states.range(..=revision).map(|(r, state)| (*r, Rc::clone(state))).collect();
-            Self { states, ..self.clone() }
+            let writes = self.writes.range(..=revision).map(|(r, writes)| (*r, Rc::clone(writes))).collect();
+            Self {
+                states,
+                writes,
+                compacted: self.compacted,
+                leases: self.leases.clone(),
+                txn_ops_max: self.txn_ops_max,
+            }
         })
     }
 
@@ -104,12 +134,18 @@ impl Model {
             Request::Txn(txn) => change.txn(txn)?,
             other => change.apply(other)?,
         };
-        let (state, changed) = (change.state, change.changed);
-        if changed {
+        let (state, writes) = (change.state, change.writes);
+        self.advance(state, writes);
+        Ok(response)
+    }
+
+    /// The next revision, if anything was written.
+    fn advance(&mut self, state: State, writes: Vec<Written>) {
+        if !writes.is_empty() {
             let revision = self.revision() + 1;
             self.states.insert(revision, Rc::new(state));
+            self.writes.insert(revision, writes.into());
         }
-        Ok(response)
     }
 
     /// Compacts up to `revision`, which stays readable.
@@ -130,16 +166,22 @@ impl Model {
         self.leases.insert(lease)
     }
 
+    /// Makes a lease unknown, whatever hangs on it.
+    pub fn forget_lease(&mut self, lease: i64) {
+        self.leases.remove(&lease);
+    }
+
     /// Ends a lease and deletes, at one revision, the keys that hang on it.
     pub fn revoke_lease(&mut self, lease: i64) -> Result<(), Refused> {
         if !self.leases.remove(&lease) {
             return Err(Refused::LeaseNotFound);
         }
         let mut state = self.state().clone();
-        state.retain(|_, kv| kv.lease != lease);
-        if state.len() < self.state().len() {
-            self.states.insert(self.revision() + 1, Rc::new(state));
+        let keys: Vec<Rc<[u8]>> = self.attached(lease).cloned().collect();
+        for key in &keys {
+            state.remove(key);
         }
+        self.advance(state, keys.into_iter().map(|key| Written { key, kv: None }).collect());
         Ok(())
     }
 }
@@ -150,17 +192,17 @@ struct Change<'a> {
     /// The current revision when it began.
     begin: i64,
     state: State,
-    changed: bool,
+    writes: Vec<Written>,
 }
 
 impl<'a> Change<'a> {
     fn new(model: &'a Model) -> Self {
-        Self { model, begin: model.revision(), state: model.state().clone(), changed: false }
+        Self { model, begin: model.revision(), state: model.state().clone(), writes: Vec::new() }
     }
 
     /// What a response says in its header after this operation.
     fn revision(&self) -> i64 {
-        self.begin + i64::from(self.changed)
+        self.begin + i64::from(!self.writes.is_empty())
     }
 
     /// Applies one operation that isn't a transaction.
@@ -214,8 +256,9 @@ impl<'a> Change<'a> {
         if !put.ignore_lease {
             kv.lease = put.lease;
         }
-        self.state.insert(Rc::from(put.key.as_slice()), Rc::new(kv));
-        self.changed = true;
+        let (key, kv): (Rc<[u8]>, _) = (put.key.as_slice().into(), Rc::new(kv));
+        self.state.insert(Rc::clone(&key), Rc::clone(&kv));
+        self.writes.push(Written { key, kv: Some(kv) });
         Ok(Response::Put { revision, prev_kv: previous.filter(|_| put.prev_kv).as_deref().cloned() })
     }
 
@@ -224,8 +267,8 @@ impl<'a> Change<'a> {
             range::keys(&self.state, &delete.key, &delete.range_end).map(Rc::clone).collect();
         for kv in &doomed {
             self.state.remove(kv.key.as_slice());
+            self.writes.push(Written { key: kv.key.as_slice().into(), kv: None });
         }
-        self.changed |= !doomed.is_empty();
         let prev_kvs = if delete.prev_kv { doomed.iter().map(|kv| kv.as_ref().clone()).collect() } else { Vec::new() };
         Response::DeleteRange { revision: self.revision(), deleted: doomed.len() as i64, prev_kvs }
     }

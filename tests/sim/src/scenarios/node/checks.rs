@@ -1,10 +1,10 @@
 //! What must be so: after each start against the model, and between lives in the files themselves.
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 use plinth_env::Env;
 use plinth_kv::{Audit, AuditError, Budget, State, trees};
-use plinth_rpc::Status;
+use plinth_rpc::{Status, errors};
 use plinth_sim_env::Sim;
 
 use super::{
@@ -13,6 +13,9 @@ use super::{
     wire,
 };
 use crate::{
+    call::Answer,
+    content::content_hash,
+    history::{Found, History},
     model::{self, Range, Response},
     scenario::Violation,
 };
@@ -50,13 +53,39 @@ async fn audit<E: Env>(env: &E, node: &Node<E>, at: usize) -> Result<(), String>
     }
 }
 
+/// What a group says of itself, all at one revision.
+async fn found<E: Env>(node: &Node<E>, at: usize) -> Result<(Found, model::State), Status> {
+    loop {
+        let (revision, _) = everything(node, at, 0).await?;
+        let compacted = node.handle.groups[at].root().state.compacted;
+        let mut leases = BTreeMap::new();
+        for lease in node.apis[at].lease_leases().await?.leases {
+            let told = wire::told(node.apis[at].lease_time_to_live(wire::time_to_live(lease.id, true)).await?);
+            if let Answer::TimeToLive { ttl: 0.., keys, .. } = told {
+                leases.insert(lease.id, keys);
+            }
+        }
+        let (now, state) = everything(node, at, 0).await?;
+        // Else a lease ended in between.
+        if now == revision {
+            return Ok((Found { revision, compacted, leases }, state));
+        }
+    }
+}
+
 /// The node that has just started holds what it promised, in every group.
 pub(super) fn after_start<E: Env>(sim: &Sim, env: &E, node: &Node<E>, clients: &[Shared]) -> Result<(), Violation> {
     for (at, clients) in clients.iter().enumerate() {
         let group = GROUPS[at];
         let wrong = |what: String| Violation(format!("group {group}: {what}"));
         let unreadable = |status: Status| wrong(format!("{} after a start", status.message));
-        let (current, state) = sim.block_on(everything(node, at, 0)).map_err(unreadable)?;
+        let (found, state) = sim.block_on(found(node, at)).map_err(unreadable)?;
+        if found.compacted > 1 {
+            let below = sim.block_on(everything(node, at, found.compacted - 1));
+            if below.as_ref().err() != Some(&errors::COMPACTED) {
+                return Err(wrong(format!("compacted to {}, and what was before reads as {below:?}", found.compacted)));
+            }
+        }
         let mut failed = None;
         let observe = |revision| match sim.block_on(everything(node, at, revision)) {
             Ok((_, state)) => state,
@@ -65,17 +94,43 @@ pub(super) fn after_start<E: Env>(sim: &Sim, env: &E, node: &Node<E>, clients: &
                 model::State::new()
             }
         };
-        let checked = clients.borrow_mut().history.check(current, observe);
+        let checked = clients.borrow_mut().history.check(&found, observe);
         if let Some(status) = failed {
             return Err(unreadable(status));
         }
         checked.map_err(|violation| wrong(violation.0))?;
-        if *clients.borrow().history.model().state() != state {
-            return Err(wrong(format!("revision {current} read as the latest is not what the model has")));
+        let history = &clients.borrow().history;
+        if *history.model().state() != state {
+            return Err(wrong(format!("revision {} read as the latest is not what the model has", found.revision)));
+        }
+        // However far the sweep is, of what is compacted the last revision stays, and all between it and the current one.
+        for revision in [found.compacted, found.compacted.midpoint(found.revision)].into_iter().filter(|at| *at > 0) {
+            let (_, state) = sim.block_on(everything(node, at, revision)).map_err(unreadable)?;
+            if history.model().state_at(revision) != Some(&state) {
+                let what = format!("compacted to {}, revision {revision} is not what it was", found.compacted);
+                return Err(wrong(what));
+            }
         }
         sim.block_on(audit(env, node, at)).map_err(wrong)?;
+        content(&node.handle.groups[at].root().state, history).map_err(wrong)?;
     }
     Ok(())
+}
+
+/// The hash of all that is stored is the one of what the model has, once nothing is left to be swept.
+pub(super) fn content(state: &State, history: &History) -> Result<(), String> {
+    let model = history.model();
+    if !state.is_swept() || state.revision != model.revision() {
+        return Ok(());
+    }
+    let want = content_hash(model, state.compacted);
+    if state.content_hash == want {
+        return Ok(());
+    }
+    Err(format!(
+        "at revision {}, compacted to {}, the content's hash is {:016x}, the model's {want:016x}",
+        state.revision, state.compacted, state.content_hash
+    ))
 }
 
 /// Every tree file that is there is sound, page by page. Nobody has them open.

@@ -1,4 +1,4 @@
-//! A client: one request after the other, everything noted in the group's history.
+//! A client: one call after the other, everything noted in the group's history.
 
 use std::{cell::RefCell, rc::Rc, time::Duration};
 
@@ -7,17 +7,20 @@ use plinth_env::Env;
 use plinth_node::api::Api;
 use plinth_rpc::{Code, Status, errors};
 
-use super::wire;
+use super::{renewal, wire};
 use crate::{
-    history::History,
-    model::{Request, Response},
-    workload::Workload,
+    call::{Answer, Call},
+    history::{History, OpId},
+    model::{Range, Request, Response, state_of},
+    workload::{Known, Workload},
 };
 
 /// What clients of one group know; it outlives crashes.
 pub(super) struct Clients {
     pub(super) history: History,
     pub(super) workload: Workload,
+    /// Leases that somebody asked for.
+    pub(super) leases: Vec<i64>,
     /// Requests sent.
     pub(super) operations: u64,
     /// Answers that nothing explains but a page that can't be read.
@@ -31,11 +34,26 @@ pub(super) type Shared = Rc<RefCell<Clients>>;
 /// Runs for ever: it ends with the machine, or when the node says that it stops.
 pub(super) async fn run<E: Env>(env: E, api: Api<E>, clients: Shared, mut prng: Prng, pause_max: Duration) {
     loop {
-        let request = {
-            let clients = clients.borrow();
-            clients.workload.request(&mut prng, clients.history.known_revision())
+        let call = {
+            let clients = &mut *clients.borrow_mut();
+            let new_lease = 1 + clients.leases.len() as i64;
+            let (revision, compacted) = (clients.history.known_revision(), clients.history.known_compacted());
+            let known = Known { revision, compacted, leases: &clients.leases, new_lease };
+            let call = clients.workload.call(&mut prng, known);
+            if matches!(call, Call::LeaseGrant { .. }) {
+                clients.leases.push(new_lease);
+            }
+            call
         };
-        if send(&api, &clients, request, prng.chance(1, 3)).await == Sent::Stopped {
+        let sent = match call {
+            Call::LeaseKeepAlive { lease } => renewal::renew(&api, &clients, lease, &mut prng).await,
+            Call::Compact { revision, .. } => match record(&api, &clients, revision).await {
+                Sent::Answered => send(&api, &clients, call, false).await,
+                failed => failed,
+            },
+            call => send(&api, &clients, call, prng.chance(1, 3)).await,
+        };
+        if sent == Sent::Stopped {
             return;
         }
         let pause_us = prng.below(u64::try_from(pause_max.as_micros()).unwrap_or(u64::MAX).max(1));
@@ -56,28 +74,41 @@ pub(super) enum Sent {
     Stopped,
 }
 
-/// Sends a request and notes its answer.
-pub(super) async fn send<E: Env>(api: &Api<E>, clients: &Shared, request: Request, serializable: bool) -> Sent {
-    let id = {
-        let mut clients = clients.borrow_mut();
-        clients.operations += 1;
-        clients.history.begin(request.clone())
-    };
-    let answer = call(api, &request, serializable).await;
+/// Notes that a call begins.
+pub(super) fn begin<E: Env>(api: &Api<E>, clients: &Shared, call: Call) -> OpId {
+    let now = api.executor().env().now();
+    let mut clients = clients.borrow_mut();
+    clients.operations += 1;
+    clients.history.begin(call, now)
+}
+
+/// Sends a call and notes its answer.
+pub(super) async fn send<E: Env>(api: &Api<E>, clients: &Shared, call: Call, serializable: bool) -> Sent {
+    let id = begin(api, clients, call.clone());
+    let answer = answer(api, &call, serializable).await;
+    finish(api, clients, id, answer)
+}
+
+/// Notes an answer.
+pub(super) fn finish<E: Env>(api: &Api<E>, clients: &Shared, id: OpId, answer: Result<Answer, Status>) -> Sent {
+    let now = api.executor().env().now();
     let clients = &mut *clients.borrow_mut();
     let status = match answer {
-        Ok(response) => {
-            clients.history.finish(id, Ok(response));
+        Ok(answer) => {
+            clients.history.finish(id, Ok(answer), now);
             return Sent::Answered;
         }
         Err(status) => status,
     };
     if let Some(refused) = wire::refused(&status) {
-        clients.history.finish(id, Err(refused));
+        clients.history.finish(id, Err::<Answer, _>(refused), now);
         return Sent::Answered;
     }
     if [errors::NO_SPACE, errors::TOO_MANY_REQUESTS, errors::STOPPED, errors::NO_LEADER].contains(&status) {
-        clients.history.forget(id);
+        // A compaction that waited for its sweep is done.
+        if !clients.history.waits_for_more(id) {
+            clients.history.forget(id);
+        }
         return if status == errors::STOPPED { Sent::Stopped } else { Sent::Declined };
     }
     if status.code == Code::DataLoss {
@@ -88,7 +119,45 @@ pub(super) async fn send<E: Env>(api: &Api<E>, clients: &Shared, request: Reques
     Sent::Unknown
 }
 
-async fn call<E: Env>(api: &Api<E>, request: &Request, serializable: bool) -> Result<Response, Status> {
+/// Reads all revisions up to one before it is compacted, as far as nobody has: then the checks know what nobody can read afterwards.
+async fn record<E: Env>(api: &Api<E>, clients: &Shared, to: i64) -> Sent {
+    loop {
+        let revision = clients.borrow().history.unrecorded();
+        if revision > to.min(clients.borrow().history.known_revision()) {
+            return Sent::Answered;
+        }
+        let all = Range { key: vec![0], range_end: vec![0], revision, ..Range::default() };
+        let call = Call::Kv(Request::Range(all));
+        let id = begin(api, clients, call.clone());
+        let answer = answer(api, &call, false).await;
+        if let Ok(Answer::Kv(Response::Range { kvs, .. })) = &answer {
+            clients.borrow_mut().history.record(revision, state_of(kvs.iter().cloned()));
+        }
+        let sent = finish(api, clients, id, answer);
+        if sent != Sent::Answered {
+            return sent;
+        }
+    }
+}
+
+async fn answer<E: Env>(api: &Api<E>, call: &Call, serializable: bool) -> Result<Answer, Status> {
+    match call {
+        Call::Kv(request) => response(api, request, serializable).await.map(Answer::Kv),
+        Call::Compact { revision, physical } => {
+            api.compact(wire::compaction(*revision, *physical)).await.map(wire::compacted)
+        }
+        Call::LeaseGrant { lease, ttl } => {
+            api.lease_grant(wire::grant(*lease, *ttl)).await.map(|granted| wire::granted(&granted))
+        }
+        Call::LeaseRevoke { lease } => api.lease_revoke(wire::revoke(*lease)).await.map(wire::revoked),
+        Call::LeaseTimeToLive { lease, keys } => {
+            api.lease_time_to_live(wire::time_to_live(*lease, *keys)).await.map(wire::told)
+        }
+        Call::LeaseKeepAlive { .. } => unreachable!("renewals go through a stream"),
+    }
+}
+
+async fn response<E: Env>(api: &Api<E>, request: &Request, serializable: bool) -> Result<Response, Status> {
     match request {
         Request::Range(range) => api.range(wire::range(range, serializable)).await.map(wire::ranged),
         Request::Put(put) => api.put(wire::put(put)).await.map(wire::written),

@@ -42,12 +42,12 @@ pub(super) fn options(prng: &mut Prng) -> ShardOptions {
         checkpoint_dirty_bytes,
         checkpoint_age: Duration::from_millis(any(&[500, 2_000, 10_000])),
         dirty_bytes_max: checkpoint_dirty_bytes * any(&[2, 4, 16]),
-        branch_bytes_max: any(&[20 << 10, 64 << 20]),
+        branch_bytes_max: any(&[8 << 10, 64 << 20]),
         seal_after: Duration::from_millis(any(&[100, 200, 1_000])),
         apply_budget: any(&[1, 2, 7, 64, 4096]) as u32,
         tree_bytes_max: 1 << 30,
         grow_bytes: any(&[4 << 20, 12 << 20]),
-        // Nothing but copying on write frees pages yet, so there is never much: the little is moved.
+        // The stores are small, so there is never much: the little is moved.
         tail_free_bytes_max: any(&[16 << 10, 64 << 10, 16 << 20]),
         tail_free_percent_max: 0,
         ..ShardOptions::new(PathBuf::from(DATA_DIR), PathBuf::from(WAL_DIR))

@@ -8,18 +8,19 @@ mod checks;
 mod client;
 mod flip;
 mod machine;
+mod renewal;
 mod trouble;
 mod wire;
 
 use std::{cell::RefCell, rc::Rc, time::Duration};
 
-use plinth_base::{Mark, Prng};
+use plinth_base::{Instant, Mark, Prng};
 use plinth_env::{Env, TaskQueue};
-use plinth_node::ShardOptions;
+use plinth_node::{ShardOptions, api::Api};
 use plinth_sim_env::{Chance, Faults, Limit, Sim, SimEnv, SimOptions};
 
 use crate::{
-    history::History,
+    history::{History, life::Life},
     model::Model,
     scenario::{Outcome, Scenario, Violation},
     workload::Workload,
@@ -41,6 +42,12 @@ const VIRTUAL_TIME_MIN: Duration = Duration::from_secs(61);
 
 /// The only member leads as soon as its vote is durable.
 const LEAD_MAX: Duration = Duration::from_secs(5);
+
+/// How often somebody looks which revision a group has: so exactly the ends of leases are known.
+const LOOK_INTERVAL: Duration = Duration::from_millis(20);
+
+/// What a start finds compacted is swept within this, when nothing goes wrong. No lease expires before.
+const SWEPT_MAX: Duration = Duration::from_millis(1500);
 
 /// A clean stop may take so long: it waits for a checkpoint.
 const STOP_MAX: Duration = Duration::from_secs(60);
@@ -72,7 +79,9 @@ pub fn run<E: Env>(seed: u64, faults: &Faults, wrap: impl Fn(SimEnv) -> E) -> Re
     let usual_page_miss = faults.page_miss;
     let sim = Sim::new(seed, SimOptions { faults, ..SimOptions::default() });
     let options = machine::options(&mut prng);
-    let clients = GROUPS.map(|_| new_clients()).into();
+    // Small sweeps all the time, or seldom large ones, or a long history.
+    let compact_one_in = [15, 40, 150, 1_000_000][prng.index(4)];
+    let clients = GROUPS.map(|_| new_clients(compact_one_in)).into();
     let mut run = Run { sim, wrap, prng, options, clients, lives: 0, usual_page_miss };
     while !run.has_done_enough() {
         run.life()?;
@@ -80,19 +89,30 @@ pub fn run<E: Env>(seed: u64, faults: &Faults, wrap: impl Fn(SimEnv) -> E) -> Re
     run.conclude()
 }
 
-fn new_clients() -> Shared {
+fn new_clients(compact_one_in: u64) -> Shared {
     let workload = Workload {
         keys: 40,
         value_bytes: vec![16, 16, 64, 64, 200, 1000, 1025, 3000, 5000, 40_000],
+        compact_one_in,
         ..Workload::default()
     };
     Rc::new(RefCell::new(Clients {
         history: History::new(Model::default()),
         workload,
+        leases: Vec::new(),
         operations: 0,
         unreadable: Vec::new(),
         strange: Vec::new(),
     }))
+}
+
+/// Looks at a group's revision all the time.
+async fn look<E: Env>(env: E, api: Api<E>, clients: Shared) {
+    loop {
+        let revision = api.published().root().state.revision;
+        clients.borrow_mut().history.life_mut().look(revision, env.now());
+        env.sleep(LOOK_INTERVAL).await;
+    }
 }
 
 /// A seed under way.
@@ -143,6 +163,8 @@ impl<E: Env, W: Fn(SimEnv) -> E> Run<W> {
             End::Stop if self.prng.chance(1, 2) => self.sim.crash(),
             End::Stop => self.sim.kill(),
         }
+        let now = self.sim.env().now();
+        self.clients.iter().for_each(|clients| clients.borrow_mut().history.life_mut().ended = now);
         checks::files(&self.sim)?;
         if end == End::Stop && self.prng.chance(1, 3) {
             flip::trial(&self.sim, &self.options, &mut self.prng)?;
@@ -152,7 +174,7 @@ impl<E: Env, W: Fn(SimEnv) -> E> Run<W> {
 
     /// A node that has passed its checks; none if the machine died first, or the device failed.
     fn start(&mut self, trouble: Trouble) -> Result<Option<Node<E>>, Violation> {
-        let before = trouble::errors(&self.sim);
+        let (before, began) = (trouble::errors(&self.sim), self.sim.env().now());
         if trouble == Trouble::ErrorInStart {
             trouble::plan_error(&self.sim, &mut self.prng, 20);
         }
@@ -171,12 +193,13 @@ impl<E: Env, W: Fn(SimEnv) -> E> Run<W> {
         if self.prng.chance(1, 4) {
             // In the middle of the replay, perhaps.
             self.sim.run_for(Duration::from_micros(self.prng.below(5_000)));
-            return if self.prng.chance(1, 2) { Ok(None) } else { self.checked(node).map(Some) };
+            return if self.prng.chance(1, 2) { Ok(None) } else { self.checked(node, began).map(Some) };
         }
-        self.checked(node).map(Some)
+        self.checked(node, began).map(Some)
     }
 
-    fn checked(&self, node: Node<E>) -> Result<Node<E>, Violation> {
+    /// The checks of a node whose start began at `began`.
+    fn checked(&mut self, node: Node<E>, began: Instant) -> Result<Node<E>, Violation> {
         let leads = self.sim.block_on_within(machine::lead(&self.env(), &node), Limit::Time(LEAD_MAX));
         if leads.is_err() || node.end.borrow().is_some() {
             let end = node.end.borrow();
@@ -185,9 +208,32 @@ impl<E: Env, W: Fn(SimEnv) -> E> Run<W> {
         // The clients meet enough misses; reading every revision would take for ever with them.
         let usual = self.usual_page_miss;
         self.sim.change_faults(|faults| faults.page_miss = Chance::NEVER);
+        // Such a read waits until everything is applied.
+        for at in 0..GROUPS.len() {
+            let read = self.sim.block_on(checks::everything(&node, at, 0));
+            read.map_err(|status| Violation(format!("{} after a start", status.message)))?;
+        }
+        let leads = self.sim.env().now();
+        if self.lives > LIVES_MIN || self.prng.chance(1, 2) {
+            self.see_swept(&node)?;
+        }
         checks::after_start(&self.sim, &self.env(), &node, &self.clients)?;
         self.sim.change_faults(|faults| faults.page_miss = usual);
+        for clients in &self.clients {
+            let history = &mut clients.borrow_mut().history;
+            let life = Life::new(began, leads, self.options.lease_grace, history.known_revision());
+            history.begin_life(life);
+        }
         Ok(node)
+    }
+
+    /// A sweep that the last life didn't end goes on, and nobody has to ask for it.
+    fn see_swept(&self, node: &Node<E>) -> Result<(), Violation> {
+        let is_swept = || node.handle.groups.iter().all(|group| group.root().state.is_swept());
+        if self.sim.run_until(Duration::from_millis(5), SWEPT_MAX, is_swept) {
+            return Ok(());
+        }
+        Err(Violation(format!("what is compacted is not swept {SWEPT_MAX:?} after a start")))
     }
 
     /// Clients at work, with something going wrong, until the end.
@@ -200,12 +246,17 @@ impl<E: Env, W: Fn(SimEnv) -> E> Run<W> {
                 let client = client::run(env.clone(), api, clients, self.prng.fork(), pause_max);
                 env.spawn(TaskQueue::Serve, client);
             }
+            self.env().spawn(TaskQueue::Serve, look(self.env(), api.clone(), Rc::clone(clients)));
         }
         let (before, after) = (self.part_of(time_max / 4), self.part_of(time_max));
         self.sim.run_for(before);
+        self.note_well();
         self.cause(node, trouble)?;
         self.sim.run_for(after);
         let failed = trouble::errors(&self.sim) > errors_before;
+        if !failed && trouble == Trouble::None {
+            self.note_well();
+        }
         let mut end = [End::PowerCut, End::PowerCut, End::Kill, End::Stop][self.prng.index(4)];
         if end == End::Stop && !failed && trouble != Trouble::ErrorInLife {
             self.stop(node)?;
@@ -214,6 +265,12 @@ impl<E: Env, W: Fn(SimEnv) -> E> Run<W> {
         }
         self.check_end(node, end, trouble::errors(&self.sim) > errors_before)?;
         Ok(end)
+    }
+
+    /// Up to now nothing went wrong in this life.
+    fn note_well(&self) {
+        let now = self.sim.env().now();
+        self.clients.iter().for_each(|clients| clients.borrow_mut().history.life_mut().well_until = now);
     }
 
     fn part_of(&mut self, duration: Duration) -> Duration {
@@ -253,16 +310,20 @@ impl<E: Env, W: Fn(SimEnv) -> E> Run<W> {
     }
 
     /// One more start, so that the last life is checked too.
-    fn conclude(self) -> Result<Outcome, Violation> {
+    fn conclude(mut self) -> Result<Outcome, Violation> {
+        let began = self.sim.env().now();
         let node = self.sim.block_on(machine::start(self.env(), self.options.clone()));
         let node = node.map_err(|error| Violation(format!("the node doesn't start: {error}")))?;
-        let node = self.checked(node)?;
+        let node = self.checked(node, began)?;
         self.stop(&node)?;
         let clean = checks::files(&self.sim)?;
         for (state, published) in clean.iter().zip(&node.handle.groups) {
             if state.applied.0 != published.status.applied() {
                 return Err(Violation(format!("a clean stop left entries behind {} to be replayed", state.applied)));
             }
+        }
+        for (state, clients) in clean.iter().zip(&self.clients) {
+            checks::content(state, &clients.borrow().history).map_err(Violation)?;
         }
         Ok(Outcome {
             operations: self.operations(),

@@ -125,7 +125,7 @@ impl<E: Env, W: Fn(SimEnv) -> E> Run<W> {
     fn insist(&self, node: &Node<E>, at: usize, request: &Request, what: &str) -> Result<(), Violation> {
         let begun = self.sim.elapsed();
         while self.sim.elapsed() - begun < PATIENCE {
-            let sent = client::send(&node.apis[at], &self.clients[at], request.clone(), false);
+            let sent = client::send(&node.apis[at], &self.clients[at], request.clone().into(), false);
             if self.sim.block_on_within(sent, Limit::Time(PATIENCE)) == Ok(Sent::Answered) {
                 return Ok(());
             }

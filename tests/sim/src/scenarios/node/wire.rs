@@ -2,9 +2,12 @@
 
 use plinth_rpc::{Status, errors, etcdserverpb as pb, mvccpb};
 
-use crate::model::{
-    Compare, DeleteRange, KeyValue, Put, Range, Refused, Relation, Request, Response, SortOrder, SortTarget, Target,
-    Txn,
+use crate::{
+    call::Answer,
+    model::{
+        Compare, DeleteRange, KeyValue, Put, Range, Refused, Relation, Request, Response, SortOrder, SortTarget,
+        Target, Txn,
+    },
 };
 
 /// A range read.
@@ -149,6 +152,55 @@ pub(super) fn executed(response: pb::TxnResponse) -> Response {
     });
     let responses = responses.collect();
     Response::Txn { revision: revision(response.header), succeeded: response.succeeded, responses }
+}
+
+/// A compaction.
+pub(super) fn compaction(revision: i64, physical: bool) -> pb::CompactionRequest {
+    pb::CompactionRequest { revision, physical }
+}
+
+/// The answer to a compaction.
+pub(super) fn compacted(response: pb::CompactionResponse) -> Answer {
+    Answer::Compacted { revision: revision(response.header) }
+}
+
+/// The grant of a lease.
+pub(super) fn grant(id: i64, ttl: i64) -> pb::LeaseGrantRequest {
+    pb::LeaseGrantRequest { ttl, id }
+}
+
+/// The answer to a grant.
+pub(super) fn granted(response: &pb::LeaseGrantResponse) -> Answer {
+    Answer::Granted { revision: revision(response.header), ttl: response.ttl }
+}
+
+/// The end of a lease.
+pub(super) fn revoke(id: i64) -> pb::LeaseRevokeRequest {
+    pb::LeaseRevokeRequest { id }
+}
+
+/// The answer to it.
+pub(super) fn revoked(response: pb::LeaseRevokeResponse) -> Answer {
+    Answer::Revoked { revision: revision(response.header) }
+}
+
+/// The answer to a renewal.
+pub(super) fn kept_alive(response: pb::LeaseKeepAliveResponse) -> Answer {
+    Answer::KeptAlive { revision: revision(response.header), ttl: response.ttl }
+}
+
+/// The question what is left of a lease.
+pub(super) fn time_to_live(id: i64, keys: bool) -> pb::LeaseTimeToLiveRequest {
+    pb::LeaseTimeToLiveRequest { id, keys }
+}
+
+/// The answer to it.
+pub(super) fn told(response: pb::LeaseTimeToLiveResponse) -> Answer {
+    let pb::LeaseTimeToLiveResponse { header, ttl, granted_ttl, keys, .. } = response;
+    let mut keys: Vec<Vec<u8>> = keys.iter().map(|key| key.to_vec()).collect();
+    // In no order.
+    keys.sort_unstable();
+    Answer::TimeToLive { revision: revision(header), ttl, granted_ttl, keys }
 }
 
 /// The refusal that a status stands for, if it is one that depends on the request and the data alone.

@@ -1,0 +1,55 @@
+//! A life of the node as the checks of time see it: when it began and ended, how long it was well, and when which revision was there.
+
+use std::time::Duration;
+
+use plinth_base::Instant;
+
+/// One life, from a start to its end.
+#[derive(Clone, Default, Debug)]
+pub struct Life {
+    /// When the start began.
+    pub began: Instant,
+    /// It has led its groups since before this moment.
+    pub leads: Instant,
+    /// Nothing went wrong with its device until then.
+    pub well_until: Instant,
+    /// When it ended.
+    pub ended: Instant,
+    /// What a member that begins to decide gives each lease beside its TTL.
+    pub grace: Duration,
+    sightings: Vec<Sighting>,
+    last_look: Instant,
+}
+
+/// A revision was seen first.
+#[derive(Clone, Copy, Debug)]
+struct Sighting {
+    revision: i64,
+    /// The last look that didn't show it.
+    after: Instant,
+    by: Instant,
+}
+
+impl Life {
+    /// A life that began at `began` and led at `leads`, with `revision` as its newest then.
+    #[must_use]
+    pub fn new(began: Instant, leads: Instant, grace: Duration, revision: i64) -> Self {
+        let first = Sighting { revision, after: began, by: leads };
+        Self { began, leads, well_until: leads, ended: leads, grace, sightings: vec![first], last_look: leads }
+    }
+
+    /// Somebody looked and saw this revision as the newest.
+    pub fn look(&mut self, revision: i64, now: Instant) {
+        if self.sightings.last().is_none_or(|last| last.revision < revision) {
+            self.sightings.push(Sighting { revision, after: self.last_look, by: now });
+        }
+        self.last_look = now;
+    }
+
+    /// When `revision` came: it was not there at the first of these moments, and it was at the second.
+    #[must_use]
+    pub fn arrival(&self, revision: i64) -> (Instant, Instant) {
+        let seen = self.sightings.iter().find(|seen| seen.revision >= revision);
+        seen.map_or((self.last_look, self.ended), |seen| (seen.after, seen.by))
+    }
+}

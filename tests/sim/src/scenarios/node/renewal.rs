@@ -1,0 +1,79 @@
+//! Renewals of a lease through a stream, as clients send them: a few on each, with pauses between.
+
+use std::{cell::RefCell, collections::VecDeque, rc::Rc, time::Duration};
+
+use bytes::Bytes;
+use plinth_base::Prng;
+use plinth_env::Env;
+use plinth_node::api::Api;
+use plinth_rpc::{Frame, Gone, Replies, Requests, Status, etcdserverpb as pb};
+use prost::Message as _;
+
+use super::{
+    client::{self, Sent, Shared},
+    wire,
+};
+use crate::{call::Call, history::OpId};
+
+/// Renewals of one stream.
+const RENEWALS_MAX: u64 = 3;
+
+/// Those that were sent and not answered.
+type UnderWay = Rc<RefCell<VecDeque<OpId>>>;
+
+struct Renewals<E: Env> {
+    api: Api<E>,
+    clients: Shared,
+    lease: i64,
+    pauses: VecDeque<Duration>,
+    under_way: UnderWay,
+}
+
+struct Answers<E: Env> {
+    api: Api<E>,
+    clients: Shared,
+    under_way: UnderWay,
+}
+
+impl<E: Env> Requests for Renewals<E> {
+    async fn next(&mut self) -> Option<Result<Bytes, Status>> {
+        let pause = self.pauses.pop_front()?;
+        if !pause.is_zero() {
+            self.api.executor().env().sleep(pause).await;
+        }
+        let id = client::begin(&self.api, &self.clients, Call::LeaseKeepAlive { lease: self.lease });
+        self.under_way.borrow_mut().push_back(id);
+        Some(Ok(pb::LeaseKeepAliveRequest { id: self.lease }.encode_to_vec().into()))
+    }
+}
+
+impl<E: Env> Replies for Answers<E> {
+    async fn send(&mut self, frame: Frame) -> Result<(), Gone> {
+        let id = self.under_way.borrow_mut().pop_front().expect("each answer has a request");
+        let answer = pb::LeaseKeepAliveResponse::decode(frame.message()).expect("the node encoded it");
+        client::finish(&self.api, &self.clients, id, Ok(wire::kept_alive(answer)));
+        Ok(())
+    }
+}
+
+/// Renews a lease a few times on a stream of its own.
+pub(super) async fn renew<E: Env>(api: &Api<E>, clients: &Shared, lease: i64, prng: &mut Prng) -> Sent {
+    let mut pauses = VecDeque::from([Duration::ZERO]);
+    for _ in 0..prng.below(RENEWALS_MAX) {
+        // Many leases have a TTL of 2 s: some renewals come just when its time is over.
+        let pause_ms = if prng.chance(1, 4) { 1_950 + prng.below(200) } else { prng.below(1_500) };
+        pauses.push_back(Duration::from_millis(pause_ms));
+    }
+    let under_way = UnderWay::default();
+    let (requests, replies) = (
+        Renewals { api: api.clone(), clients: Rc::clone(clients), lease, pauses, under_way: Rc::clone(&under_way) },
+        Answers { api: api.clone(), clients: Rc::clone(clients), under_way: Rc::clone(&under_way) },
+    );
+    let ended = api.lease_keep_alive(requests, replies).await;
+    let unanswered = under_way.borrow_mut().pop_front();
+    match (ended, unanswered) {
+        (Ok(()), _) => Sent::Answered,
+        (Err(status), Some(id)) => client::finish(api, clients, id, Err(status)),
+        (Err(status), None) => panic!("a stream without an open request ended with {}", status.message),
+    }
+}
