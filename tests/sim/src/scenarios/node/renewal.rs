@@ -6,7 +6,7 @@ use bytes::Bytes;
 use plinth_base::Prng;
 use plinth_env::Env;
 use plinth_node::api::Api;
-use plinth_rpc::{Frame, Gone, Replies, Requests, Status, etcdserverpb as pb};
+use plinth_rpc::{ChunkSource, Frame, Gone, Replies, Requests, Status, etcdserverpb as pb};
 use prost::Message as _;
 
 use super::{
@@ -53,6 +53,10 @@ impl<E: Env> Replies for Answers<E> {
         let answer = pb::LeaseKeepAliveResponse::decode(frame.message()).expect("the node encoded it");
         client::finish(&self.api, &self.clients, id, Ok(wire::kept_alive(answer)));
         Ok(())
+    }
+
+    async fn send_chunked(&mut self, message_len: u64, _: &mut dyn ChunkSource) -> Result<(), Status> {
+        unreachable!("an answer to a renewal takes no {message_len} bytes")
     }
 }
 
