@@ -123,6 +123,8 @@ pub const FLUSH_NS: Bounds = Bounds::Doubling { first: 1_000_000, count: 14 };
 /// 16 µs and 14 doublings, in nanoseconds: a turn of a shard is short or something is wrong.
 pub const TURN_NS: Bounds = Bounds::Doubling { first: 16_000, count: 14 };
 
+/// 100 ms and 14 doublings, in milliseconds: sweeps.
+pub const SWEEP_MS: Bounds = Bounds::Doubling { first: 100, count: 14 };
 /// 1 s and 24 doublings, in seconds: TTLs of leases.
 pub const TTL_SECONDS: Bounds = Bounds::Doubling { first: 1, count: 24 };
 

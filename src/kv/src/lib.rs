@@ -75,6 +75,12 @@ impl Budget {
         self.left == 0
     }
 
+    /// What is left.
+    #[must_use]
+    pub fn left(&self) -> u32 {
+        self.left
+    }
+
     /// Takes one entry off; false if none was left.
     pub fn spend(&mut self) -> bool {
         let had = self.left > 0;

@@ -1,6 +1,6 @@
 //! What a shard counts. It alone writes; a scrape on any executor reads.
 
-use plinth_base::metrics::{APPLY_NS, Counter, FLUSH_NS, Gauge, Histogram, TTL_SECONDS, TURN_NS};
+use plinth_base::metrics::{APPLY_NS, Counter, FLUSH_NS, Gauge, Histogram, SWEEP_MS, TTL_SECONDS, TURN_NS};
 
 /// A shard's counters.
 #[derive(Debug)]
@@ -43,6 +43,12 @@ pub struct ShardMetrics {
     pub leases_renewed: Counter,
     /// Leases whose time was over.
     pub leases_expired: Counter,
+    /// Changes that sweeps have looked at, to remove what was superseded.
+    pub swept_changes: Counter,
+    /// From the beginning of a sweep to its end, in milliseconds.
+    pub sweep: Histogram,
+    /// When the last sweep ended, in seconds since the Unix epoch.
+    pub last_sweep: Gauge,
     /// TTLs of granted and renewed leases.
     pub lease_ttl: Histogram,
     /// Bytes of pages that are in memory because they were changed.
@@ -73,6 +79,9 @@ impl Default for ShardMetrics {
             leases_revoked: Counter::new(),
             leases_renewed: Counter::new(),
             leases_expired: Counter::new(),
+            swept_changes: Counter::new(),
+            sweep: Histogram::new(SWEEP_MS),
+            last_sweep: Gauge::new(),
             lease_ttl: Histogram::new(TTL_SECONDS),
             changed_page_bytes: Gauge::new(),
             branch_bytes: Gauge::new(),

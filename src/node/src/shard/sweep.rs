@@ -73,7 +73,9 @@ impl<E: Env> Shard<E> {
             if !group.store.room(0).admits_remove(step_pages) {
                 break;
             }
-            result = group.machine.sweep(&mut group.store, &mut Budget::new(STEP_ENTRIES));
+            let mut budget = Budget::new(STEP_ENTRIES);
+            result = group.machine.sweep(&mut group.store, &mut budget);
+            self.metrics.swept_changes.add(u64::from(STEP_ENTRIES - budget.left()));
             if !matches!(result, Ok(false)) {
                 break;
             }
@@ -86,12 +88,19 @@ impl<E: Env> Shard<E> {
         }
         match result {
             Ok(true) => {
-                self.groups[at].work.sweep_began = None;
+                self.note_swept(at);
                 self.answer_swept(at);
             }
             Ok(false) => self.sweep_after(if has_moved { Duration::ZERO } else { SWEEP_PAUSE }, at),
             Err(missing) => self.load_for_sweep(at, missing),
         }
+    }
+
+    fn note_swept(&mut self, at: usize) {
+        let Some(began) = self.groups[at].work.sweep_began.take() else { return };
+        let took_ms = self.env.now().since(began).as_millis();
+        self.metrics.sweep.observe(u64::try_from(took_ms).unwrap_or(u64::MAX));
+        self.metrics.last_sweep.set(i64::try_from(self.env.unix_time().as_secs()).unwrap_or(i64::MAX));
     }
 
     fn load_for_sweep(&self, at: usize, missing: plinth_tree::Missing) {

@@ -11,6 +11,8 @@ pub struct WatchMetrics {
     pub watchers: Gauge,
     /// Those that are behind.
     pub behind: Gauge,
+    /// Events that streams have not sent.
+    pub pending: Gauge,
     /// Events handed to streams.
     pub events: Counter,
 }

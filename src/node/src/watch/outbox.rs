@@ -89,12 +89,20 @@ pub(crate) enum Item {
 }
 
 impl Item {
-    fn bytes(&self) -> usize {
+    fn load(&self) -> Load {
         match self {
-            Self::Events(delivery) => ITEM_BYTES + delivery.bytes,
-            _ => ITEM_BYTES,
+            Self::Events(delivery) => Load { bytes: ITEM_BYTES + delivery.bytes, events: delivery.events.len() },
+            _ => Load { bytes: ITEM_BYTES, events: 0 },
         }
     }
+}
+
+/// What waits in one or several outboxes.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(super) struct Load {
+    pub(super) bytes: usize,
+    /// References to events.
+    pub(super) events: usize,
 }
 
 /// The queue of one stream.
@@ -103,27 +111,27 @@ pub(super) struct Outbox {
     items: VecDeque<Item>,
     /// Items taken so far: the place of the first one in the queue.
     taken: u64,
-    bytes: usize,
+    load: Load,
     sender: Option<Waker>,
     receiver: Option<Waker>,
 }
 
 impl Outbox {
-    pub(super) fn bytes(&self) -> usize {
-        self.bytes
+    pub(super) fn load(&self) -> Load {
+        self.load
     }
 
     pub(super) fn is_full(&self) -> bool {
-        self.bytes >= BYTES_MAX
+        self.load.bytes >= BYTES_MAX
     }
 
     /// There is so much room that watchers that stalled may go on.
     pub(super) fn has_room(&self) -> bool {
-        self.bytes <= BYTES_MAX / 2
+        self.load.bytes <= BYTES_MAX / 2
     }
 
     pub(super) fn push(&mut self, item: Item) {
-        self.bytes += item.bytes();
+        self.load.bytes += item.load().bytes;
         self.items.push_back(item);
         if let Some(sender) = self.sender.take() {
             sender.wake();
@@ -148,7 +156,8 @@ impl Outbox {
         delivery.events.push(occurrence);
         delivery.bytes += bytes;
         delivery.revision = delivery.revision.max(revision);
-        self.bytes += bytes;
+        self.load.bytes += bytes;
+        self.load.events += 1;
     }
 
     fn delivery(&mut self, place: u64) -> &mut Delivery {
@@ -166,7 +175,9 @@ impl Outbox {
             return Poll::Pending;
         };
         self.taken += 1;
-        self.bytes -= item.bytes();
+        let Load { bytes, events } = item.load();
+        self.load.bytes -= bytes;
+        self.load.events -= events;
         if !self.is_full()
             && let Some(receiver) = self.receiver.take()
         {
@@ -195,7 +206,7 @@ impl Outbox {
             }
         }
         // Places in the old queue mean nothing any more: whoever held one has stalled.
-        self.bytes = kept.iter().map(Item::bytes).sum();
+        self.load = Load { bytes: kept.iter().map(|item| item.load().bytes).sum(), events: 0 };
         self.items = kept;
     }
 }

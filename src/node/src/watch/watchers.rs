@@ -13,7 +13,7 @@ use super::{
     StreamKey, WatcherKey,
     interest::Interest,
     metrics::WatchMetrics,
-    outbox::{Delivery, Item, Occurrence, Outbox},
+    outbox::{Delivery, Item, Load, Occurrence, Outbox},
     slots::Slots,
 };
 
@@ -134,7 +134,8 @@ pub(super) struct Watchers {
     seen: i64,
     /// Streams that await progress.
     awaiting: Vec<StreamKey>,
-    outbox_bytes: usize,
+    /// In all outboxes.
+    load: Load,
     watcher_bytes: usize,
     metrics: Arc<WatchMetrics>,
 }
@@ -150,7 +151,7 @@ impl Watchers {
             began_to_lag: 0,
             seen: 0,
             awaiting: Vec::new(),
-            outbox_bytes: 0,
+            load: Load::default(),
             watcher_bytes: 0,
             metrics,
         }
@@ -182,7 +183,7 @@ impl Watchers {
             }
         }
         let stream = self.streams.remove(key).expect("looked at above");
-        self.outbox_bytes -= stream.outbox.bytes();
+        self.note_load(stream.outbox.load(), Load::default());
         self.metrics.streams.add(-1);
     }
 
@@ -277,6 +278,15 @@ impl Watchers {
         self.metrics.behind.add(change as i64);
     }
 
+    /// An outbox's load has changed.
+    fn note_load(&mut self, before: Load, after: Load) {
+        self.load.bytes = self.load.bytes + after.bytes - before.bytes;
+        self.load.events = self.load.events + after.events - before.events;
+        if after.events != before.events {
+            self.metrics.pending.add(after.events as i64 - before.events as i64);
+        }
+    }
+
     /// Brings a watcher from one pace to another; it needs everything from `next` on.
     fn set_pace(&mut self, key: WatcherKey, pace: Pace, next: i64) {
         let watcher = self.watchers.get_mut(key).expect("whoever sets its pace has seen it");
@@ -354,7 +364,7 @@ impl Watchers {
         for (key, occurrence) in matches.drain(..) {
             let Some(watcher) = self.watchers.get_mut(key).filter(|watcher| watcher.pace == pace) else { continue };
             let stream = self.streams.get_mut(watcher.stream).expect("a watcher has its stream");
-            let before = stream.outbox.bytes();
+            let before = stream.outbox.load();
             let place = match watcher.open {
                 Some((open, place)) if open == main => place,
                 _ if stream.outbox.is_full() => {
@@ -369,27 +379,29 @@ impl Watchers {
             watcher.open = Some((main, place));
             watcher.is_quiet = false;
             stream.outbox.add(place, occurrence, revision);
-            self.outbox_bytes += stream.outbox.bytes() - before;
+            let after = stream.outbox.load();
+            self.note_load(before, after);
             self.metrics.events.inc();
         }
-        while self.outbox_bytes > OUTBOXES_BYTES_MAX {
+        while self.load.bytes > OUTBOXES_BYTES_MAX {
             self.spill_fullest();
         }
     }
 
     /// The fullest outbox gives its events back: its watchers are given them again when their stream has sent what it is sending.
     fn spill_fullest(&mut self) {
-        let fullest = self.streams.iter().max_by_key(|(_, stream)| stream.outbox.bytes());
+        let fullest = self.streams.iter().max_by_key(|(_, stream)| stream.outbox.load().bytes);
         let (key, _) = fullest.expect("what is full belongs to a stream");
         let stream = self.streams.get_mut(key).expect("found just now");
         let mut first = BTreeMap::new();
-        self.outbox_bytes -= stream.outbox.bytes();
+        let before = stream.outbox.load();
         stream.outbox.spill(|delivery| {
             let at = first.entry(delivery.watcher).or_insert(i64::MAX);
             *at = delivery.first_revision().min(*at);
         });
-        self.outbox_bytes += stream.outbox.bytes();
         stream.awaits = None;
+        let after = stream.outbox.load();
+        self.note_load(before, after);
         for (watcher, next) in first {
             if self.watchers.get(watcher).is_some() {
                 self.set_pace(watcher, Pace::Stalled, next);
@@ -512,17 +524,20 @@ impl Watchers {
 
     fn push(&mut self, key: StreamKey, item: Item) {
         let Some(stream) = self.streams.get_mut(key) else { return };
-        let before = stream.outbox.bytes();
+        let before = stream.outbox.load();
         stream.outbox.push(item);
-        self.outbox_bytes += stream.outbox.bytes() - before;
+        let after = stream.outbox.load();
+        self.note_load(before, after);
     }
 
     /// What a stream sends next. If that makes room, its watchers that had stalled lag.
     pub(super) fn poll_take(&mut self, key: StreamKey, cx: &Context<'_>) -> Poll<Item> {
         let stream = self.streams.get_mut(key).expect("a stream is asked for items while it is open");
-        let before = stream.outbox.bytes();
+        let before = stream.outbox.load();
         let item = stream.outbox.poll_take(cx);
-        self.outbox_bytes -= before - stream.outbox.bytes();
+        let after = stream.outbox.load();
+        self.note_load(before, after);
+        let stream = self.streams.get_mut(key).expect("looked at above");
         if stream.outbox.has_room() && !stream.stalled.is_empty() {
             for watcher in std::mem::take(&mut stream.stalled) {
                 if let Some(Watcher { pace: Pace::Stalled, next, .. }) = self.watchers.get(watcher) {

@@ -47,6 +47,9 @@ const SCALARS: &[(&str, FamilyKind, &str, Value)] = &[
     ("etcd_debugging_mvcc_watcher_total", Gauge, "Total number of watchers.", |m| m.watchers.into()),
     ("etcd_debugging_mvcc_slow_watcher_total", Gauge, "Total number of unsynced slow watchers.", |m| m.slow_watchers.into()),
     ("etcd_debugging_mvcc_events_total", Counter, "Total number of events sent by this member.", |m| m.watch_events.into()),
+    ("etcd_debugging_mvcc_pending_events_total", Gauge, "Total number of pending events to be sent.", |m| m.pending_events.into()),
+    ("etcd_debugging_mvcc_db_compaction_keys_total", Counter, "Total number of db keys compacted.", |m| m.compacted_changes.into()),
+    ("etcd_debugging_mvcc_db_compaction_last", Gauge, "The unix time of the last db compaction. Resets to 0 on start.", |m| m.last_compaction.into()),
     ("etcd_debugging_lease_granted_total", Counter, "The total number of granted leases.", |m| m.leases_granted.into()),
     ("etcd_debugging_lease_revoked_total", Counter, "The total number of revoked leases.", |m| m.leases_revoked.into()),
     ("etcd_debugging_lease_renewed_total", Counter, "The number of renewed leases seen by the leader.", |m| m.leases_renewed.into()),
@@ -115,6 +118,9 @@ fn render_histograms(node: &MetricsSnapshot, out: &mut Exposition) {
         out.family(name, Histogram, help);
         out.histogram(&[], histogram, NS_PER_SECOND);
     }
+    let name = "etcd_debugging_mvcc_db_compaction_total_duration_milliseconds";
+    out.family(name, Histogram, "Bucketed histogram of db compaction total duration.");
+    out.histogram(&[], &node.compaction, 1.0);
     out.family("etcd_debugging_lease_ttl_total", Histogram, "Bucketed histogram of lease TTLs.");
     out.histogram(&[], &node.lease_ttl, 1.0);
     out.family("etcd_server_range_duration_seconds", Histogram, "The latency distributions of txn.Range");

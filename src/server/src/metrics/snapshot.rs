@@ -2,7 +2,7 @@
 
 use plinth_base::{
     MemberId,
-    metrics::{APPLY_NS, FLUSH_NS, HistogramSnapshot, TTL_SECONDS, TURN_NS},
+    metrics::{APPLY_NS, FLUSH_NS, HistogramSnapshot, SWEEP_MS, TTL_SECONDS, TURN_NS},
 };
 
 /// How long applies of one kind took.
@@ -89,8 +89,16 @@ pub struct MetricsSnapshot {
     pub watchers: u64,
     /// Watchers that are behind.
     pub slow_watchers: u64,
+    /// Events that watch streams have not sent.
+    pub pending_events: u64,
     /// Events handed to watch streams.
     pub watch_events: u64,
+    /// Changes that compactions have looked at.
+    pub compacted_changes: u64,
+    /// When the last compaction was done, in seconds since the Unix epoch.
+    pub last_compaction: u64,
+    /// How long compactions took: milliseconds, in [`SWEEP_MS`].
+    pub compaction: HistogramSnapshot,
     /// Leases granted.
     pub leases_granted: u64,
     /// Leases revoked, expired ones included.
@@ -159,7 +167,11 @@ impl Default for MetricsSnapshot {
             watch_streams: 0,
             watchers: 0,
             slow_watchers: 0,
+            pending_events: 0,
             watch_events: 0,
+            compacted_changes: 0,
+            last_compaction: 0,
+            compaction: HistogramSnapshot::empty(SWEEP_MS),
             leases_granted: 0,
             leases_revoked: 0,
             leases_renewed: 0,
