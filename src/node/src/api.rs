@@ -182,6 +182,7 @@ impl<E: Env> Api<E> {
                 | Method::Hash
                 | Method::HashKv
                 | Method::Snapshot
+                | Method::Defragment
                 | Method::MoveLeader
                 | Method::Downgrade
                 | Method::HealthCheck
@@ -220,6 +221,7 @@ impl<E: Env> Api<E> {
             Method::Resign => self.resign(decode(request)?).await.map(|m| Reply::encode(&m)),
             Method::Hash => self.hash(decode(request)?).await.map(|m| Reply::encode(&m)),
             Method::HashKv => self.hash_kv(decode(request)?).await.map(|m| Reply::encode(&m)),
+            Method::Defragment => self.defragment(decode(request)?).await.map(|m| Reply::encode(&m)),
             Method::MoveLeader => self.move_leader(decode(request)?).await.map(|m| Reply::encode(&m)),
             Method::Downgrade => self.downgrade(decode(request)?).await.map(|m| Reply::encode(&m)),
             Method::HealthCheck => self.health_check(&decode(request)?).map(|m| Reply::encode(&m)),

@@ -63,6 +63,13 @@ pub enum Message {
         /// The hub's place at the feed.
         subscription: Arc<Subscription>,
     },
+    /// Give back what is free of the group's file, and answer when that is done.
+    Defragment {
+        /// The group it is for.
+        group: GroupId,
+        /// Where the answer goes.
+        reply: ReplyTo,
+    },
     /// Finish what was accepted, write a last checkpoint, seal the log and end.
     Stop {
         /// Where the answer goes.

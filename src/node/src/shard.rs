@@ -8,6 +8,7 @@
 //! A crash anywhere leaves a log whose durable entries are a prefix of what was proposed, and trees behind it.
 
 mod background;
+mod defragment;
 mod leases;
 mod pace;
 mod relocation;
@@ -91,6 +92,8 @@ pub(crate) enum Completion<E: Env> {
     LoadedForRelocation(usize, Result<(), PageError>),
     /// A renewal goes on.
     LoadedForRenewal(usize, ByTtl, ReplyTo),
+    /// It is time for some more of a defragmentation.
+    Defragment(usize),
     Tick,
 }
 

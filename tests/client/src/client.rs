@@ -53,6 +53,19 @@ impl Client {
         T::decode(answer).map_err(|error| Status::new(Code::INTERNAL, format!("undecodable answer: {error}")))
     }
 
+    /// Calls a method that answers with a stream.
+    pub async fn server_stream(&self, path: &'static str, request: &impl Message) -> Result<Incoming, Status> {
+        let (request, body) = self.exchange_request(PathAndQuery::from_static(path), Call::message(request));
+        let mut send = self.send.clone().ready().await?;
+        let (response, mut stream) = send.send_request(request, false)?;
+        stream.send_data(body, true)?;
+        let (head, body) = response.await?.into_parts();
+        match status_of(&head.headers) {
+            Some(Err(status)) => Err(status),
+            _ => Ok(Incoming { body, partial: BytesMut::new() }),
+        }
+    }
+
     /// Calls any path with any bytes; the answer is the bytes of its message.
     pub async fn call(&self, path: &str, call: Call) -> Result<Bytes, Status> {
         let path = PathAndQuery::try_from(path)
@@ -100,6 +113,43 @@ impl Client {
         }
         headers.extend(call.metadata.into_iter().map(|(name, value)| (Some(name), value)));
         (request, call.body)
+    }
+}
+
+/// The messages of a stream. As long as nobody asks for them, the server can send no more than the windows take.
+#[derive(Debug)]
+pub struct Incoming {
+    body: RecvStream,
+    /// What came and is no whole message yet.
+    partial: BytesMut,
+}
+
+impl Incoming {
+    /// The next message; none at the end.
+    pub async fn next<T: Message + Default>(&mut self) -> Result<Option<T>, Status> {
+        loop {
+            if let Some(header) = self.partial.first_chunk::<GRPC_PREFIX_BYTES>() {
+                let [_, a, b, c, d] = *header;
+                let bytes = GRPC_PREFIX_BYTES + u32::from_be_bytes([a, b, c, d]) as usize;
+                if self.partial.len() >= bytes {
+                    let mut message = self.partial.split_to(bytes).freeze();
+                    message.advance(GRPC_PREFIX_BYTES);
+                    return T::decode(message)
+                        .map(Some)
+                        .map_err(|error| Status::new(Code::INTERNAL, format!("undecodable message: {error}")));
+                }
+            }
+            let Some(chunk) = self.body.data().await else { break };
+            let chunk = chunk?;
+            self.body.flow_control().release_capacity(chunk.len())?;
+            self.partial.extend_from_slice(&chunk);
+        }
+        let trailers = self.body.trailers().await?.unwrap_or_default();
+        match status_of(&trailers) {
+            Some(Ok(())) => Ok(None),
+            Some(Err(status)) => Err(status),
+            None => Err(Status::new(Code::UNKNOWN, "the stream ends without a grpc-status")),
+        }
     }
 }
 

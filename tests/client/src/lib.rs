@@ -11,7 +11,7 @@ mod status;
 mod stream;
 
 pub use call::{Call, GRPC_PREFIX_BYTES, frame};
-pub use client::Client;
+pub use client::{Client, Incoming};
 pub use http1::{HttpResponse, http_request};
 pub use status::{Code, Status};
 pub use stream::Stream;

@@ -35,6 +35,32 @@ pub(crate) fn as_nobody(bench: &Bench) -> Result<&'static [&'static str], Ended>
     }
 }
 
+/// Programs of etcd.
+pub(crate) struct Peers {
+    pub(crate) etcdctl34: PathBuf,
+    pub(crate) etcdctl35: PathBuf,
+    pub(crate) etcdutl35: PathBuf,
+    pub(crate) etcd35: PathBuf,
+}
+
+impl Peers {
+    /// Those that `cargo xtask peers` has put there.
+    pub(crate) fn find() -> Result<Self, Ended> {
+        let peers = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/peers");
+        let find = |program: &str| {
+            let path = peers.join(program);
+            let why = || Ended::Skipped(format!("{} is not there; `cargo xtask peers` puts it there", path.display()));
+            fs::canonicalize(&path).map_err(|_| why())
+        };
+        Ok(Self {
+            etcdctl34: find("3.4/etcdctl")?,
+            etcdctl35: find("3.5/etcdctl")?,
+            etcdutl35: find("3.5/etcdutl")?,
+            etcd35: find("3.5/etcd")?,
+        })
+    }
+}
+
 fn need_root() -> Outcome {
     if geteuid().is_root() { Ok(()) } else { Err(Ended::Skipped("needs root".to_owned())) }
 }

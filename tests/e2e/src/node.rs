@@ -167,6 +167,14 @@ impl Node {
         }
     }
 
+    /// Memory of its own, in bytes: what is mapped from files doesn't count.
+    pub(crate) fn anonymous_bytes(&self) -> Result<u64, Ended> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
+        let kib = line.and_then(|line| line.trim().strip_suffix(" kB")).and_then(|kib| kib.parse::<u64>().ok());
+        kib.map(|kib| kib << 10).ok_or_else(|| Ended::Failed(format!("no RssAnon in:\n{status}")))
+    }
+
     pub(crate) fn signal(&self, signal: Signal) -> Outcome {
         let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).expect("a child has a process id");
         kill_process(pid, signal).map_err(|error| Ended::Failed(error.to_string()))

@@ -7,8 +7,9 @@ use plinth_rpc::{Code, Status, errors, etcdserverpb as pb, health};
 use super::{
     Api,
     convert::{self, status},
-    version,
+    refused, version,
 };
+use crate::message::{Message, Reply as ShardReply};
 
 /// What whoever enables a downgrade is told. etcd has no words for it.
 const NO_DOWNGRADE: Status = Status::fixed(
@@ -64,6 +65,20 @@ impl<E: Env> Api<E> {
                 Ok(pb::AlarmResponse { header: Some(self.header(outcome.revision)), alarms: alarms.collect() })
             }
             other => unreachable!("an alarm request ended as {other:?}"),
+        }
+    }
+
+    /// Gives what is free of this member's file back to the file system, beside the work. The answer comes when that is done, or after half a minute.
+    ///
+    /// # Errors
+    /// If the member is going down.
+    pub async fn defragment(&self, _: pb::DefragmentRequest) -> Result<pb::DefragmentResponse, Status> {
+        let ticket = self.executor.patient_ticket();
+        let message = Message::Defragment { group: self.group().group, reply: ticket.reply_to() };
+        self.shard.inbox.send(message).map_err(|_| errors::TOO_MANY_REQUESTS)?;
+        match ticket.await {
+            ShardReply::Refused(refusal) => Err(refused(refusal)),
+            _ => Ok(pb::DefragmentResponse { header: None }),
         }
     }
 

@@ -9,10 +9,10 @@ use plinth_base::{Instant, LogIndex};
 use plinth_env::{Env, TaskQueue};
 use plinth_kv::{AlarmKind, State};
 use plinth_raft::HardState;
-use plinth_tree::{CheckpointDone, GrowDone, PAGE_BYTES, TreeError};
+use plinth_tree::{CheckpointDone, GrowDone, PAGE_BYTES, PunchDone, TreeError};
 use plinth_wal::WalError;
 
-use super::{Completion, Shard, pace::SegmentPace, relocation::TailWalk, send_answer};
+use super::{Completion, Shard, defragment::Defragmentation, pace::SegmentPace, relocation::TailWalk, send_answer};
 use crate::{
     bootstrap::NodeError,
     group::Group,
@@ -62,6 +62,9 @@ pub(crate) struct BackgroundWork {
     pub(super) awaiting_sweep: Vec<(i64, ReplyTo)>,
     /// What lies in the tail of the file is moved to the front.
     pub(super) tail_walk: TailWalk,
+    /// Somebody has asked for all free space to be given back.
+    pub(super) defragmentation: Option<Defragmentation>,
+    pub(super) is_punching: bool,
     /// The file can't grow.
     pub(crate) is_disk_full: bool,
     /// The alarm NOSPACE was proposed and is not applied yet.
@@ -88,6 +91,8 @@ impl BackgroundWork {
             sweep_began: None,
             awaiting_sweep: Vec::new(),
             tail_walk: TailWalk::default(),
+            defragmentation: None,
+            is_punching: false,
             is_disk_full: false,
             alarm_is_proposed: false,
             is_verified,
@@ -178,6 +183,7 @@ impl<E: Env> Shard<E> {
             }
             self.expire_leases(at);
             self.relocate(at);
+            self.defragment(at);
             self.grow_if_short(at);
             if self.groups[at].store.branch_bytes() > self.options.branch_bytes_max {
                 self.begin_settling(at);
@@ -226,7 +232,7 @@ impl<E: Env> Shard<E> {
         self.start_checkpoint(at);
     }
 
-    fn start_checkpoint(&mut self, at: usize) {
+    pub(super) fn start_checkpoint(&mut self, at: usize) {
         let group = &mut self.groups[at];
         if group.work.checkpoint_began.is_some() || !group.work.is_verified {
             return;
@@ -261,6 +267,7 @@ impl<E: Env> Shard<E> {
         self.punch(at);
         self.begin_relocation(at);
         self.grow_if_short(at);
+        self.defragment(at);
         Ok(())
     }
 
@@ -322,11 +329,21 @@ impl<E: Env> Shard<E> {
 
     /// Gives long free runs back to the file system, but what growing would soon ask for again.
     fn punch(&mut self, at: usize) {
-        let Some(punch) = self.groups[at].store.begin_punch(self.options.grow_bytes) else { return };
+        let group = &mut self.groups[at];
+        let Some(punch) = group.store.begin_punch(self.options.grow_bytes) else { return };
+        group.work.is_punching = true;
         let completions = self.completions.clone();
         self.env.spawn(TaskQueue::Background, async move {
             completions.push(Completion::Punched(at, punch.run().await));
         });
+    }
+
+    pub(super) fn handle_punched(&mut self, at: usize, done: PunchDone) -> Result<(), NodeError> {
+        let group = &mut self.groups[at];
+        group.work.is_punching = false;
+        group.store.finish_punch(done)?;
+        self.defragment(at);
+        Ok(())
     }
 
     /// Reserves space ahead of need, so that what is admitted surely fits.
@@ -421,6 +438,7 @@ impl<E: Env> Shard<E> {
             self.run_flush(seal);
             return;
         }
+        (0..self.groups.len()).for_each(|at| self.refuse_defragmentation(at));
         self.has_stopped = true;
         for group in &mut self.groups {
             let (replies, touched) = (&self.replies, &mut self.touched);

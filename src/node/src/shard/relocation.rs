@@ -36,6 +36,16 @@ pub(crate) struct TailWalk {
     has_moved: bool,
 }
 
+impl TailWalk {
+    pub(super) fn is_under_way(&self) -> bool {
+        self.relocation.is_some()
+    }
+
+    pub(super) fn is_loading(&self) -> bool {
+        self.is_loading
+    }
+}
+
 impl<E: Env> Shard<E> {
     /// Begins a walk if it is worth it. To be called after a checkpoint: only then is it known what is free.
     pub(super) fn begin_relocation(&mut self, at: usize) {
@@ -49,6 +59,17 @@ impl<E: Env> Shard<E> {
         let walk = &mut group.work.tail_walk;
         let is_due = walk.relocation.is_none() && walk.began.is_none_or(|began| now.since(began) >= PAUSE);
         if !is_due || !is_worth_it {
+            return;
+        }
+        self.begin_tail_walk(at, slack_bytes);
+    }
+
+    /// Begins a walk if anything lies behind the size that would do and `slack_bytes` more, and none is under way.
+    pub(super) fn begin_tail_walk(&mut self, at: usize, slack_bytes: u64) {
+        let now = self.env.now();
+        let group = &mut self.groups[at];
+        let walk = &mut group.work.tail_walk;
+        if walk.relocation.is_some() {
             return;
         }
         walk.relocation = group.store.begin_relocation(slack_bytes);
@@ -114,9 +135,12 @@ impl<E: Env> Shard<E> {
 
     /// Goes on with what was loaded. What can't be read stays where it is, and the walk ends: whoever needs that page will say so.
     pub(super) fn handle_loaded_for_relocation(&mut self, at: usize, result: Result<(), PageError>) {
-        let walk = &mut self.groups[at].work.tail_walk;
+        let work = &mut self.groups[at].work;
+        let is_awaited = work.defragmentation.is_some();
+        let walk = &mut work.tail_walk;
         walk.is_loading = false;
         match result {
+            Ok(()) if is_awaited => self.defragment(at),
             Ok(()) => self.relocate(at),
             Err(error) => {
                 walk.relocation = None;

@@ -72,7 +72,8 @@ impl<E: Env> Shard<E> {
                 Completion::Settle(at) => self.settle(at),
                 Completion::Sweep(at) => self.sweep(at),
                 Completion::Grown(at, done) => self.handle_growth(at, done)?,
-                Completion::Punched(at, done) => drop(self.groups[at].store.finish_punch(done)?),
+                Completion::Punched(at, done) => self.handle_punched(at, done)?,
+                Completion::Defragment(at) => self.defragment(at),
                 Completion::Verified(at, pages) => self.handle_verified(at, pages?),
                 Completion::LoadedForRelocation(at, result) => self.handle_loaded_for_relocation(at, result),
                 Completion::LoadedForRenewal(at, lease, reply) => self.renew_lease(at, lease, reply),
@@ -185,6 +186,7 @@ impl<E: Env> Shard<E> {
                 let (replies, touched) = (&self.replies, &mut self.touched);
                 self.groups[at].subscribe(subscription, |to, reply| send_answer(replies, touched, to, reply));
             }
+            Message::Defragment { group, reply } => self.begin_defragmentation(self.position(group), reply),
             Message::Stop { reply } => self.stopping = Some(reply),
         }
     }

@@ -2,6 +2,7 @@
 
 mod compaction;
 mod leases;
+mod maintenance;
 mod ranges;
 mod stall;
 mod support;

@@ -5,6 +5,8 @@ mod full_disk;
 mod machine;
 mod refusals;
 mod signals;
+mod snapshot;
+mod space;
 mod terminal;
 
 use crate::{node::Bench, outcome::Outcome};
@@ -47,6 +49,13 @@ cases! {
         a_tree_without_a_sound_meta_is_refused_with_file_and_offset,
         a_corrupt_page_of_the_newest_checkpoint_stops_the_node_after_a_kill,
         a_corrupt_page_is_never_served,;
+    snapshot:
+        a_snapshot_is_taken_by_etcds_tools_and_by_an_etcd,
+        a_client_that_stops_reading_a_snapshot_keeps_nobody_from_working,
+        a_snapshot_has_what_was_acknowledged_before_it,;
+    space:
+        the_alarm_of_the_quota_survives_a_restart_and_ends_when_it_is_cleared,
+        defragment_gives_back_what_was_deleted,;
     terminal:
         a_terminal_is_told_where_it_listens_and_what_to_try,
         ctrl_c_at_a_terminal_exits_130,;

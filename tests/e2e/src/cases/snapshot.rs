@@ -91,15 +91,19 @@ pub(super) fn a_snapshot_is_taken_by_etcds_tools_and_by_an_etcd(bench: &Bench) -
     statuses.push(status(&peers.etcdutl35, &file)?);
     ensure(statuses.iter().all(|it| *it == statuses[0]), || format!("the tools disagree: {statuses:?}"))?;
     let current = kv.hash_kv(0).map_err(failed("HashKV"))?;
-    let revision = current.header.clone().unwrap_or_default().revision;
+    let revision = current.header.unwrap_or_default().revision;
     ensure(statuses[0].contains(&revision.to_string()), || format!("{statuses:?} is not at {revision}"))?;
 
     let restored = scratch.path().join("restored");
-    run(&peers.etcdutl35, &["snapshot", "restore", &file.to_string_lossy(), "--data-dir", &restored.to_string_lossy()])?;
-    let (_etcd, other) = start_etcd(&peers.etcd35, &restored)?;
+    run(
+        &peers.etcdutl35,
+        &["snapshot", "restore", &file.to_string_lossy(), "--data-dir", &restored.to_string_lossy()],
+    )?;
+    let (etcd, other) = start_etcd(&peers.etcd35, &restored)?;
     // 3.5.1 doesn't hash the compacted revision itself.
     for at in [0, 151, 152, 200, 300, 400, revision] {
-        let (own, its) = (kv.hash_kv(at).map_err(failed("HashKV"))?, other.hash_kv(at).map_err(failed("HashKV of etcd"))?);
+        let (own, its) =
+            (kv.hash_kv(at).map_err(failed("HashKV"))?, other.hash_kv(at).map_err(failed("HashKV of etcd"))?);
         ensure(own.hash == its.hash && own.compact_revision == its.compact_revision, || {
             format!("at {at} HashKV is {own:?}, and of etcd {its:?}")
         })?;
@@ -115,6 +119,8 @@ pub(super) fn a_snapshot_is_taken_by_etcds_tools_and_by_an_etcd(bench: &Bench) -
         other.put(&format!("key/{:03}", i % 200), &[b'n'; 300]).map_err(failed("put to etcd"))?;
     }
     other.compact(revision + 300).map_err(failed("compaction of etcd"))?;
+    // The file is locked as long as it runs.
+    etcd.kill()?;
     let checked = run(&peers.etcdutl35, &["snapshot", "status", &restored.join("member/snap/db").to_string_lossy()]);
     ensure(checked.is_ok(), || format!("what etcd made of it: {checked:?}"))?;
     node.stop()
@@ -128,7 +134,12 @@ pub(super) fn a_client_that_stops_reading_a_snapshot_keeps_nobody_from_working(b
         kv.put(&format!("key/{i}"), &vec![b'x'; 100_000]).map_err(failed("put"))?;
     }
     // Far more than a client's windows hold, so every one of these waits.
-    let readers = (0..8).map(|_| node.kv()?.half_a_snapshot().map_err(failed("snapshot"))).collect::<Result<Vec<_>, Ended>>()?;
+    let mut readers = Vec::new();
+    for _ in 0..8 {
+        let reader = node.kv()?;
+        let half = reader.half_a_snapshot().map_err(failed("snapshot"))?;
+        readers.push((reader, half));
+    }
     let before = node.anonymous_bytes()?;
     for i in 0..200 {
         kv.put(&format!("key/{i}"), b"short").map_err(failed("put beside waiting snapshots"))?;
