@@ -31,6 +31,8 @@ pub struct History {
     /// The newest revision any answer named.
     seen_revision: i64,
     clashes: Vec<String>,
+    /// Nothing below this can be asked for: it may be compacted.
+    readable_from: i64,
 }
 
 /// What the server answers to a range over everything.
@@ -94,6 +96,33 @@ impl History {
     /// No answer came: the request may have been applied, or not.
     pub fn doubt(&mut self, op: Op) {
         self.in_doubt.push(op);
+    }
+
+    /// The newest revision such that it and all before it are acknowledged or verified.
+    #[must_use]
+    pub fn known_up_to(&self) -> i64 {
+        let known = (self.base_revision + 1..).zip(self.acknowledged.keys()).take_while(|(next, at)| next == *at);
+        known.last().map_or(self.base_revision, |(at, _)| at)
+    }
+
+    /// A compaction is sent, to a revision up to which everything is known.
+    pub fn compacting(&mut self, revision: i64) {
+        self.readable_from = self.readable_from.max(revision);
+    }
+
+    /// How many keys hang on a lease to which each was attached once, if nothing of it is in doubt.
+    #[must_use]
+    pub fn attached(&self, lease: i64) -> i64 {
+        let before = self.base.0.values().filter(|record| record.lease == lease).count();
+        let since =
+            self.acknowledged.values().filter(|known| matches!(known.op, Op::Leased { lease: l, .. } if l == lease));
+        (before + since.count()) as i64
+    }
+
+    /// The key space as it was last verified.
+    #[must_use]
+    pub fn state(&self) -> &State {
+        &self.base
     }
 
     /// Acknowledged changes since the state was last verified.
@@ -161,7 +190,9 @@ impl History {
         let span = (newest - self.base_revision).unsigned_abs();
         let mut prng = Prng::new(seed);
         let draw = (0..if span == 0 { 0 } else { SAMPLES }).map(|_| self.base_revision + 1 + prng.below(span) as i64);
-        let mut samples: Vec<i64> = draw.collect();
+        // The compacted revision itself stays.
+        let mut samples: Vec<i64> = draw.chain([self.readable_from]).collect();
+        samples.retain(|at| *at >= self.readable_from && *at > self.base_revision);
         samples.sort_unstable();
         samples.dedup();
         samples.reverse();

@@ -37,6 +37,20 @@ pub enum Op {
         /// What is done if it doesn't.
         absent: Vec<Change>,
     },
+    /// A Put call that attaches the key to a lease.
+    Leased {
+        /// The key.
+        key: Bytes,
+        /// Its new value.
+        value: Bytes,
+        /// The lease, which is there.
+        lease: i64,
+    },
+    /// A LeaseRevoke call: all keys of the lease go.
+    Revoke {
+        /// The lease.
+        lease: i64,
+    },
 }
 
 /// What a request did, as its answer says it.
@@ -69,13 +83,16 @@ pub struct Record {
     pub modified: i64,
     /// Changes since its creation, 1 for the creation itself.
     pub version: i64,
+    /// The lease that it hangs on, 0 for none.
+    pub lease: i64,
 }
 
 impl std::fmt::Debug for Record {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let head = String::from_utf8_lossy(&self.value[..self.value.len().min(24)]).into_owned();
-        let Self { created, modified, version, value } = self;
-        write!(f, "{{created {created}, modified {modified}, version {version}, {} bytes {head:?}}}", value.len())
+        let Self { created, modified, version, lease, value } = self;
+        write!(f, "{{created {created}, modified {modified}, version {version}, lease {lease}, ")?;
+        write!(f, "{} bytes {head:?}}}", value.len())
     }
 }
 
@@ -93,11 +110,22 @@ impl State {
                 outcome.present = self.0.contains_key(guard);
                 if outcome.present { present } else { absent }
             }
+            Op::Leased { key, value, lease } => {
+                self.put(key, value, *lease, revision);
+                outcome.puts += 1;
+                &[]
+            }
+            Op::Revoke { lease } => {
+                let before = self.0.len();
+                self.0.retain(|_, record| record.lease != *lease);
+                outcome.deleted.push((before - self.0.len()) as i64);
+                &[]
+            }
         };
         for change in changes {
             match change {
                 Change::Put { key, value } => {
-                    self.put(key, value, revision);
+                    self.put(key, value, 0, revision);
                     outcome.puts += 1;
                 }
                 Change::Delete { key, end } => outcome.deleted.push(self.delete(key, end)),
@@ -106,16 +134,10 @@ impl State {
         outcome
     }
 
-    fn put(&mut self, key: &Bytes, value: &Bytes, revision: i64) {
-        let value = value.clone();
-        match self.0.get_mut(key) {
-            Some(record) => {
-                *record = Record { value, created: record.created, modified: revision, version: record.version + 1 };
-            }
-            None => {
-                self.0.insert(key.clone(), Record { value, created: revision, modified: revision, version: 1 });
-            }
-        }
+    fn put(&mut self, key: &Bytes, value: &Bytes, lease: i64, revision: i64) {
+        let (created, versions) = self.0.get(key).map_or((revision, 0), |before| (before.created, before.version));
+        let record = Record { value: value.clone(), created, modified: revision, version: versions + 1, lease };
+        self.0.insert(key.clone(), record);
     }
 
     fn delete(&mut self, key: &Bytes, end: &Bytes) -> i64 {

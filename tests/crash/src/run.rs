@@ -15,6 +15,7 @@ use crate::{
     options::{Mode, Options},
     powerfs::{CutReport, MountError},
     server::{Server, free_port},
+    steward::{self, Ledger},
     workload::{self, CLIENTS, Shared},
 };
 
@@ -46,6 +47,10 @@ pub struct Report {
     pub in_doubt: usize,
     /// Those of them that turned out to have been applied.
     pub in_doubt_applied: usize,
+    /// Leases that were granted, all of which are there or gone as they must be.
+    pub leases: usize,
+    /// The newest compaction that was acknowledged.
+    pub compacted: i64,
     /// Checkpoints under load.
     pub checkpoints: u64,
     /// Crashes under load.
@@ -90,6 +95,7 @@ struct Run<'a> {
     disk: Disk,
     port: u16,
     history: History,
+    ledger: Ledger,
     report: Report,
 }
 
@@ -107,6 +113,7 @@ pub fn run(options: &Options, mode: Mode, seed: u64, keep: &Path) -> Result<Repo
         disk,
         port: free_port().map_err(broken("port"))?,
         history: History::new(),
+        ledger: Ledger::default(),
         report: Report::default(),
     };
     let result = runtime.block_on(LocalSet::new().run_until(run.rounds()));
@@ -152,7 +159,8 @@ impl Run<'_> {
         let mut server = self.start()?;
         server.ready().await.map_err(Failure::Broken)?;
         let history = std::mem::take(&mut self.history);
-        let shared = Rc::new(RefCell::new(Shared { history, acknowledged: 0, ended: Vec::new() }));
+        let ledger = std::mem::take(&mut self.ledger);
+        let shared = Rc::new(RefCell::new(Shared { history, ledger, acknowledged: 0, ended: Vec::new() }));
         let clients = self.spawn_clients(&server, &shared);
         self.load(&mut server, &shared, writes).await?;
         self.crash_soon(CUT_CHANGES_MAX, CRASH_DELAY_MAX).await;
@@ -166,6 +174,7 @@ impl Run<'_> {
         }
         let mut shared = shared.borrow_mut();
         self.history = std::mem::take(&mut shared.history);
+        self.ledger = std::mem::take(&mut shared.ledger);
         self.report.crashes += 1;
         self.report.acknowledged += self.history.acknowledged_count();
         self.report.in_doubt += self.history.in_doubt_count();
@@ -178,7 +187,10 @@ impl Run<'_> {
             let (seed, shared) = (self.prng.next_u64(), Rc::clone(shared));
             tokio::task::spawn_local(workload::write_until_failure(server.addr(), name, seed, shared))
         };
-        (0..CLIENTS).map(spawn).collect()
+        let mut clients: Vec<JoinHandle<()>> = (0..CLIENTS).map(spawn).collect();
+        let (seed, shared) = (self.prng.next_u64(), Rc::clone(shared));
+        clients.push(tokio::task::spawn_local(steward::keep_until_failure(server.addr(), seed, shared)));
+        clients
     }
 
     async fn load(&mut self, server: &mut Server, shared: &RefCell<Shared>, writes: usize) -> Result<(), Failure> {
@@ -238,6 +250,7 @@ impl Run<'_> {
     /// Starts the server on what is left and compares everything; then stops it cleanly and checks its files.
     async fn verify(&mut self) -> Result<(), Failure> {
         self.report.cut = self.disk.cut_report();
+        let started = Instant::now();
         let mut server = self.start()?;
         let client = server.ready().await.map_err(Failure::Refused)?;
         let seed = self.prng.next_u64();
@@ -247,6 +260,9 @@ impl Run<'_> {
             CheckError::Unreachable(status) => Failure::Refused(format!("{status}\n{}", server.log_tail())),
         })?;
         self.report.in_doubt_applied += verified.in_doubt_applied;
+        let kept = steward::verify(&client, &mut self.ledger, self.history.state(), || started.elapsed()).await;
+        kept.map_err(|status| Failure::Refused(status.to_string()))?.map_err(Failure::Lost)?;
+        (self.report.leases, self.report.compacted) = self.ledger.summary();
         drop(client);
         server.stop().await.map_err(Failure::Broken)?;
         self.check_files()

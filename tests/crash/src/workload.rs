@@ -10,6 +10,7 @@ use plinth_rpc::{etcdserverpb as pb, mvccpb};
 use crate::{
     history::{History, Snapshot},
     model::{Change, Op, Outcome, Record, State},
+    steward::Ledger,
 };
 
 /// Connections that write at the same time, one request each at a time.
@@ -23,6 +24,8 @@ const TXN_CHANGES_MAX: u64 = 4;
 pub struct Shared {
     /// Everything that was asked and answered.
     pub history: History,
+    /// Leases and compactions, which make no revisions of their own.
+    pub ledger: Ledger,
     /// Acknowledged changes since the start of the load.
     pub acknowledged: usize,
     /// Why clients ended; expected once the server is gone, and only then.
@@ -42,20 +45,28 @@ async fn write_all(client: &Client, name: &str, seed: u64, shared: &RefCell<Shar
     let mut prng = Prng::new(seed);
     for number in 0u64.. {
         let op = random_op(&mut prng, &format!("{name}-{number}"));
-        // Every failure leaves the request in doubt: some are certain refusals, but none is expected before the crash.
-        match send(client, &op).await {
-            Ok((outcome, revision)) => {
-                let mut shared = shared.borrow_mut();
-                shared.acknowledged += usize::from(outcome.changed());
-                shared.history.acknowledge(op, outcome, revision);
-            }
-            Err(status) => {
-                shared.borrow_mut().history.doubt(op);
-                return status;
-            }
+        if let Err(status) = perform(client, op, shared).await {
+            return status;
         }
     }
     unreachable!("a client writes until something fails")
+}
+
+/// Sends a request and notes what became of it.
+pub(crate) async fn perform(client: &Client, op: Op, shared: &RefCell<Shared>) -> Result<(), Status> {
+    // Every failure leaves the request in doubt: some are certain refusals, but none is expected before the crash.
+    match send(client, &op, shared).await {
+        Ok((outcome, revision)) => {
+            let mut shared = shared.borrow_mut();
+            shared.acknowledged += usize::from(outcome.changed());
+            shared.history.acknowledge(op, outcome, revision);
+            Ok(())
+        }
+        Err(status) => {
+            shared.borrow_mut().history.doubt(op);
+            Err(status)
+        }
+    }
 }
 
 fn key(number: u64) -> Bytes {
@@ -134,7 +145,7 @@ fn revision_of(header: Option<pb::ResponseHeader>) -> i64 {
     header.map_or(0, |header| header.revision)
 }
 
-async fn send(client: &Client, op: &Op) -> Result<(Outcome, i64), Status> {
+async fn send(client: &Client, op: &Op, shared: &RefCell<Shared>) -> Result<(Outcome, i64), Status> {
     match op {
         Op::One(Change::Put { key, value }) => {
             let answer: pb::PutResponse = client.unary("/etcdserverpb.KV/Put", &put_request(key, value)).await?;
@@ -150,6 +161,18 @@ async fn send(client: &Client, op: &Op) -> Result<(Outcome, i64), Status> {
             let answer: pb::TxnResponse = client.unary("/etcdserverpb.KV/Txn", &request).await?;
             let revision = revision_of(answer.header);
             Ok((txn_outcome(answer), revision))
+        }
+        Op::Leased { key, value, lease } => {
+            let request = pb::PutRequest { lease: *lease, ..put_request(key, value) };
+            let answer: pb::PutResponse = client.unary("/etcdserverpb.KV/Put", &request).await?;
+            Ok((Outcome { puts: 1, ..Outcome::default() }, revision_of(answer.header)))
+        }
+        Op::Revoke { lease } => {
+            // The answer doesn't say; whoever revokes is the only one who attaches keys.
+            let attached = shared.borrow().history.attached(*lease);
+            let request = pb::LeaseRevokeRequest { id: *lease };
+            let answer: pb::LeaseRevokeResponse = client.unary("/etcdserverpb.Lease/LeaseRevoke", &request).await?;
+            Ok((Outcome { deleted: vec![attached], ..Outcome::default() }, revision_of(answer.header)))
         }
     }
 }
@@ -177,9 +200,9 @@ pub async fn fetch(client: &Client, revision: i64) -> Result<Snapshot, Status> {
 }
 
 fn record(kv: mvccpb::KeyValue) -> (Bytes, Record) {
-    let record =
-        Record { value: kv.value, created: kv.create_revision, modified: kv.mod_revision, version: kv.version };
-    (kv.key, record)
+    let mvccpb::KeyValue { key, create_revision, mod_revision, version, value, lease } = kv;
+    let record = Record { value, created: create_revision, modified: mod_revision, version, lease };
+    (key, record)
 }
 
 /// A linearizable read of nothing much.
