@@ -11,4 +11,5 @@ pub mod model;
 pub mod runner;
 pub mod scenario;
 pub mod scenarios;
+pub mod watch;
 pub mod workload;

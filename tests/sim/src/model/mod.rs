@@ -18,6 +18,7 @@ use std::{
 };
 
 pub use agree::agree;
+pub use range::contains;
 pub use request::{
     Compare, DeleteRange, KeyValue, Put, Range, Refused, Relation, Request, Response, SortOrder, SortTarget, Target,
     Txn,

@@ -5,7 +5,8 @@ use std::{cmp::Ordering, rc::Rc};
 use super::{KeyValue, Range, Response, SortOrder, SortTarget, State};
 
 /// Whether `key` lies in the range that `first` and `range_end` name.
-pub(super) fn contains(first: &[u8], range_end: &[u8], key: &[u8]) -> bool {
+#[must_use]
+pub fn contains(first: &[u8], range_end: &[u8], key: &[u8]) -> bool {
     match range_end {
         [] => key == first,
         [0] => key >= first,
