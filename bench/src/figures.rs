@@ -9,10 +9,12 @@
 //! | `path` | what a request takes: system calls, ring entries, wakes, flushes |
 //! | `idle` | memory and CPU of a server that nobody uses |
 //! | `pressure` | reads of a database that is larger than its memory |
+//! | `lists` | long range replies: time, and the server's memory |
 //! | `restart` | from SIGKILL under load to the first answer |
 
 mod aim;
 mod idle;
+mod lists;
 mod path;
 mod pressure;
 mod ratios;
@@ -32,7 +34,7 @@ use crate::{
     versus::Filled,
 };
 
-const PARTS: [&str; 7] = ["put", "range", "single", "path", "idle", "pressure", "restart"];
+const PARTS: [&str; 8] = ["put", "range", "single", "path", "idle", "lists", "pressure", "restart"];
 
 /// What parts share.
 struct Figures {
@@ -131,6 +133,7 @@ impl Figures {
             "single" => single::run(self),
             "path" => path::run(self),
             "idle" => idle::run(self),
+            "lists" => lists::run(self),
             "restart" => restart::run(self),
             "pressure" => pressure::run(self),
             _ => unreachable!("the names were checked"),
