@@ -62,6 +62,7 @@ pub struct GroupStatus {
     pending: AtomicU64,
     total_bytes: AtomicI64,
     in_use_bytes: AtomicI64,
+    pending_bytes: AtomicI64,
 }
 
 impl GroupStatus {
@@ -81,6 +82,10 @@ impl GroupStatus {
     pub(crate) fn set_sizes(&self, total_bytes: u64, in_use_bytes: u64) {
         self.total_bytes.store(i64::try_from(total_bytes).unwrap_or(i64::MAX), Ordering::Relaxed);
         self.in_use_bytes.store(i64::try_from(in_use_bytes).unwrap_or(i64::MAX), Ordering::Relaxed);
+    }
+
+    pub(crate) fn set_pending(&self, bytes: u64) {
+        self.pending_bytes.store(i64::try_from(bytes).unwrap_or(i64::MAX), Ordering::Relaxed);
     }
 
     /// The member's term.
@@ -129,5 +134,11 @@ impl GroupStatus {
     #[must_use]
     pub fn in_use_bytes(&self) -> i64 {
         self.in_use_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of pages that the newest root doesn't need and that can't be used again yet, because of an older root or checkpoint.
+    #[must_use]
+    pub fn pending_bytes(&self) -> i64 {
+        self.pending_bytes.load(Ordering::Relaxed)
     }
 }

@@ -125,7 +125,7 @@ impl<E: Env> Store<E> {
         }
     }
 
-    /// Bytes that the next checkpoints and the end of old roots will make free. Costs a walk over what was freed.
+    /// Bytes that the next checkpoints and the end of old roots will make free. 0 while a checkpoint is running.
     #[must_use]
     pub fn pending_bytes(&self) -> u64 {
         self.space.as_ref().map_or(0, |space| space.pending_pages() * PAGE_BYTES as u64)

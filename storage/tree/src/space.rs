@@ -102,6 +102,8 @@ pub(crate) struct Space {
     holes: Bitmap,
     /// Freed runs with the generation that does without them, oldest first.
     pending: VecDeque<(u64, PageRun)>,
+    /// Pages of all of them.
+    pending_pages: u64,
     /// Pages from here on never held anything.
     fresh_from: u64,
     /// Where the search for single pages goes on: neighbors are written together.
@@ -116,6 +118,7 @@ impl Space {
             free: Bitmap::new(pages),
             holes: Bitmap::new(pages),
             pending: VecDeque::new(),
+            pending_pages: 0,
             fresh_from: metas,
             next: 0,
         };
@@ -127,8 +130,15 @@ impl Space {
     /// The state after opening: `newest` is the bitmap of the newest checkpoint, `older` that of the one before, if it is
     /// usable; `holes` was stored with the newest. Pages behind the bitmaps, up to `pages`, are free.
     pub fn of_checkpoints(newest: Bitmap, older: Option<&Bitmap>, holes: Bitmap, generation: u64, pages: u64) -> Self {
-        let mut space =
-            Self { used: newest, free: Bitmap::new(pages), holes, pending: VecDeque::new(), fresh_from: 0, next: 0 };
+        let mut space = Self {
+            used: newest,
+            free: Bitmap::new(pages),
+            holes,
+            pending: VecDeque::new(),
+            pending_pages: 0,
+            fresh_from: 0,
+            next: 0,
+        };
         space.used.grow(pages);
         space.holes.grow(pages);
         for page in 0..pages {
@@ -139,6 +149,7 @@ impl Space {
             }
             if was_used && !used {
                 space.pending.push_back((generation, PageRun::one(PageId(page))));
+                space.pending_pages += 1;
             } else if !used && !space.holes.get(page) {
                 space.free.set(page);
             }
@@ -214,6 +225,7 @@ impl Space {
     pub fn free(&mut self, generation: u64, run: PageRun) {
         (run.first.0..run.end().0).for_each(|page| self.used.clear(page));
         self.pending.push_back((generation, run));
+        self.pending_pages += u64::from(run.count);
     }
 
     /// What generations up to `limit` freed may be handed out. False if that was nothing.
@@ -221,13 +233,14 @@ impl Space {
         let before = self.free.ones();
         while let Some((_, run)) = self.pending.pop_front_if(|(generation, _)| *generation <= limit) {
             (run.first.0..run.end().0).for_each(|page| self.free.set(page));
+            self.pending_pages -= u64::from(run.count);
         }
         self.free.ones() > before
     }
 
     /// Pages that nothing uses and that may not be handed out yet.
     pub fn pending_pages(&self) -> u64 {
-        self.pending.iter().map(|(_, run)| u64::from(run.count)).sum()
+        self.pending_pages
     }
 
     /// Starts a new checkpoint's pages from the front, where free runs have been joined.

@@ -3,8 +3,8 @@
 //! The stream is a bbolt file in blobs of 32 KiB, and at last the SHA-256 of all of it. The file's first pages name its last one, so the root is walked
 //! twice: first for the sizes alone, which stand in the tree `log`, then for the bytes. Neither takes memory that grows with the store.
 //!
-//! The root is pinned meanwhile: what is freed after it can't be used again. So a client has a budget: it must go on reading, not too slowly, and the
-//! file must not grow too much. One that doesn't keep to it gets an error, and the root is let go of.
+//! The root is pinned meanwhile: what is freed after it can't be used again. So a client has a budget: it must go on reading, not too slowly, and what
+//! is freed must not become too much. One that doesn't keep to it gets an error, and the root is let go of.
 
 use std::{
     future::{Future, poll_fn},
@@ -25,7 +25,7 @@ use super::{
     backend::{BackendSink, SLICE_BYTES_MAX},
     decode,
 };
-use crate::published::Published;
+use crate::published::{GroupStatus, Published};
 
 /// Bytes of a blob but the last.
 const BLOB_BYTES: usize = 32 << 10;
@@ -36,8 +36,12 @@ const STALL_MAX: Duration = Duration::from_secs(60);
 /// A client must take so many bytes per second on average, once [`STALL_MAX`] has passed.
 const BYTES_PER_SECOND_MIN: u64 = 1 << 20;
 
-/// How much the tree file may grow while a snapshot holds its root, for all that this has to do with it.
-const GROWTH_BYTES_MAX: i64 = 1 << 30;
+/// What a snapshot may keep from being used again, in bytes of the tree file. Half of what the quota has left is the limit if that is less: nobody
+/// else shall be refused for want of space because of a backup.
+const HELD_BYTES_MAX: i64 = 1 << 30;
+
+/// But so much is always granted: a store that is nearly full needs its backup most.
+const HELD_BYTES_MIN: i64 = 64 << 20;
 
 /// What a client is told that reads too slowly.
 const TOO_SLOW: Status = Status::fixed(
@@ -106,8 +110,8 @@ struct Upload<'a, E: Env, R> {
     file_bytes: u64,
     sent_bytes: u64,
     began: Instant,
-    /// The tree file's size at the beginning.
-    held_bytes: i64,
+    /// The most that may be freed in the tree file and wait for old roots to end.
+    pending_bytes_max: i64,
 }
 
 impl<'a, E: Env, R: Replies> Upload<'a, E, R> {
@@ -123,7 +127,7 @@ impl<'a, E: Env, R: Replies> Upload<'a, E, R> {
             file_bytes: layout.file_bytes(),
             sent_bytes: 0,
             began: env.now(),
-            held_bytes: group.status.total_bytes(),
+            pending_bytes_max: group.status.pending_bytes() + held_bytes_max(&group.status, api.options.quota_bytes),
         }
     }
 
@@ -146,7 +150,7 @@ impl<'a, E: Env, R: Replies> Upload<'a, E, R> {
     async fn send(&mut self, blob: Bytes) -> Result<(), Status> {
         let remaining_bytes = self.file_bytes - self.sent_bytes;
         let message = pb::SnapshotResponse { header: None, remaining_bytes, blob, version: self.version.clone() };
-        if self.group.status.total_bytes() - self.held_bytes > GROWTH_BYTES_MAX {
+        if self.group.status.pending_bytes() > self.pending_bytes_max {
             return Err(self.give_up());
         }
         // Whoever was fast so far has earned no time for a pause, or only as much as anybody.
@@ -200,6 +204,11 @@ impl<E: Env, R: Replies> BackendSink for Upload<'_, E, R> {
         self.env.yield_now().await;
         self.send_ready(false).await
     }
+}
+
+fn held_bytes_max(status: &GroupStatus, quota_bytes: Option<u64>) -> i64 {
+    let room = |quota: u64| i64::try_from(quota).unwrap_or(i64::MAX).saturating_sub(status.total_bytes());
+    quota_bytes.map_or(HELD_BYTES_MAX, |quota| (room(quota) / 2).clamp(HELD_BYTES_MIN, HELD_BYTES_MAX))
 }
 
 /// What `work` gives, unless `timer` is over first.

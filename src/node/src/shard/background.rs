@@ -174,6 +174,7 @@ impl<E: Env> Shard<E> {
         for at in 0..self.groups.len() {
             let group = &mut self.groups[at];
             group.store.release_pages();
+            group.published.status.set_pending(group.store.pending_bytes());
             group.note_sizes();
             let raised = group.machine.state().alarms.iter().any(|(_, kind)| *kind == AlarmKind::NoSpace);
             group.work.alarm_is_proposed &= !raised;

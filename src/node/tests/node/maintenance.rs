@@ -1,10 +1,13 @@
 //! Snapshots, hashes and defragmentation of a member that goes on working.
 
-use std::{cell::RefCell, future::pending, rc::Rc, time::Duration};
+use std::{cell::RefCell, future::pending, rc::Rc, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use plinth_env::{Env, TaskQueue};
-use plinth_node::{ShardOptions, api::Api};
+use plinth_node::{
+    ShardOptions,
+    api::{Api, ApiOptions},
+};
 use plinth_rpc::{Code, Frame, Gone, Method, Replies, RequestMeta, Requests, Status, etcdserverpb as pb};
 use plinth_sim_env::{Chance, Faults, Sim, SimEnv, SimOptions};
 use prost::Message as _;
@@ -161,6 +164,39 @@ fn a_client_that_drips_is_told_too() {
         let (end, received) = snapshot(&env, &api, Duration::from_secs(25), usize::MAX).await;
         assert_eq!(end.map_err(|status| status.code), Err(Code::ResourceExhausted));
         assert_eq!(received.len(), 2, "it had a minute");
+    });
+}
+
+#[test]
+fn a_snapshot_ends_when_it_holds_too_much_back() {
+    let sim = Sim::new(10, SimOptions::default());
+    let env = sim.env();
+    sim.block_on(async {
+        let options = ShardOptions { checkpoint_age: Duration::from_secs(1), ..options() };
+        let Node { api, handle } = start(&env, options).await.expect("the disk is well");
+        // The least is granted.
+        let options = ApiOptions { quota_bytes: Some(1), ..api.options().clone() };
+        let nearly_full = Api::new(api.executor().clone(), handle, Arc::new(options));
+        for key in 0..100 {
+            put(&api, key, vec![1; 900_000]).await;
+        }
+        let answer = Rc::new(RefCell::new(None));
+        let (to, reader, reader_env) = (Rc::clone(&answer), nearly_full, env.clone());
+        env.spawn(TaskQueue::Serve, async move {
+            let taken = snapshot(&reader_env, &reader, Duration::from_secs(1), usize::MAX).await;
+            *to.borrow_mut() = Some((taken.0, reader_env.now()));
+        });
+        env.sleep(Duration::from_secs(5)).await;
+        assert!(answer.borrow().is_none(), "nothing was freed yet");
+        let last = delete_all(&api).await;
+        compact(&api, last).await;
+        let freed = env.now();
+        while answer.borrow().is_none() {
+            env.sleep(Duration::from_secs(1)).await;
+        }
+        let (end, ended) = answer.take().expect("it has ended");
+        assert_eq!(end.map_err(|status| status.code), Err(Code::ResourceExhausted));
+        assert!(ended.since(freed) < Duration::from_secs(10), "long before its time was over");
     });
 }
 
