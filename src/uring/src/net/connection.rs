@@ -30,6 +30,10 @@ const POLL_OUT: u32 = libc::POLLOUT as u32;
 const BACKOFF_MIN: Duration = Duration::from_millis(5);
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
 
+/// What the kernel takes of a connection beyond what the network has room for. Everything in there stands before the next small message; a larger buffer
+/// would only save wakes.
+const UNSENT_BYTES_MAX: u32 = 128 << 10;
+
 /// The other end of a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Peer {
@@ -98,6 +102,7 @@ impl Connection {
         let mut peer = Peer::Unix;
         if is_tcp {
             socket.set_tcp_nodelay(true)?;
+            socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX)?;
             // It may have gone again already; then there is nobody to serve.
             peer = Peer::Tcp(socket.peer_addr()?.as_socket().ok_or(io::ErrorKind::NotConnected)?);
         }
