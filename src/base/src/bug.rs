@@ -19,12 +19,23 @@ pub enum Bug {
     SweepTooFar,
     /// A sweep leaves deletions (`plinth-kv`).
     SweepLeavesDeletions,
+    /// A watcher whose stream has no room loses the revision at hand (`plinth-node`).
+    WatchDropsWhenFull,
+    /// Progress is told also while a watcher is behind (`plinth-node`).
+    WatchProgressAhead,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: &'static [Bug] =
-        &[Bug::SkipFlush, Bug::LeaseExpiresEarly, Bug::RevokeLeavesKeys, Bug::SweepTooFar, Bug::SweepLeavesDeletions];
+    pub const ALL: &'static [Bug] = &[
+        Bug::SkipFlush,
+        Bug::LeaseExpiresEarly,
+        Bug::RevokeLeavesKeys,
+        Bug::SweepTooFar,
+        Bug::SweepLeavesDeletions,
+        Bug::WatchDropsWhenFull,
+        Bug::WatchProgressAhead,
+    ];
 
     /// The bugs of a comma-separated list of their names; the error is a name that none has.
     pub fn parse_list(list: &str) -> Result<Vec<Bug>, String> {

@@ -52,6 +52,14 @@ marks! {
     ApplyWaited = "apply waited for memory",
     /// A branch that nobody used was let go of.
     BranchTrimmed = "branch trimmed",
+    /// A watcher's stream had no room for an event.
+    WatchStalled = "watch stalled",
+    /// The fullest outbox gave its events back.
+    WatchSpilled = "watch spilled",
+    /// The feed of events had a gap that watchers had to be caught up over.
+    WatchGap = "watch gap",
+    /// A compaction ended a watcher.
+    WatchCompacted = "watch compacted",
     /// A lease that nobody had touched since the start expired.
     LeaseExpiredUntouched = "lease expired untouched",
     /// A lease was revoked in more than one slice, some of its keys before the others.

@@ -33,7 +33,7 @@ use crate::{
     published::{Published, Root},
     shard::ShardHandle,
     waiters::Executor,
-    watch::Hub,
+    watch::{Hub, WatchLimits},
 };
 pub use watch::WATCH_PROGRESS_INTERVAL_MIN;
 
@@ -54,6 +54,8 @@ pub struct ApiOptions {
     pub lease_ttl_min: i64,
     /// The space quota in bytes; `None` is no limit.
     pub quota_bytes: Option<u64>,
+    /// What may wait for the clients of watch streams.
+    pub watch_limits: WatchLimits,
     /// How often quiet watchers that want it are told of progress.
     pub watch_progress_interval: Duration,
     /// How long there must have been no leader before streams that need one end.
@@ -105,7 +107,7 @@ impl<E: Env> Api<E> {
     #[must_use]
     pub fn new(executor: Executor<E>, shard: ShardHandle<E>, options: Arc<ApiOptions>) -> Self {
         executor.look_after(shard.inbox.clone());
-        let hub = Hub::new(executor.clone(), shard.inbox.clone(), Arc::clone(&shard.groups[0]));
+        let hub = Hub::new(executor.clone(), shard.inbox.clone(), Arc::clone(&shard.groups[0]), options.watch_limits);
         Self { executor, shard, group: 0, hub, options }
     }
 
@@ -118,7 +120,7 @@ impl<E: Env> Api<E> {
         let found = self.shard.groups.iter().position(|published| published.group == group);
         self.group = found.expect("an API is made for a group that its shard carries");
         let published = Arc::clone(&self.shard.groups[self.group]);
-        self.hub = Hub::new(self.executor.clone(), self.shard.inbox.clone(), published);
+        self.hub = Hub::new(self.executor.clone(), self.shard.inbox.clone(), published, self.options.watch_limits);
         self
     }
 

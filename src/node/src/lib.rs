@@ -30,4 +30,4 @@ pub use plinth_kv::{Command, MemberRecord};
 pub use published::{GroupStatus, Published};
 pub use shard::{Shard, ShardHandle, ShardPorts};
 pub use waiters::{Executor, ReplyPort};
-pub use watch::WatchMetrics;
+pub use watch::{WatchLimits, WatchMetrics};

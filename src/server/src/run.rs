@@ -20,7 +20,7 @@ use plinth_base::{
     limits::MAILBOX_MESSAGES_MAX,
     mailbox::{Receiver, Sender, mailbox},
 };
-use plinth_node::{Answer, MemberRecord, Message, ShardHandle, ShardOptions, api};
+use plinth_node::{Answer, MemberRecord, Message, ShardHandle, ShardOptions, WatchLimits, api};
 use plinth_uring::{
     ExecutorCounters, UringEnv,
     cores::{self, Available},
@@ -188,6 +188,7 @@ fn prepare(config: Config, form: Form, dir: &mut DataDir, cores: &[usize]) -> Re
             txn_ops_max: config.limits.txn_ops_max,
             lease_ttl_min: api::lease_ttl_min(config.election_timeout),
             quota_bytes: config.quota_backend_bytes,
+            watch_limits: WatchLimits::default(),
             watch_progress_interval: config.watch_progress_interval,
             leader_loss_timeout: 3 * config.election_timeout,
             reply_buffer_bytes: api::REPLY_BUFFER_BYTES,

@@ -105,6 +105,11 @@ impl History {
         self.compactions.known()
     }
 
+    /// A client was told of a revision beside its requests, by a watch.
+    pub fn see(&mut self, revision: i64) {
+        self.known_revision = self.known_revision.max(revision);
+    }
+
     /// A node serves from now on.
     pub fn begin_life(&mut self, life: Life) {
         self.life = life;

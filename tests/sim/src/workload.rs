@@ -136,7 +136,7 @@ impl Workload {
     }
 
     /// A key and a range end, most often of few keys.
-    fn any_range(&self, prng: &mut Prng, all_one_in: u64) -> (Vec<u8>, Vec<u8>) {
+    pub fn any_range(&self, prng: &mut Prng, all_one_in: u64) -> (Vec<u8>, Vec<u8>) {
         let first = prng.below(self.keys);
         match prng.below(all_one_in) {
             0 => (vec![0], vec![0]),

@@ -12,7 +12,7 @@ use plinth_base::mailbox::Sender;
 use plinth_env::{Env, TaskQueue};
 
 use super::{
-    Item, StreamKey,
+    Item, StreamKey, WatchLimits,
     catch_up::catch_up,
     follow::follow,
     watchers::{Create, Watchers},
@@ -45,8 +45,13 @@ struct Inner<E: Env> {
 }
 
 impl<E: Env> Hub<E> {
-    pub(crate) fn new(executor: Executor<E>, inbox: Sender<Message>, published: Arc<Published<E::Pages>>) -> Self {
-        let watchers = RefCell::new(Watchers::new(Arc::clone(&published.watches)));
+    pub(crate) fn new(
+        executor: Executor<E>,
+        inbox: Sender<Message>,
+        published: Arc<Published<E::Pages>>,
+        limits: WatchLimits,
+    ) -> Self {
+        let watchers = RefCell::new(Watchers::new(limits, Arc::clone(&published.watches)));
         let (watched, lagging) = (Bell::default(), Bell::default());
         Self(Rc::new(Inner { executor, inbox, published, watchers, is_running: Cell::new(false), watched, lagging }))
     }

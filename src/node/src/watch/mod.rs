@@ -31,6 +31,7 @@ pub(crate) use hub::{Hub, StreamGuard};
 pub use metrics::WatchMetrics;
 pub(crate) use outbox::{Delivery, Item, Occurrence};
 pub(crate) use watchers::Create;
+pub use watchers::WatchLimits;
 
 /// A watcher of a hub.
 type WatcherKey = slots::SlotKey;

@@ -14,9 +14,6 @@ use plinth_kv::{Event, KeyValue};
 
 use super::WatcherKey;
 
-/// Bytes that may wait in one outbox before its watchers stall. What one revision adds comes on top.
-const BYTES_MAX: usize = 512 << 10;
-
 /// Revisions that one response may carry.
 const REVISIONS_MAX: usize = 1000;
 
@@ -91,8 +88,11 @@ pub(crate) enum Item {
 impl Item {
     fn load(&self) -> Load {
         match self {
-            Self::Events(delivery) => Load { bytes: ITEM_BYTES + delivery.bytes, events: delivery.events.len() },
-            _ => Load { bytes: ITEM_BYTES, events: 0 },
+            Self::Events(delivery) => {
+                let bytes = ITEM_BYTES + delivery.bytes;
+                Load { bytes, events: delivery.events.len(), event_bytes: bytes }
+            }
+            _ => Load { bytes: ITEM_BYTES, ..Load::default() },
         }
     }
 }
@@ -103,6 +103,22 @@ pub(super) struct Load {
     pub(super) bytes: usize,
     /// References to events.
     pub(super) events: usize,
+    /// What of the bytes belongs to events.
+    pub(super) event_bytes: usize,
+}
+
+impl Load {
+    pub(super) fn add(&mut self, other: Self) {
+        self.bytes += other.bytes;
+        self.events += other.events;
+        self.event_bytes += other.event_bytes;
+    }
+
+    pub(super) fn subtract(&mut self, other: Self) {
+        self.bytes -= other.bytes;
+        self.events -= other.events;
+        self.event_bytes -= other.event_bytes;
+    }
 }
 
 /// The queue of one stream.
@@ -112,26 +128,32 @@ pub(super) struct Outbox {
     /// Items taken so far: the place of the first one in the queue.
     taken: u64,
     load: Load,
+    bytes_max: usize,
     sender: Option<Waker>,
     receiver: Option<Waker>,
 }
 
 impl Outbox {
+    /// With so many bytes it is full. What one revision adds comes on top.
+    pub(super) fn new(bytes_max: usize) -> Self {
+        Self { bytes_max, ..Self::default() }
+    }
+
     pub(super) fn load(&self) -> Load {
         self.load
     }
 
     pub(super) fn is_full(&self) -> bool {
-        self.load.bytes >= BYTES_MAX
+        self.load.bytes >= self.bytes_max
     }
 
     /// There is so much room that watchers that stalled may go on.
     pub(super) fn has_room(&self) -> bool {
-        self.load.bytes <= BYTES_MAX / 2
+        self.load.bytes <= self.bytes_max / 2
     }
 
     pub(super) fn push(&mut self, item: Item) {
-        self.load.bytes += item.load().bytes;
+        self.load.add(item.load());
         self.items.push_back(item);
         if let Some(sender) = self.sender.take() {
             sender.wake();
@@ -156,8 +178,7 @@ impl Outbox {
         delivery.events.push(occurrence);
         delivery.bytes += bytes;
         delivery.revision = delivery.revision.max(revision);
-        self.load.bytes += bytes;
-        self.load.events += 1;
+        self.load.add(Load { bytes, events: 1, event_bytes: bytes });
     }
 
     fn delivery(&mut self, place: u64) -> &mut Delivery {
@@ -175,9 +196,7 @@ impl Outbox {
             return Poll::Pending;
         };
         self.taken += 1;
-        let Load { bytes, events } = item.load();
-        self.load.bytes -= bytes;
-        self.load.events -= events;
+        self.load.subtract(item.load());
         if !self.is_full()
             && let Some(receiver) = self.receiver.take()
         {
@@ -195,19 +214,26 @@ impl Outbox {
         Poll::Pending
     }
 
-    /// Takes all events out, to be read again later, and with them whatever says that they were sent.
+    /// What [`Outbox::spill`] would take out, in bytes.
+    pub(super) fn spillable_bytes(&self) -> usize {
+        self.load.event_bytes - self.items.front().map_or(0, |first| first.load().event_bytes)
+    }
+
+    /// Takes the events out that are behind the first item, to be read again later, and with them whatever says that they were sent. The first item stays:
+    /// the client gets on, however little room there is.
     pub(super) fn spill(&mut self, mut spilled: impl FnMut(&Delivery)) {
-        let mut kept = VecDeque::new();
-        for item in self.items.drain(..) {
+        let mut items = std::mem::take(&mut self.items).into_iter();
+        self.items.extend(items.next());
+        for item in items {
             match item {
                 Item::Events(delivery) => spilled(&delivery),
                 Item::Progress { .. } => {}
-                item => kept.push_back(item),
+                // Places in the old queue mean nothing any more: whoever held one has stalled.
+                item => self.items.push_back(item),
             }
         }
-        // Places in the old queue mean nothing any more: whoever held one has stalled.
-        self.load = Load { bytes: kept.iter().map(|item| item.load().bytes).sum(), events: 0 };
-        self.items = kept;
+        self.load = Load::default();
+        self.items.iter().for_each(|item| self.load.add(item.load()));
     }
 }
 

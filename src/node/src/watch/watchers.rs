@@ -7,6 +7,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use plinth_base::{Mark, bug};
 use plinth_kv::KeyRange;
 
 use super::{
@@ -17,8 +18,20 @@ use super::{
     slots::Slots,
 };
 
-/// Bytes in all outboxes of an executor; one more revision of one stream comes on top.
-const OUTBOXES_BYTES_MAX: usize = 64 << 20;
+/// What may wait for clients.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct WatchLimits {
+    /// Bytes in the outbox of one stream before its watchers stall. What one revision adds comes on top.
+    pub outbox_bytes: usize,
+    /// Bytes in all outboxes of an executor before the fullest is emptied, but for one item that each may have.
+    pub outboxes_bytes: usize,
+}
+
+impl Default for WatchLimits {
+    fn default() -> Self {
+        Self { outbox_bytes: 512 << 10, outboxes_bytes: 64 << 20 }
+    }
+}
 
 /// Bytes that watchers themselves may take on one executor.
 const WATCHERS_BYTES_MAX: usize = 256 << 20;
@@ -137,11 +150,12 @@ pub(super) struct Watchers {
     /// In all outboxes.
     load: Load,
     watcher_bytes: usize,
+    limits: WatchLimits,
     metrics: Arc<WatchMetrics>,
 }
 
 impl Watchers {
-    pub(super) fn new(metrics: Arc<WatchMetrics>) -> Self {
+    pub(super) fn new(limits: WatchLimits, metrics: Arc<WatchMetrics>) -> Self {
         Self {
             watchers: Slots::default(),
             streams: Slots::default(),
@@ -153,6 +167,7 @@ impl Watchers {
             awaiting: Vec::new(),
             load: Load::default(),
             watcher_bytes: 0,
+            limits,
             metrics,
         }
     }
@@ -171,7 +186,7 @@ impl Watchers {
 
     pub(super) fn open(&mut self) -> StreamKey {
         self.metrics.streams.add(1);
-        self.streams.insert(Stream::default())
+        self.streams.insert(Stream { outbox: Outbox::new(self.limits.outbox_bytes), ..Stream::default() })
     }
 
     pub(super) fn close(&mut self, key: StreamKey) {
@@ -242,6 +257,7 @@ impl Watchers {
     fn end_compacted(&mut self, watcher: WatcherKey, compacted: i64) {
         let Some(Watcher { stream: key, watch_id, .. }) = self.watchers.get(watcher) else { return };
         let (key, watch_id) = (*key, *watch_id);
+        Mark::WatchCompacted.hit();
         self.remove(watcher);
         self.watcher_bytes += WATCHER_BYTES;
         self.streams.get_mut(key).expect("its watcher was there").watchers.insert(watch_id, None);
@@ -280,8 +296,8 @@ impl Watchers {
 
     /// An outbox's load has changed.
     fn note_load(&mut self, before: Load, after: Load) {
-        self.load.bytes = self.load.bytes + after.bytes - before.bytes;
-        self.load.events = self.load.events + after.events - before.events;
+        self.load.add(after);
+        self.load.subtract(before);
         if after.events != before.events {
             self.metrics.pending.add(after.events as i64 - before.events as i64);
         }
@@ -368,7 +384,8 @@ impl Watchers {
             let place = match watcher.open {
                 Some((open, place)) if open == main => place,
                 _ if stream.outbox.is_full() => {
-                    self.set_pace(key, Pace::Stalled, main);
+                    Mark::WatchStalled.hit();
+                    self.set_pace(key, Pace::Stalled, main + i64::from(bug!(WatchDropsWhenFull)));
                     continue;
                 }
                 _ => {
@@ -383,17 +400,17 @@ impl Watchers {
             self.note_load(before, after);
             self.metrics.events.inc();
         }
-        while self.load.bytes > OUTBOXES_BYTES_MAX {
-            self.spill_fullest();
-        }
+        while self.load.bytes > self.limits.outboxes_bytes && self.spill_fullest() {}
     }
 
-    /// The fullest outbox gives its events back: its watchers are given them again when their stream has sent what it is sending.
-    fn spill_fullest(&mut self) {
-        let fullest = self.streams.iter().max_by_key(|(_, stream)| stream.outbox.load().bytes);
-        let (key, _) = fullest.expect("what is full belongs to a stream");
+    /// The fullest outbox gives its events back, but for its first item: its watchers are given them again when their stream has sent that. False if no outbox
+    /// has more than one item.
+    fn spill_fullest(&mut self) -> bool {
+        let full = self.streams.iter().map(|(key, stream)| (stream.outbox.spillable_bytes(), key));
+        let Some((_, key)) = full.max().filter(|(bytes, _)| *bytes > 0) else { return false };
         let stream = self.streams.get_mut(key).expect("found just now");
         let mut first = BTreeMap::new();
+        Mark::WatchSpilled.hit();
         let before = stream.outbox.load();
         stream.outbox.spill(|delivery| {
             let at = first.entry(delivery.watcher).or_insert(i64::MAX);
@@ -407,11 +424,13 @@ impl Watchers {
                 self.set_pace(watcher, Pace::Stalled, next);
             }
         }
+        true
     }
 
     /// Everything above `seen` and up to `after` is not to be had from the feed: whoever may need it has to be caught up.
     pub(super) fn note_gap(&mut self, after: i64) {
         let needs = |w: &Watcher| w.pace == Pace::Synced && w.next <= after;
+        Mark::WatchGap.hit();
         let behind: Vec<_> = self.watchers.iter().filter(|(_, w)| needs(w)).map(|(key, w)| (key, w.next)).collect();
         for (key, next) in behind {
             self.set_pace(key, Pace::Lagging, next.max(self.seen + 1));
@@ -474,7 +493,7 @@ impl Watchers {
     pub(super) fn request_progress(&mut self, key: StreamKey, revision: i64) {
         let Some(stream) = self.streams.get_mut(key) else { return };
         let mut alive = stream.watchers.values().flatten().peekable();
-        if stream.behind > 0 || alive.peek().is_none() {
+        if (stream.behind > 0 && !bug!(WatchProgressAhead)) || alive.peek().is_none() {
             return;
         }
         if alive.any(|watcher| self.watchers.get(*watcher).is_some_and(|watcher| watcher.next > revision + 1)) {
@@ -494,7 +513,7 @@ impl Watchers {
             match stream.awaits {
                 Some(revision) if revision <= seen => {
                     stream.awaits = None;
-                    if stream.behind == 0 {
+                    if stream.behind == 0 || bug!(WatchProgressAhead) {
                         self.push(key, Item::Progress { watch_id: -1, revision: seen });
                     }
                 }

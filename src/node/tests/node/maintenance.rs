@@ -8,7 +8,7 @@ use plinth_node::{
     ShardOptions,
     api::{Api, ApiOptions},
 };
-use plinth_rpc::{Code, Frame, Gone, Method, Replies, RequestMeta, Requests, Status, etcdserverpb as pb};
+use plinth_rpc::{ChunkSource, Code, Frame, Gone, Method, Replies, RequestMeta, Requests, Status, etcdserverpb as pb};
 use plinth_sim_env::{Chance, Faults, Sim, SimEnv, SimOptions};
 use prost::Message as _;
 
@@ -62,6 +62,10 @@ impl Replies for Reader {
         let message = pb::SnapshotResponse::decode(frame.message()).expect("a message");
         self.received.borrow_mut().push(message);
         Ok(())
+    }
+
+    async fn send_chunked(&mut self, message_len: u64, _: &mut dyn ChunkSource) -> Result<(), Status> {
+        panic!("a message of a snapshot takes no {message_len} bytes");
     }
 }
 

@@ -5,7 +5,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use plinth_base::{MemberId, limits::MAILBOX_MESSAGES_MAX, mailbox::mailbox};
 use plinth_env::{Env, TaskQueue};
 use plinth_node::{
-    Executor, Identity, MemberRecord, NodeError, ShardHandle, ShardOptions, ShardPorts,
+    Executor, Identity, MemberRecord, NodeError, ShardHandle, ShardOptions, ShardPorts, WatchLimits,
     api::{Api, ApiOptions, REPLY_BUFFER_BYTES, request_timeout},
     open_shard,
 };
@@ -58,6 +58,7 @@ pub async fn start(env: &SimEnv, options: ShardOptions) -> Result<Node, NodeErro
         request_bytes_max: 1 << 20,
         txn_ops_max: 128,
         quota_bytes: None,
+        watch_limits: WatchLimits::default(),
         watch_progress_interval: Duration::from_secs(600),
         leader_loss_timeout: 3 * ELECTION_TIMEOUT,
         reply_buffer_bytes: REPLY_BUFFER_BYTES,

@@ -46,6 +46,12 @@ impl Life {
         self.last_look = now;
     }
 
+    /// The newest revision that had been seen by then, 0 if none had.
+    #[must_use]
+    pub fn revision_at(&self, now: Instant) -> i64 {
+        self.sightings.iter().take_while(|seen| seen.by <= now).last().map_or(0, |seen| seen.revision)
+    }
+
     /// When `revision` came: it was not there at the first of these moments, and it was at the second.
     #[must_use]
     pub fn arrival(&self, revision: i64) -> (Instant, Instant) {

@@ -7,7 +7,7 @@ use plinth_env::Env;
 use plinth_node::api::Api;
 use plinth_rpc::{Code, Status, errors};
 
-use super::{renewal, wire};
+use super::{renewal, watching::Recordings, wire};
 use crate::{
     call::{Answer, Call},
     history::{History, OpId},
@@ -27,6 +27,8 @@ pub(super) struct Clients {
     pub(super) unreadable: Vec<Status>,
     /// Answers that nothing explains.
     pub(super) strange: Vec<Status>,
+    /// What the watchers of the life under way, or of the last one, were sent.
+    pub(super) watched: Vec<Recordings>,
 }
 
 pub(super) type Shared = Rc<RefCell<Clients>>;

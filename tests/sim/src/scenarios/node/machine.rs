@@ -6,7 +6,7 @@ use plinth_base::{GroupId, MemberId, Prng, limits::MAILBOX_MESSAGES_MAX, mailbox
 use plinth_env::{Env, SyncMethod, TaskQueue};
 use plinth_kv::MemberRecord;
 use plinth_node::{
-    Executor, Identity, NodeError, ShardHandle, ShardOptions, ShardPorts,
+    Executor, Identity, NodeError, ShardHandle, ShardOptions, ShardPorts, WatchLimits,
     api::{Api, ApiOptions, request_timeout},
     open_shard,
 };
@@ -83,7 +83,9 @@ pub(super) async fn start<E: Env>(env: E, options: ShardOptions) -> Result<Node<
         request_bytes_max: 3 << 19,
         txn_ops_max: crate::model::TXN_OPS_MAX,
         quota_bytes: None,
-        watch_progress_interval: Duration::from_secs(600),
+        // Small, so that slow clients make watchers stall and outboxes spill.
+        watch_limits: WatchLimits { outbox_bytes: 4_000, outboxes_bytes: 6_000 },
+        watch_progress_interval: Duration::from_millis(700),
         leader_loss_timeout: 3 * ELECTION_TIMEOUT,
         // Small, so that many replies are made in chunks.
         reply_buffer_bytes: 2000,

@@ -10,6 +10,7 @@ mod flip;
 mod machine;
 mod renewal;
 mod trouble;
+mod watching;
 mod wire;
 
 use std::{cell::RefCell, rc::Rc, time::Duration};
@@ -103,6 +104,7 @@ fn new_clients(compact_one_in: u64) -> Shared {
         operations: 0,
         unreadable: Vec::new(),
         strange: Vec::new(),
+        watched: Vec::new(),
     }))
 }
 
@@ -246,6 +248,7 @@ impl<E: Env, W: Fn(SimEnv) -> E> Run<W> {
                 let client = client::run(env.clone(), api, clients, self.prng.fork(), pause_max);
                 env.spawn(TaskQueue::Serve, client);
             }
+            watching::begin(&self.env(), api, clients, &mut self.prng, pause_max);
             self.env().spawn(TaskQueue::Serve, look(self.env(), api.clone(), Rc::clone(clients)));
         }
         let (before, after) = (self.part_of(time_max / 4), self.part_of(time_max));

@@ -113,7 +113,7 @@ fn pairs(kvs: &[mvccpb::KeyValue]) -> Vec<KeyValue> {
     kvs.iter().map(pair).collect()
 }
 
-fn pair(kv: &mvccpb::KeyValue) -> KeyValue {
+pub(super) fn pair(kv: &mvccpb::KeyValue) -> KeyValue {
     KeyValue {
         key: kv.key.to_vec(),
         value: kv.value.to_vec(),
