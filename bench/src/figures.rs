@@ -9,17 +9,28 @@
 //! | `path` | what a request takes: system calls, ring entries, wakes, flushes |
 //! | `idle` | memory and CPU of a server that nobody uses |
 //! | `pressure` | reads of a database that is larger than its memory |
-//! | `lists` | long range replies: time, and the server's memory |
 //! | `restart` | from SIGKILL under load to the first answer |
+//! | `watch` | what watchers cost those who put, and how late events come |
+//! | `list` | a range over all keys: time and memory |
+//! | `count` | the number of all keys |
+//! | `compaction` | puts while versions are compacted |
+//! | `snapshot` | puts while a snapshot is taken, and its memory |
+//! | `size` | the database's size after rounds of puts and compactions |
 
 mod aim;
+mod compaction;
+mod count;
 mod idle;
-mod lists;
+mod list;
 mod path;
 mod pressure;
 mod ratios;
 mod restart;
 mod single;
+mod size;
+mod snapshot;
+mod table;
+mod watch;
 
 use std::{path::PathBuf, time::Duration};
 
@@ -34,7 +45,23 @@ use crate::{
     versus::Filled,
 };
 
-const PARTS: [&str; 8] = ["put", "range", "single", "path", "idle", "lists", "pressure", "restart"];
+const PARTS: [&str; 13] = [
+    "put",
+    "range",
+    "single",
+    "path",
+    "idle",
+    "pressure",
+    "restart",
+    "watch",
+    "list",
+    "count",
+    "compaction",
+    "snapshot",
+    "size",
+];
+/// Of values in lists.
+const LIST_VALUE_BYTES: usize = 1024;
 
 /// What parts share.
 struct Figures {
@@ -47,6 +74,10 @@ struct Figures {
     filled: Option<Filled>,
     /// plinth's large directory, once a part wants it.
     filled_large: Option<PathBuf>,
+    /// The large directories of both, which nobody writes to, once a part wants them.
+    filled_large_pair: Option<Filled>,
+    /// Versions that a compaction removes.
+    revisions: u64,
 }
 
 /// What a part gave.
@@ -67,6 +98,7 @@ usage: plinth-bench figures [PART...] [options]
   --idle-wait S       before an idle server is watched; default 60
   --idle-seconds S    while it is; default 60
   --large-keys N      keys of 1 KiB in the large database; default 1000000
+  --revisions N       superseded versions that a compaction removes; default 1000000
 {}",
         PARTS.join(", "),
         lab::USAGE
@@ -80,7 +112,7 @@ pub fn command(mut args: Args) -> Result<(), Failure> {
         return Ok(());
     }
     let lab = Lab::new(&mut args)?;
-    let (idle, large) = if lab.is_quick { (2.0, 20_000) } else { (60.0, 1_000_000) };
+    let (idle, large, revisions) = if lab.is_quick { (2.0, 20_000, 100_000) } else { (60.0, 1_000_000, 1_000_000) };
     let mut figures = Figures {
         idle: (
             seconds("--idle-wait", args.value("--idle-wait", idle)?)?,
@@ -90,6 +122,8 @@ pub fn command(mut args: Args) -> Result<(), Failure> {
         lab,
         filled: None,
         filled_large: None,
+        filled_large_pair: None,
+        revisions: args.value("--revisions", revisions)?,
     };
     let parts = args.words();
     args.finish()?;
@@ -133,9 +167,14 @@ impl Figures {
             "single" => single::run(self),
             "path" => path::run(self),
             "idle" => idle::run(self),
-            "lists" => lists::run(self),
             "restart" => restart::run(self),
             "pressure" => pressure::run(self),
+            "watch" => watch::run(self),
+            "list" => list::run(self),
+            "count" => count::run(self),
+            "compaction" => compaction::run(self),
+            "snapshot" => snapshot::run(self),
+            "size" => size::run(self),
             _ => unreachable!("the names were checked"),
         }
     }
@@ -145,6 +184,13 @@ impl Figures {
             self.filled = Some(Filled::new(&self.lab)?);
         }
         Ok(self.filled.as_ref().expect("it was just made"))
+    }
+
+    fn filled_large_pair(&mut self) -> Result<(), Failure> {
+        if self.filled_large_pair.is_none() {
+            self.filled_large_pair = Some(Filled::in_rounds(&self.lab, "-large", self.large, 1)?);
+        }
+        Ok(())
     }
 
     /// Used in place: copying it would take longer than filling it.

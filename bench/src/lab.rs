@@ -17,6 +17,7 @@ use crate::{
     failure::Failure,
     load::{self, Clients, Op, Outcome, Plan, Shape, seconds},
     machine::Machine,
+    procfs::Disturbance,
     server::{Kind, Program, Server},
 };
 
@@ -135,6 +136,7 @@ impl Lab {
             clients,
             warmup: self.method.warmup,
             measured: self.method.measured,
+            pause: None,
             shape: self.method.shape,
             seed: self.method.seed,
             core: Some(self.load_core),
@@ -144,15 +146,35 @@ impl Lab {
         }
     }
 
-    /// Fills a directory of `program`'s with the method's keys, and stops it cleanly.
+    /// Fills a directory of `program`'s with the keys of `shape`, each written once, and stops it cleanly.
     pub fn fill(&self, name: &str, program: &Program, shape: Shape) -> Result<PathBuf, Failure> {
+        self.fill_in_rounds(name, program, shape, 1)
+    }
+
+    /// The same, each key written `rounds` times.
+    pub fn fill_in_rounds(&self, name: &str, program: &Program, shape: Shape, rounds: u64) -> Result<PathBuf, Failure> {
         let filled = self.path(&format!("{name}-filled"))?;
         let mut server = program.start(&filled, &[self.server_core])?;
         server.wait_until_ready()?;
-        let clients = Clients { connections: 8, streams: 64 };
-        load::fill(&Plan { shape, ..self.plan(&server, Op::Put, clients) })?;
+        for _ in 0..rounds {
+            self.write_all(&server, shape)?;
+        }
         server.stop()?;
         Ok(filled)
+    }
+
+    /// Writes each key of `shape` once.
+    pub fn write_all(&self, server: &Server, shape: Shape) -> Result<(), Failure> {
+        let clients = Clients { connections: 8, streams: 64 };
+        load::fill(&Plan { shape, ..self.plan(server, Op::Put, clients) })?;
+        Ok(())
+    }
+
+    /// Starts `program` on a filled directory itself, for parts that only read.
+    pub fn start_in_place(&self, program: &Program, filled: &Path) -> Result<Server, Failure> {
+        let mut server = program.start(filled, &[self.server_core])?;
+        server.wait_until_ready()?;
+        Ok(server)
     }
 
     /// Starts `program` on a fresh copy of `filled`.
@@ -164,19 +186,34 @@ impl Lab {
         Ok(server)
     }
 
-    /// One turn, again while it is disturbed and may be repeated. What remains disturbed says so itself.
-    pub fn turn(&self, program: &Program, filled: &Path, op: Op, clients: Clients) -> Result<Outcome, Failure> {
+    /// Runs, again while it is disturbed and may be repeated. What remains disturbed says so itself.
+    pub fn undisturbed<T>(
+        &self,
+        disturbance: impl Fn(&T) -> Disturbance,
+        mut run: impl FnMut() -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
         let mut repeats = 0;
         loop {
-            let server = self.start_on_copy(program, filled, &[self.server_core])?;
-            let outcome = load::run(&self.plan(&server, op, clients))?;
-            server.stop()?;
-            outcome.expect_no_errors()?;
-            if !outcome.disturbance.is_too_much() || repeats == self.method.repeats_max {
+            let outcome = run()?;
+            if !disturbance(&outcome).is_too_much() || repeats == self.method.repeats_max {
                 return Ok(outcome);
             }
             repeats += 1;
         }
+    }
+
+    /// One turn on a fresh copy, undisturbed if possible.
+    pub fn turn(&self, program: &Program, filled: &Path, op: Op, clients: Clients) -> Result<Outcome, Failure> {
+        self.undisturbed(
+            |outcome: &Outcome| outcome.disturbance,
+            || {
+                let server = self.start_on_copy(program, filled, &[self.server_core])?;
+                let outcome = load::run(&self.plan(&server, op, clients))?;
+                server.stop()?;
+                outcome.expect_no_errors()?;
+                Ok(outcome)
+            },
+        )
     }
 
     /// The machine, and where its figures are made.

@@ -7,26 +7,38 @@
 //! |---|---|
 //! | `options` | the command line |
 //! | `request` | requests as bytes, made once and copied with another key each time |
+//! | `keys` | which key comes next, and when |
 //! | `connection` | HTTP/2: connections, streams, one call |
 //! | `placement` | connections to one of plinth's executors |
 //! | `tally` | what came of the calls |
+//! | `look` | what the kernel counts meanwhile |
+//! | `session` | connections, their streams, and the time in which they count |
+//! | `thread` | the load's thread |
 //! | `drive` | a run from connecting to its end, or the filling of a server |
+//! | `watch` | a run of puts with watchers, each of which must see each put of its key once |
 //! | `report` | a run as text and as JSON |
 
 mod connection;
 mod drive;
+mod keys;
+mod look;
 mod options;
 mod placement;
 mod report;
 mod request;
+mod session;
 mod tally;
+mod thread;
+mod watch;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-pub use drive::pin;
-pub use drive::{fill, run};
+pub use connection::call_once;
+pub use drive::{call_timed, fill, run, run_during};
 pub use options::{USAGE, seconds};
 pub use report::{to_json, to_text};
+pub use thread::pin;
+pub use watch::{WatchOutcome, Watchers, run_watched};
 
 use crate::{args::Args, failure::Failure, histogram::Latencies, procfs::Disturbance};
 
@@ -39,6 +51,11 @@ pub enum Op {
     Range {
         /// From the member's own data, without asking the leader.
         serializable: bool,
+    },
+    /// All keys are read at once.
+    List {
+        /// Only their number.
+        count_only: bool,
     },
     /// Cluster/MemberList, not linearizable: both servers answer it from memory, without log, quorum or disk. (Maintenance/Alarm goes through etcd's
     /// log even to list, and Maintenance/Status asks the storage for its size.)
@@ -53,6 +70,8 @@ impl Op {
             Self::Put => "put",
             Self::Range { serializable: false } => "range",
             Self::Range { serializable: true } => "serializable range",
+            Self::List { count_only: false } => "list",
+            Self::List { count_only: true } => "count",
             Self::Empty => "empty call",
         }
     }
@@ -106,6 +125,8 @@ pub struct Plan {
     pub warmup: Duration,
     /// While everything is.
     pub measured: Duration,
+    /// From one request of a stream to its next, if that is not as soon as the first is answered.
+    pub pause: Option<Duration>,
     /// Of what.
     pub shape: Shape,
     /// Of the choice of keys.
@@ -168,6 +189,8 @@ pub struct Outcome {
     pub series: Vec<u64>,
     /// Calls that failed.
     pub errors: Vec<Errors>,
+    /// Bytes of the answers of calls that succeeded, gRPC's prefixes included.
+    pub answer_bytes: u64,
     /// CPU time of the thread that made the load.
     pub own_cpu: Duration,
     /// What the server used.

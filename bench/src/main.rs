@@ -9,6 +9,7 @@ mod histogram;
 mod lab;
 mod load;
 mod machine;
+mod memory;
 mod metrics;
 mod procfs;
 mod server;

@@ -8,7 +8,7 @@ mod process;
 
 pub use disk::{Disk, DiskSample};
 pub use machine::{CpuSample, Disturbance};
-pub use process::ProcessSample;
+pub use process::{ProcessSample, memory_bytes};
 
 use std::time::Duration;
 

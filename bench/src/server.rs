@@ -11,7 +11,7 @@ use std::{
 };
 
 use plinth_client::{Client, http_request};
-use plinth_rpc::etcdserverpb::RangeRequest;
+use plinth_rpc::etcdserverpb::{CompactionRequest, CompactionResponse, RangeRequest};
 use rustix::{
     process::{Pid, Signal, kill_process},
     thread::{CpuSet, sched_setaffinity},
@@ -55,6 +55,17 @@ pub struct Server {
     data_dir: PathBuf,
     log: PathBuf,
     runtime: Runtime,
+}
+
+/// What a server says about itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct State {
+    /// The newest one.
+    pub revision: i64,
+    /// Bytes of its database's file.
+    pub db_size: u64,
+    /// The same without what is free.
+    pub db_size_in_use: u64,
 }
 
 impl Program {
@@ -187,6 +198,30 @@ impl Server {
                 Err(_) => thread::sleep(POLL),
             }
         }
+    }
+
+    /// What Maintenance/Status says.
+    pub fn status(&self) -> Result<State, Failure> {
+        let endpoint = self.endpoint;
+        let answer = self.runtime.block_on(async { Client::connect(endpoint).await?.status().await });
+        let answer = answer.map_err(|status| self.trouble(&format!("Status: {status}")))?;
+        let bytes = |size: i64| u64::try_from(size).unwrap_or(0);
+        Ok(State {
+            revision: answer.header.map_or(0, |header| header.revision),
+            db_size: bytes(answer.db_size),
+            db_size_in_use: bytes(answer.db_size_in_use),
+        })
+    }
+
+    /// Compacts at a revision, and waits until what it leaves behind is removed.
+    pub fn compact(&self, revision: i64) -> Result<(), Failure> {
+        let request = CompactionRequest { revision, physical: true };
+        let endpoint = self.endpoint;
+        let answer: Result<CompactionResponse, _> = self
+            .runtime
+            .block_on(async { Client::connect(endpoint).await?.unary("/etcdserverpb.KV/Compact", &request).await });
+        answer.map_err(|status| self.trouble(&format!("Compact: {status}")))?;
+        Ok(())
     }
 
     /// Its /metrics.

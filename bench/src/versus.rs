@@ -1,12 +1,15 @@
 //! Two servers in turns on the same disk: A B A B ...
 
+use std::path::{Path, PathBuf};
+
 use serde_json::{Value, json};
 
 use crate::{
     args::Args,
     failure::Failure,
     lab::{self, Lab},
-    load::{Clients, Op, Outcome, to_json},
+    load::{Clients, Op, Outcome, Shape, to_json},
+    server::Kind,
     stats::{Ratio, median},
 };
 
@@ -65,17 +68,32 @@ pub fn compare(lab: &Lab, filled: &Filled, op: Op, clients: Clients) -> Result<C
 /// The filled directories of both.
 #[derive(Debug)]
 pub struct Filled {
-    plinth: std::path::PathBuf,
-    etcd: std::path::PathBuf,
+    plinth: PathBuf,
+    etcd: PathBuf,
 }
 
 impl Filled {
     /// Fills both.
     pub fn new(lab: &Lab) -> Result<Self, Failure> {
+        Self::in_rounds(lab, "", lab.method.shape, 1)
+    }
+
+    /// Fills both with the keys of `shape`, each written `rounds` times. Directories with another `name` stay.
+    pub fn in_rounds(lab: &Lab, name: &str, shape: Shape, rounds: u64) -> Result<Self, Failure> {
+        eprintln!("filling {} keys of {} bytes, {rounds} times", shape.keys, shape.value_bytes);
         Ok(Self {
-            plinth: lab.fill("plinth", &lab.plinth, lab.method.shape)?,
-            etcd: lab.fill("etcd", &lab.etcd()?, lab.method.shape)?,
+            plinth: lab.fill_in_rounds(&format!("plinth{name}"), &lab.plinth, shape, rounds)?,
+            etcd: lab.fill_in_rounds(&format!("etcd{name}"), &lab.etcd()?, shape, rounds)?,
         })
+    }
+
+    /// That of one of them.
+    #[must_use]
+    pub fn of(&self, kind: Kind) -> &Path {
+        match kind {
+            Kind::Plinth => &self.plinth,
+            Kind::Etcd => &self.etcd,
+        }
     }
 }
 
@@ -138,7 +156,7 @@ fn usage() -> String {
     format!(
         "\
 usage: plinth-bench versus [options]
-  --op OP             put, range or empty; default: put, then range
+  --op OP             put, range, list, count or empty; default: put, then range
   --serializable      ranges don't ask the leader
   --clients CxS       connections x streams; default: 1x1, 8x64 and 512x1 in turn
 {}",

@@ -85,13 +85,10 @@ fn measure_turn(lab: &Lab, server: &Server) -> Result<Turn, Failure> {
 /// One measurement, again while it is disturbed and may be repeated.
 fn call(lab: &Lab, server: &Server, op: Op, executor: usize) -> Result<Outcome, Failure> {
     let plan = Plan { executor: Some(executor), ..lab.plan(server, op, ONE) };
-    let mut repeats = 0;
-    loop {
+    let run = || {
         let outcome = load::run(&plan)?;
         outcome.expect_no_errors()?;
-        if !outcome.disturbance.is_too_much() || repeats == lab.method.repeats_max {
-            return Ok(outcome);
-        }
-        repeats += 1;
-    }
+        Ok(outcome)
+    };
+    lab.undisturbed(|outcome: &Outcome| outcome.disturbance, run)
 }

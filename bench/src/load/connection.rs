@@ -4,13 +4,20 @@ use std::{net::SocketAddr, rc::Rc, time::Instant};
 
 use bytes::Bytes;
 use h2::{RecvStream, client::SendRequest};
-use http::{HeaderMap, Response};
+use http::{HeaderMap, Request, Response};
+use plinth_client::{Code, frame};
+use prost::Message;
 use tokio::{
     net::TcpStream,
     task::{JoinHandle, spawn_local},
 };
 
-use super::{request::Requests, tally::Tally};
+use super::{
+    keys::Keys,
+    request::{Requests, head},
+    tally::Tally,
+};
+use crate::failure::Failure;
 
 /// Flow control windows: wide, so that the server never waits for us.
 const STREAM_WINDOW_BYTES: u32 = 1 << 20;
@@ -47,18 +54,16 @@ pub async fn connect(endpoint: SocketAddr) -> Result<Connection, String> {
     Ok(Connection { send, end })
 }
 
-/// One call after the other until `next_key` has none or the connection is gone.
-pub async fn stream(
-    mut send: SendRequest<Bytes>,
-    requests: Rc<Requests>,
-    tally: Rc<Tally>,
-    mut next_key: impl FnMut() -> Option<u64>,
-) {
-    while let Some(key) = next_key() {
+/// One call after the other until there are no more keys or the connection is gone.
+pub async fn stream(mut send: SendRequest<Bytes>, requests: Rc<Requests>, tally: Rc<Tally>, mut keys: impl Keys) {
+    while let Some(key) = keys.next().await {
         let began = Instant::now();
         match call(&mut send, &requests, key).await {
-            Ok(Status::Ok) => tally.succeeded(began),
-            Ok(Status::Error(code, message)) => tally.failed(code, &message),
+            Ok(Answer { status: Status::Ok, bytes }) => {
+                tally.succeeded(began, bytes);
+                keys.succeeded(key);
+            }
+            Ok(Answer { status: Status::Error(code, message), .. }) => tally.failed(code, &message),
             Err(error) if error.is_reset() => tally.failed(UNKNOWN, &error.to_string()),
             // The connection's own task says why.
             Err(_) => return,
@@ -74,24 +79,50 @@ pub enum Status {
     Error(u32, String),
 }
 
-/// One call.
-pub async fn call(send: &mut SendRequest<Bytes>, requests: &Requests, key: u64) -> Result<Status, h2::Error> {
-    std::future::poll_fn(|cx| send.poll_ready(cx)).await?;
-    let (response, mut stream) = send.send_request(requests.head(), false)?;
-    stream.send_data(requests.body(key), true)?;
-    read_status(response.await?).await
+/// What came of a call.
+pub struct Answer {
+    /// How it ended.
+    pub status: Status,
+    /// Length of its messages, their prefixes included.
+    pub bytes: u64,
 }
 
-async fn read_status(response: Response<RecvStream>) -> Result<Status, h2::Error> {
+/// One call.
+pub async fn call(send: &mut SendRequest<Bytes>, requests: &Requests, key: u64) -> Result<Answer, h2::Error> {
+    exchange(send, requests.head(), requests.body(key)).await
+}
+
+/// One call on a connection of its own, read as fast as it comes and thrown away; gives the length of the answer.
+pub async fn call_once(endpoint: SocketAddr, path: &str, message: &impl Message) -> Result<u64, Failure> {
+    let failed = |what: &dyn std::fmt::Display| Failure::Trouble(format!("{path} at {endpoint}: {what}"));
+    let mut connection = connect(endpoint).await.map_err(Failure::Trouble)?;
+    let head = head(&endpoint.to_string(), path);
+    let answer = exchange(&mut connection.send, head, frame(&message.encode_to_vec())).await;
+    match answer.map_err(|error| failed(&error))? {
+        Answer { status: Status::Ok, bytes } => Ok(bytes),
+        Answer { status: Status::Error(code, message), .. } => Err(failed(&format!("{:?} {message:?}", Code(code)))),
+    }
+}
+
+async fn exchange(send: &mut SendRequest<Bytes>, head: Request<()>, body: Bytes) -> Result<Answer, h2::Error> {
+    std::future::poll_fn(|cx| send.poll_ready(cx)).await?;
+    let (response, mut stream) = send.send_request(head, false)?;
+    stream.send_data(body, true)?;
+    read_answer(response.await?).await
+}
+
+async fn read_answer(response: Response<RecvStream>) -> Result<Answer, h2::Error> {
     let (head, mut body) = response.into_parts();
+    let mut read = 0;
     while let Some(chunk) = body.data().await {
         let bytes = chunk?.len();
+        read += bytes as u64;
         body.flow_control().release_capacity(bytes)?;
     }
     let trailers = body.trailers().await?;
     let found = trailers.as_ref().and_then(status_of).or_else(|| status_of(&head.headers));
     let missing = || Status::Error(UNKNOWN, format!("HTTP status {} without a grpc-status", head.status.as_u16()));
-    Ok(found.unwrap_or_else(missing))
+    Ok(Answer { status: found.unwrap_or_else(missing), bytes: read })
 }
 
 fn status_of(headers: &HeaderMap) -> Option<Status> {

@@ -14,7 +14,8 @@ use crate::{args::Args, failure::Failure};
 /// What it takes.
 pub const USAGE: &str = "\
 usage: plinth-bench load --endpoint HOST:PORT [options]
-  --op OP             put, range or empty (MemberList: answered from memory by both servers); default put
+  --op OP             put, range, list (a range over all keys), count (the same, count_only) or
+                      empty (MemberList: answered from memory by both servers); default put
   --serializable      ranges don't ask the leader
   --connections N     default 8
   --streams M         on each connection, each with one request under way; default 64
@@ -55,6 +56,7 @@ pub fn parse(mut args: Args) -> Result<LoadOptions, Failure> {
         clients: Clients { connections: args.value("--connections", 8)?, streams: args.value("--streams", 64)? },
         warmup: seconds("--warmup", args.value("--warmup", 10.0)?)?,
         measured: seconds("--seconds", args.value("--seconds", 30.0)?)?,
+        pause: None,
         shape: Shape {
             keys: args.value("--keys", 100_000)?,
             key_bytes: args.value("--key-bytes", 32)?,
@@ -96,8 +98,10 @@ impl Op {
         match name {
             "put" => Ok(Self::Put),
             "range" => Ok(Self::Range { serializable }),
+            "list" => Ok(Self::List { count_only: false }),
+            "count" => Ok(Self::List { count_only: true }),
             "empty" => Ok(Self::Empty),
-            _ => Err(Failure::Usage(format!("--op is put, range or empty, not {name:?}"))),
+            _ => Err(Failure::Usage(format!("--op is put, range, list, count or empty, not {name:?}"))),
         }
     }
 }
@@ -153,7 +157,7 @@ mod tests {
         let refused = |line: &str| parse_line(line).expect_err("nonsense").to_string();
         assert_eq!(refused("--op put"), "--endpoint is missing");
         assert_eq!(refused("--endpoint nowhere"), "--endpoint is HOST:PORT, and \"nowhere\" leads nowhere");
-        assert_eq!(refused("--endpoint 127.0.0.1:5 --op x"), "--op is put, range or empty, not \"x\"");
+        assert_eq!(refused("--endpoint 127.0.0.1:5 --op x"), "--op is put, range, list, count or empty, not \"x\"");
         assert_eq!(refused("--endpoint 127.0.0.1:5 --seconds -1"), "--seconds is a number of seconds, not -1");
         assert_eq!(refused("--endpoint 127.0.0.1:5 --data-dir /"), "--data-dir says nothing without --pid");
         assert_eq!(refused("--endpoint 127.0.0.1:5 --key-bytes 3"), "--key-bytes is at least 20");

@@ -18,6 +18,7 @@ pub struct Tally {
     latencies: RefCell<Latencies>,
     series: RefCell<Vec<u64>>,
     errors: RefCell<BTreeMap<u32, Errors>>,
+    answer_bytes: Cell<u64>,
     /// Every answer since the start, measured or not.
     answers: Cell<u64>,
     lost: RefCell<Option<String>>,
@@ -33,6 +34,7 @@ impl Tally {
             latencies: RefCell::new(Latencies::new()),
             series: RefCell::default(),
             errors: RefCell::default(),
+            answer_bytes: Cell::new(0),
             answers: Cell::new(0),
             lost: RefCell::default(),
             changed: Notify::new(),
@@ -45,12 +47,13 @@ impl Tally {
         self.errors.borrow_mut().clear();
     }
 
-    /// A call succeeded.
-    pub fn succeeded(&self, began: Instant) {
+    /// A call succeeded; its answer had so many bytes.
+    pub fn succeeded(&self, began: Instant, bytes: u64) {
         self.answers.set(self.answers.get() + 1);
         let Some(since) = self.since.get() else { return };
         let now = Instant::now();
         self.latencies.borrow_mut().record(now - began);
+        self.answer_bytes.set(self.answer_bytes.get() + bytes);
         let second = usize::try_from((now - since).as_secs()).unwrap_or(usize::MAX);
         let mut series = self.series.borrow_mut();
         if series.len() <= second {
@@ -82,6 +85,11 @@ impl Tally {
         self.answers.get()
     }
 
+    /// Bytes of the answers that were measured.
+    pub fn answer_bytes(&self) -> u64 {
+        self.answer_bytes.get()
+    }
+
     /// Median and 99th percentile so far, in µs.
     pub fn glance(&self) -> (Option<f64>, Option<f64>) {
         let latencies = self.latencies.borrow();
@@ -108,13 +116,14 @@ mod tests {
     fn what_ends_before_measuring_begins_does_not_count() {
         let tally = Tally::new();
         let start = Instant::now();
-        tally.succeeded(start);
+        tally.succeeded(start, 10);
         tally.failed(8, "too many");
         tally.begin(Instant::now());
-        tally.succeeded(start);
+        tally.succeeded(start, 10);
         tally.failed(8, "too many");
         tally.failed(8, "another text");
         let (latencies, series, _) = tally.end(Instant::now());
+        assert_eq!(tally.answer_bytes(), 10);
         assert_eq!((latencies.count(), series.iter().sum::<u64>(), tally.answers()), (1, 1, 5));
         assert_eq!(tally.errors(), [Errors { code: 8, count: 2, message: "too many".to_owned() }]);
     }

@@ -20,6 +20,7 @@ fn plan(endpoint: SocketAddr) -> Plan {
         clients: Clients { connections: 2, streams: 3 },
         warmup: Duration::ZERO,
         measured: Duration::from_millis(100),
+        pause: None,
         shape: Shape { keys: 50, key_bytes: 32, value_bytes: 16 },
         seed: 1,
         core: None,

@@ -23,10 +23,19 @@ impl ProcessSample {
         let status = fs::read_to_string(format!("{folder}/status"))?;
         Ok(Self {
             cpu: parse_cpu(&stat).ok_or_else(|| unreadable(&folder))?,
-            memory_bytes: 1024 * (status_number(&status, "RssAnon:") + status_number(&status, "RssShmem:")),
+            memory_bytes: parse_memory(&status),
             switches: switches(pid)?,
         })
     }
+}
+
+/// RssAnon + RssShmem of a process; cheap enough to be asked for often.
+pub fn memory_bytes(pid: u32) -> io::Result<u64> {
+    Ok(parse_memory(&fs::read_to_string(format!("/proc/{pid}/status"))?))
+}
+
+fn parse_memory(status: &str) -> u64 {
+    1024 * (status_number(status, "RssAnon:") + status_number(status, "RssShmem:"))
 }
 
 /// Context switches of all threads of a process. One that ends meanwhile is left out.

@@ -22,33 +22,43 @@ const ISSUE_2: &[Step] = &[
     Step { name: "3 simulation", command: &["cargo", "xtask", "sim", "--seeds", "100"], needs: &[] },
 ];
 
+/// Parts of `plinth-bench figures`, by issue.
+const FIGURES_2: [&str; 7] = ["put", "range", "single", "path", "idle", "pressure", "restart"];
+const FIGURES_3: [&str; 6] = ["watch", "list", "count", "compaction", "snapshot", "size"];
+
 pub(crate) const USAGE: &str = "\
 usage: cargo xtask accept 2 [proofs | figures | PART...] [options of `plinth-bench figures`]
+       cargo xtask accept 3 [figures | PART...] [options of `plinth-bench figures`]
   proofs   conformance, crashes, simulation
-  figures  all figures; PART: put, range, single, path, idle, pressure, restart
-  without a word: both; about two hours";
+  figures  all figures of the issue; PART: put, range, single, path, idle, pressure, restart (2);
+           watch, list, count, compaction, snapshot, size (3)
+  2 without a word: both; about two hours";
 
 pub(crate) fn run(args: &[String]) -> Outcome {
     let Some((issue, rest)) = args.split_first() else { return Err(Failure::Text(USAGE.to_owned())) };
-    if issue != "2" {
-        return Err(Failure::Text(format!("there are no commands for issue {issue}\n{USAGE}")));
-    }
-    match rest.first().map(String::as_str) {
-        Some("proofs") => run_steps(ISSUE_2),
-        Some("figures") => figures(&rest[1..]),
+    match (issue.as_str(), rest.first().map(String::as_str)) {
+        ("2", Some("proofs")) => run_steps(ISSUE_2),
+        ("2", Some("figures")) => figures("figures.json", &FIGURES_2, &rest[1..]),
         // Figures are made even if a proof failed: both are wanted.
-        None => run_steps(ISSUE_2).and(figures(rest)),
-        Some(_) => figures(rest),
+        ("2", None) => run_steps(ISSUE_2).and(figures("figures.json", &FIGURES_2, rest)),
+        ("2", Some(_)) => figures("figures.json", &FIGURES_2, rest),
+        ("3", Some("figures")) => figures("figures-3.json", &FIGURES_3, &rest[1..]),
+        ("3", _) => figures("figures-3.json", &FIGURES_3, rest),
+        _ => Err(Failure::Text(format!("there are no commands for issue {issue}\n{USAGE}"))),
     }
 }
 
-/// `plinth-bench figures` with `args`. The results lie below the target directory, unless this is only a look whether all works.
-fn figures(args: &[String]) -> Outcome {
+/// `plinth-bench figures` with `args`, all of `parts` if they name none. The results lie below the target directory, unless this is only a look
+/// whether all works.
+fn figures(results: &str, parts: &[&str], args: &[String]) -> Outcome {
     peers::run()?;
     let mut all = vec!["figures".to_owned()];
+    if !args.iter().any(|arg| parts.contains(&arg.as_str())) {
+        all.extend(parts.iter().map(|part| (*part).to_owned()));
+    }
     all.extend(with_server("--plinth", args)?);
     if !args.iter().any(|arg| arg == "--json" || arg == "--quick") {
-        all.extend(["--json".to_owned(), target_dir().join("figures.json").display().to_string()]);
+        all.extend(["--json".to_owned(), target_dir().join(results).display().to_string()]);
     }
     run_package("plinth-bench", true, &all)
 }

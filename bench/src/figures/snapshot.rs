@@ -1,0 +1,74 @@
+//! What a snapshot of a large database costs those who put meanwhile, and the server's memory.
+
+use plinth_rpc::etcdserverpb::SnapshotRequest;
+
+use super::{
+    Figures, Part,
+    aim::Aim,
+    table::{Sheet, in_turns},
+};
+use crate::{
+    failure::Failure,
+    lab::Lab,
+    load::{self, Clients, Op, Outcome},
+    memory::growth_during,
+    server::{Kind, Program},
+};
+
+const CLIENTS: Clients = Clients { connections: 8, streams: 64 };
+const PATH: &str = "/etcdserverpb.Maintenance/Snapshot";
+const GROWTH_MIB_MAX: f64 = 16.0;
+const GROWTH: &str = "memory growth, no puts, MiB";
+const MIB: f64 = (1 << 20) as f64;
+
+pub(super) fn run(figures: &mut Figures) -> Result<Part, Failure> {
+    figures.filled_large_pair()?;
+    let lab = &figures.lab;
+    let large = figures.filled_large_pair.as_ref().expect("it was just filled");
+    let table = in_turns(lab, "snapshot", |program| measure(lab, program, large.of(program.kind)))?;
+    let text = format!(
+        "{} keys of {} bytes, a snapshot read as fast as it comes. Puts {CLIENTS} of {} bytes over {} keys, counted from the call to its end:\n\n{}",
+        figures.large.keys,
+        figures.large.value_bytes,
+        lab.method.shape.value_bytes,
+        lab.method.shape.keys,
+        table.to_text()
+    );
+    let what = "snapshot: memory growth of the server, MiB";
+    let aims = vec![Aim::at_most(what, GROWTH_MIB_MAX, table.median(Kind::Plinth, GROWTH))];
+    Ok(Part { text, json: table.to_json(), aims })
+}
+
+fn measure(lab: &Lab, program: &Program, large: &std::path::Path) -> Result<Sheet, Failure> {
+    let mut sheet = Sheet::default();
+    let without = lab.turn(program, large, Op::Put, CLIENTS)?;
+    let (beside, bytes) = lab.undisturbed(
+        |(puts, _): &(Outcome, u64)| puts.disturbance,
+        || {
+            let server = lab.start_on_copy(program, large, &[lab.server_core])?;
+            let endpoint = server.endpoint();
+            let plan = lab.plan(&server, Op::Put, CLIENTS);
+            let snapshot = || async move { load::call_once(endpoint, PATH, &SnapshotRequest {}).await };
+            let (puts, bytes) = load::run_during(&plan, snapshot)?;
+            server.stop()?;
+            puts.expect_no_errors()?;
+            Ok((puts, bytes))
+        },
+    )?;
+    sheet.add_puts(", without", &without);
+    sheet.add_puts(", beside it", &beside);
+    let p99 = |puts: &Outcome| puts.latencies.quantile_us(0.99).unwrap_or(f64::NAN);
+    sheet.add("put p99, in parts of that without", 2, p99(&beside) / p99(&without));
+    sheet.add("snapshot, MiB", 0, bytes as f64 / MIB);
+    sheet.add("snapshot beside puts, MiB/s", 0, bytes as f64 / MIB / beside.elapsed.as_secs_f64());
+    // Puts have memory of their own: what the snapshot takes shows only without them.
+    let server = lab.start_in_place(program, large)?;
+    let once = || load::call_timed(server.endpoint(), lab.load_core, PATH, &SnapshotRequest {});
+    let ((bytes, took), growth) = growth_during(server.pid(), once)?;
+    let (_, again) = growth_during(server.pid(), once)?;
+    server.stop()?;
+    sheet.add("snapshot, no puts, MiB/s", 0, bytes as f64 / MIB / took.as_secs_f64());
+    sheet.add(GROWTH, 1, growth);
+    sheet.add("memory growth of a second one, MiB", 1, again);
+    Ok(sheet)
+}

@@ -1,0 +1,59 @@
+//! What the kernel counts, read before and after a run.
+
+use std::time::Duration;
+
+use super::{DiskUse, Plan, ServerUse, Watched, thread::thread_cpu};
+use crate::{
+    failure::Failure,
+    procfs::{CpuSample, Disk, DiskSample, Disturbance, ProcessSample},
+};
+
+/// Everything that is read before and after.
+pub struct Look {
+    /// CPU time of the thread that looks.
+    pub own_cpu: Duration,
+    cpu: CpuSample,
+    server: Option<(ProcessSample, Option<DiskSample>)>,
+}
+
+impl Look {
+    /// Looks at the machine, and at the server if it is watched.
+    pub fn now(plan: &Plan) -> Result<Self, Failure> {
+        let trouble = |error: std::io::Error| Failure::Trouble(format!("reading what the kernel counts: {error}"));
+        let server = plan.watched.as_ref().map(look_at_server).transpose()?;
+        Ok(Self { own_cpu: thread_cpu(), cpu: CpuSample::read().map_err(trouble)?, server })
+    }
+
+    /// What others did since `before`.
+    pub fn disturbance_since(&self, before: &Self, plan: &Plan) -> Disturbance {
+        let server = plan.watched.as_ref().map(|watched| watched.pid);
+        let taking_part: Vec<u32> = server.into_iter().chain([std::process::id()]).collect();
+        self.cpu.since(&before.cpu, &taking_part)
+    }
+
+    /// What the server used since `before`.
+    pub fn server_since(&self, before: &Self) -> Option<ServerUse> {
+        let ((now, disk), (then, disk_then)) = (self.server?, before.server?);
+        let disk = disk.zip(disk_then).map(|(now, then)| DiskUse {
+            flushes: now.flushes - then.flushes,
+            writes: now.writes - then.writes,
+            written_bytes: now.written_bytes - then.written_bytes,
+        });
+        Some(ServerUse {
+            cpu: now.cpu.saturating_sub(then.cpu),
+            memory_bytes: now.memory_bytes,
+            switches: now.switches.saturating_sub(then.switches),
+            disk,
+        })
+    }
+}
+
+fn look_at_server(watched: &Watched) -> Result<(ProcessSample, Option<DiskSample>), Failure> {
+    let process = ProcessSample::read(watched.pid);
+    let process = process.map_err(|error| Failure::Trouble(format!("looking at process {}: {error}", watched.pid)))?;
+    let disk = watched.data_dir.as_ref().map(|dir| {
+        let sample = Disk::below(dir).and_then(|disk| disk.sample());
+        sample.map_err(|error| Failure::Trouble(format!("looking at the disk of {}: {error}", dir.display())))
+    });
+    Ok((process, disk.transpose()?))
+}

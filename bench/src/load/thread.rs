@@ -1,0 +1,49 @@
+//! The thread of a load: one, pinned, with a runtime of its own, so that pinning it pins nothing else. Ending the runtime ends all calls where
+//! they are.
+
+use std::{thread, time::Duration};
+
+use rustix::{
+    thread::{CpuSet, sched_setaffinity},
+    time::{ClockId, clock_gettime},
+};
+use tokio::{runtime::Builder, task::LocalSet};
+
+use crate::failure::Failure;
+
+/// Does `work` on a thread of its own, pinned to `core` if there is one.
+pub fn on_own_thread<T: Send, F: Future<Output = Result<T, Failure>>>(
+    core: Option<usize>,
+    work: impl FnOnce() -> F + Send,
+) -> Result<T, Failure> {
+    let body = move || {
+        if let Some(core) = core {
+            pin(core)?;
+        }
+        let runtime = Builder::new_current_thread().enable_io().enable_time().build();
+        let runtime = runtime.map_err(|error| Failure::Trouble(format!("starting the load: {error}")))?;
+        LocalSet::new().block_on(&runtime, work())
+    };
+    thread::scope(|scope| {
+        let thread = thread::Builder::new().name("load".to_owned()).spawn_scoped(scope, body);
+        let thread = thread.map_err(|error| Failure::Trouble(format!("starting the load: {error}")))?;
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+/// Restricts the calling thread, and what it starts, to a core.
+pub fn pin(core: usize) -> Result<(), Failure> {
+    let refused = |text: String| Failure::Trouble(format!("cannot pin to core {core}: {text}"));
+    if core >= CpuSet::MAX_CPU {
+        return Err(refused("there is no such core".to_owned()));
+    }
+    let mut set = CpuSet::new();
+    set.set(core);
+    sched_setaffinity(None, &set).map_err(|error| refused(error.to_string()))
+}
+
+/// CPU time of the calling thread.
+pub fn thread_cpu() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
+}
