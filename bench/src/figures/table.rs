@@ -70,11 +70,19 @@ pub fn in_turns(
 impl Table {
     /// The median of a server's turns; no number if there is no such figure.
     pub fn median(&self, kind: Kind, name: &str) -> f64 {
-        let sheets = match kind {
+        median(&values(self.sheets(kind), name)).unwrap_or(f64::NAN)
+    }
+
+    fn sheets(&self, kind: Kind) -> &[Sheet] {
+        match kind {
             Kind::Plinth => &self.plinth,
             Kind::Etcd => &self.etcd,
-        };
-        median(&values(sheets, name)).unwrap_or(f64::NAN)
+        }
+    }
+
+    /// The largest of a server's turns.
+    pub fn largest(&self, kind: Kind, name: &str) -> f64 {
+        values(self.sheets(kind), name).into_iter().fold(f64::NAN, f64::max)
     }
 
     /// plinth's figure in parts of etcd's: the median over the pairs.
@@ -138,6 +146,7 @@ mod tests {
             etcd: vec![sheet(5.0, f64::NAN), sheet(10.0, f64::NAN), sheet(5.0, f64::NAN)],
         };
         assert_eq!((table.median(Kind::Plinth, "rate"), table.ratio("rate")), (20.0, 3.0));
+        assert_eq!(table.largest(Kind::Etcd, "rate"), 10.0);
         assert!(table.median(Kind::Etcd, "another").is_nan());
         let text = "| put | plinth | etcd | ratio (min to max) |\n|---|---|---|---|\n\
                     | rate | 20 | 5 | 3.000 (2.000 to 4.000) |\n| memory, MiB | 1.0 | - | - |\n";
