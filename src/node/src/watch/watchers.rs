@@ -83,10 +83,13 @@ pub(super) enum Whom {
 }
 
 impl Whom {
-    fn pace(self) -> Pace {
+    /// Whether it is one of them. One that has stalled meanwhile and lags again isn't what it was.
+    fn includes(self, watcher: &Watcher) -> bool {
         match self {
-            Self::Synced => Pace::Synced,
-            Self::Served { .. } => Pace::Lagging,
+            Self::Synced => watcher.pace == Pace::Synced,
+            Self::Served { start, lag_count } => {
+                watcher.pace == Pace::Lagging && watcher.next >= start && watcher.behind_since <= lag_count
+            }
         }
     }
 }
@@ -351,16 +354,16 @@ impl Watchers {
     pub(super) fn find(&self, whom: Whom, key: &[u8], main: i64, is_put: bool, found: &mut Found) {
         found.watchers.clear();
         found.wants_prev = false;
-        let (interest, floor, since_max) = match whom {
-            Whom::Synced => (&self.synced, i64::MIN, u64::MAX),
-            Whom::Served { start, lag_count } => (&self.lagging, start, lag_count),
+        let interest = match whom {
+            Whom::Synced => &self.synced,
+            Whom::Served { .. } => &self.lagging,
         };
         interest.find(key, &mut found.watchers);
         found.watchers.retain(|watcher| {
             let watcher = self.watchers.get(*watcher).expect("who is interested is there");
             let create = &watcher.create;
             let is_unwanted = if is_put { create.without_puts } else { create.without_deletes };
-            let is_meant = (floor..=main).contains(&watcher.next) && watcher.behind_since <= since_max && !is_unwanted;
+            let is_meant = watcher.next <= main && whom.includes(watcher) && !is_unwanted;
             found.wants_prev |= is_meant && create.with_prev;
             is_meant
         });
@@ -373,12 +376,11 @@ impl Watchers {
         }
     }
 
-    /// Gives the events of a whole revision to those whom they concern and who still have the pace at which they were found. A stream without room gets
+    /// Gives the events of a whole revision to those whom they concern and who still are what they were when they were found. A stream without room gets
     /// none of them, and its watcher stalls. `revision` is for the responses' headers.
     pub(super) fn give(&mut self, whom: Whom, main: i64, revision: i64, matches: &mut Vec<Match>) {
-        let pace = whom.pace();
         for (key, occurrence) in matches.drain(..) {
-            let Some(watcher) = self.watchers.get_mut(key).filter(|watcher| watcher.pace == pace) else { continue };
+            let Some(watcher) = self.watchers.get_mut(key).filter(|watcher| whom.includes(watcher)) else { continue };
             let stream = self.streams.get_mut(watcher.stream).expect("a watcher has its stream");
             let before = stream.outbox.load();
             let place = match watcher.open {
