@@ -1,22 +1,26 @@
 //! The watchers of one executor and their streams: who gets which event. Synchronous; the tasks around it are in `hub.rs`.
 
+mod giving;
+mod lagging;
+mod progress;
+
 use std::{
     collections::{BTreeMap, VecDeque},
-    rc::Rc,
     sync::Arc,
     task::{Context, Poll},
 };
 
-use plinth_base::{Mark, bug};
 use plinth_kv::KeyRange;
 
 use super::{
     StreamKey, WatcherKey,
     interest::Interest,
     metrics::WatchMetrics,
-    outbox::{Delivery, Item, Load, Occurrence, Outbox},
+    outbox::{Item, Load, Outbox},
     slots::Slots,
 };
+
+pub(super) use giving::{Found, Match, Whom};
 
 /// What may wait for clients.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -73,27 +77,6 @@ pub(super) enum Pace {
     Stalled,
 }
 
-/// The watchers that an event is looked at for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Whom {
-    /// Those that are synced.
-    Synced,
-    /// Those that lag, need nothing below `start`, and did so when watchers had begun to lag `lag_count` times.
-    Served { start: i64, lag_count: u64 },
-}
-
-impl Whom {
-    /// Whether it is one of them. One that has stalled meanwhile and lags again isn't what it was.
-    fn includes(self, watcher: &Watcher) -> bool {
-        match self {
-            Self::Synced => watcher.pace == Pace::Synced,
-            Self::Served { start, lag_count } => {
-                watcher.pace == Pace::Lagging && watcher.next >= start && watcher.behind_since <= lag_count
-            }
-        }
-    }
-}
-
 #[derive(Debug)]
 struct Watcher {
     stream: StreamKey,
@@ -124,17 +107,6 @@ struct Stream {
     behind: usize,
     /// It wants to be told when everything up to this revision was sent.
     awaits: Option<i64>,
-}
-
-/// An event that concerns a watcher.
-pub(super) type Match = (WatcherKey, Rc<Occurrence>);
-
-/// Who of those that an event concerns wants what.
-#[derive(Default, Debug)]
-pub(super) struct Found {
-    pub(super) watchers: Vec<WatcherKey>,
-    /// One of them wants the version before.
-    pub(super) wants_prev: bool,
 }
 
 pub(super) struct Watchers {
@@ -256,26 +228,6 @@ impl Watchers {
         self.push(key, Item::Canceled { watch_id, revision });
     }
 
-    /// Ends a watcher that needs what is compacted. Its id stays in use.
-    fn end_compacted(&mut self, watcher: WatcherKey, compacted: i64) {
-        let Some(Watcher { stream: key, watch_id, .. }) = self.watchers.get(watcher) else { return };
-        let (key, watch_id) = (*key, *watch_id);
-        Mark::WatchCompacted.hit();
-        self.remove(watcher);
-        self.watcher_bytes += WATCHER_BYTES;
-        self.streams.get_mut(key).expect("its watcher was there").watchers.insert(watch_id, None);
-        self.push(key, Item::Compacted { watch_id, compacted });
-    }
-
-    /// Ends those of the queue that need what is compacted.
-    pub(super) fn end_all_compacted(&mut self, compacted: i64) {
-        let is_over = |watcher: &WatcherKey| self.watchers.get(*watcher).is_some_and(|w| w.next < compacted);
-        let over: Vec<_> = self.queue.iter().copied().filter(is_over).collect();
-        for watcher in over {
-            self.end_compacted(watcher, compacted);
-        }
-    }
-
     /// Takes a watcher out of everything but its stream's ids.
     fn remove(&mut self, key: WatcherKey) {
         let Some(watcher) = self.watchers.remove(key) else { return };
@@ -332,214 +284,6 @@ impl Watchers {
             (Pace::Synced, _) => self.note_behind(stream, 1),
             (_, Pace::Synced) => self.note_behind(stream, -1),
             _ => {}
-        }
-    }
-
-    fn begin_to_lag(&mut self, key: WatcherKey) {
-        let watcher = self.watchers.get_mut(key).expect("whoever sets its pace has seen it");
-        self.began_to_lag += 1;
-        watcher.behind_since = self.began_to_lag;
-        self.lagging.insert(&watcher.create.range, key);
-        if !std::mem::replace(&mut watcher.is_queued, true) {
-            self.queue.push_back(key);
-        }
-    }
-
-    /// How often watchers have begun to lag: a pass leaves out those that do after it has begun.
-    pub(super) fn lag_count(&self) -> u64 {
-        self.began_to_lag
-    }
-
-    /// Whom an event concerns, of those that are synced or of those whom a pass serves.
-    pub(super) fn find(&self, whom: Whom, key: &[u8], main: i64, is_put: bool, found: &mut Found) {
-        found.watchers.clear();
-        found.wants_prev = false;
-        let interest = match whom {
-            Whom::Synced => &self.synced,
-            Whom::Served { .. } => &self.lagging,
-        };
-        interest.find(key, &mut found.watchers);
-        found.watchers.retain(|watcher| {
-            let watcher = self.watchers.get(*watcher).expect("who is interested is there");
-            let create = &watcher.create;
-            let is_unwanted = if is_put { create.without_puts } else { create.without_deletes };
-            let is_meant = watcher.next <= main && whom.includes(watcher) && !is_unwanted;
-            found.wants_prev |= is_meant && create.with_prev;
-            is_meant
-        });
-    }
-
-    /// A synced watcher needs something that is not in memory: it has to be caught up, from this revision on.
-    pub(super) fn fall_behind(&mut self, watcher: WatcherKey, main: i64) {
-        if self.watchers.get(watcher).is_some_and(|watcher| watcher.pace == Pace::Synced) {
-            self.set_pace(watcher, Pace::Lagging, main);
-        }
-    }
-
-    /// Gives the events of a whole revision to those whom they concern and who still are what they were when they were found. A stream without room gets
-    /// none of them, and its watcher stalls. `revision` is for the responses' headers.
-    pub(super) fn give(&mut self, whom: Whom, main: i64, revision: i64, matches: &mut Vec<Match>) {
-        for (key, occurrence) in matches.drain(..) {
-            let Some(watcher) = self.watchers.get_mut(key).filter(|watcher| whom.includes(watcher)) else { continue };
-            let stream = self.streams.get_mut(watcher.stream).expect("a watcher has its stream");
-            let before = stream.outbox.load();
-            let place = match watcher.open {
-                Some((open, place)) if open == main => place,
-                _ if stream.outbox.is_full() => {
-                    Mark::WatchStalled.hit();
-                    self.set_pace(key, Pace::Stalled, main + i64::from(bug!(WatchDropsWhenFull)));
-                    continue;
-                }
-                _ => {
-                    let Watcher { watch_id, create: Create { with_prev, may_split, .. }, .. } = *watcher;
-                    stream.outbox.begin(|| Delivery::new(key, watch_id, with_prev, may_split), key)
-                }
-            };
-            watcher.open = Some((main, place));
-            watcher.is_quiet = false;
-            stream.outbox.add(place, occurrence, revision);
-            let after = stream.outbox.load();
-            self.note_load(before, after);
-            self.metrics.events.inc();
-        }
-        while self.load.bytes > self.limits.outboxes_bytes && self.spill_fullest() {}
-    }
-
-    /// The fullest outbox gives its events back, but for its first item: its watchers are given them again when their stream has sent that. False if no outbox
-    /// has more than one item.
-    fn spill_fullest(&mut self) -> bool {
-        let full = self.streams.iter().map(|(key, stream)| (stream.outbox.spillable_bytes(), key));
-        let Some((_, key)) = full.max().filter(|(bytes, _)| *bytes > 0) else { return false };
-        let stream = self.streams.get_mut(key).expect("found just now");
-        let mut first = BTreeMap::new();
-        Mark::WatchSpilled.hit();
-        let before = stream.outbox.load();
-        stream.outbox.spill(|delivery| {
-            let at = first.entry(delivery.watcher).or_insert(i64::MAX);
-            *at = delivery.first_revision().min(*at);
-        });
-        stream.awaits = None;
-        let after = stream.outbox.load();
-        self.note_load(before, after);
-        for (watcher, next) in first {
-            if self.watchers.get(watcher).is_some() {
-                self.set_pace(watcher, Pace::Stalled, next);
-            }
-        }
-        true
-    }
-
-    /// Everything above `seen` and up to `after` is not to be had from the feed: whoever may need it has to be caught up.
-    pub(super) fn note_gap(&mut self, after: i64) {
-        let needs = |w: &Watcher| w.pace == Pace::Synced && w.next <= after;
-        Mark::WatchGap.hit();
-        let behind: Vec<_> = self.watchers.iter().filter(|(_, w)| needs(w)).map(|(key, w)| (key, w.next)).collect();
-        for (key, next) in behind {
-            self.set_pace(key, Pace::Lagging, next.max(self.seen + 1));
-        }
-        self.seen = after;
-    }
-
-    /// The feed was followed up to `upto`.
-    pub(super) fn note_seen(&mut self, upto: i64) {
-        self.seen = self.seen.max(upto);
-    }
-
-    /// What the watcher needs first whose turn it is to be caught up; `None` if nobody lags.
-    pub(super) fn next_lagging(&mut self) -> Option<i64> {
-        while let Some(key) = self.queue.front() {
-            if let Some(watcher) = self.watchers.get_mut(*key) {
-                if watcher.pace == Pace::Lagging {
-                    return Some(watcher.next);
-                }
-                watcher.is_queued = false;
-            }
-            self.queue.pop_front();
-        }
-        None
-    }
-
-    /// Those whom a pass serves have been given everything up to `end`. If that is all there is, they are synced.
-    pub(super) fn note_caught_up(&mut self, start: i64, lag_count: u64, end: i64, is_all: bool) {
-        let mut queue = std::mem::take(&mut self.queue);
-        queue.retain(|key| {
-            let Some(watcher) = self.watchers.get_mut(*key) else { return false };
-            if watcher.pace != Pace::Lagging {
-                watcher.is_queued = false;
-                return false;
-            }
-            if watcher.next < start || watcher.behind_since > lag_count {
-                return true;
-            }
-            watcher.next = watcher.next.max(end + 1);
-            if is_all {
-                watcher.is_queued = false;
-                let next = watcher.next;
-                self.set_pace(*key, Pace::Synced, next);
-            }
-            !is_all
-        });
-        queue.append(&mut self.queue);
-        self.queue = queue;
-    }
-
-    /// It is another watcher's turn.
-    pub(super) fn end_turn(&mut self) {
-        if !self.queue.is_empty() {
-            self.queue.rotate_left(1);
-        }
-    }
-
-    /// A stream asks to be told when everything up to `revision`, the newest one, has been sent. It isn't if a watcher is behind, or waits for a revision
-    /// to come.
-    pub(super) fn request_progress(&mut self, key: StreamKey, revision: i64) {
-        let Some(stream) = self.streams.get_mut(key) else { return };
-        let mut alive = stream.watchers.values().flatten().peekable();
-        if (stream.behind > 0 && !bug!(WatchProgressAhead)) || alive.peek().is_none() {
-            return;
-        }
-        if alive.any(|watcher| self.watchers.get(*watcher).is_some_and(|watcher| watcher.next > revision + 1)) {
-            return;
-        }
-        if stream.awaits.replace(revision).is_none() {
-            self.awaiting.push(key);
-        }
-        self.tell_progress();
-    }
-
-    /// Tells those streams of progress that were waiting for what has been seen by now.
-    pub(super) fn tell_progress(&mut self) {
-        let seen = self.seen;
-        for key in std::mem::take(&mut self.awaiting) {
-            let Some(stream) = self.streams.get_mut(key) else { continue };
-            match stream.awaits {
-                Some(revision) if revision <= seen => {
-                    stream.awaits = None;
-                    if stream.behind == 0 || bug!(WatchProgressAhead) {
-                        self.push(key, Item::Progress { watch_id: -1, revision: seen });
-                    }
-                }
-                Some(_) => self.awaiting.push(key),
-                None => {}
-            }
-        }
-    }
-
-    /// The time has come to tell a stream's watchers of progress: those that want to know it, and have heard nothing since the last time.
-    pub(super) fn notify_progress(&mut self, key: StreamKey) {
-        let Some(stream) = self.streams.get(key) else { return };
-        let (seen, mut quiet) = (self.seen, Vec::new());
-        for watcher in stream.watchers.values().flatten() {
-            let watcher = self.watchers.get_mut(*watcher).expect("an id that is in use");
-            if !watcher.create.wants_progress || !std::mem::replace(&mut watcher.is_quiet, true) {
-                continue;
-            }
-            if watcher.pace == Pace::Synced && watcher.next <= seen + 1 {
-                quiet.push(watcher.watch_id);
-            }
-        }
-        for watch_id in quiet {
-            self.push(key, Item::Progress { watch_id, revision: seen });
         }
     }
 
