@@ -52,7 +52,11 @@ const AFTER_TESTS: &[Step] = &[
         command: &["cargo", "xtask", "accept", "2", "put", "single", "--quick"],
         needs: &[Need::Peers],
     },
-    Step { name: "figures of issue 3", command: &["cargo", "xtask", "accept", "3", "--quick"], needs: &[Need::Peers] },
+    Step {
+        name: "figures of issue 3",
+        command: &["cargo", "xtask", "accept", "3", "watch", "count", "--quick"],
+        needs: &[Need::Peers],
+    },
 ];
 
 pub(crate) fn run(args: &[String]) -> Outcome {
