@@ -40,6 +40,9 @@ const SETTLE_NODES: usize = 256;
 /// With so much to be freed by it a checkpoint is made although there is nothing to write.
 const PENDING_BYTES_MAX: u64 = 1 << 20;
 
+/// How long after a checkpoint the next one comes of a store that nobody writes to, if pages wait for it to be free. Two of them free what was removed.
+const IDLE_CHECKPOINT_AGE: Duration = Duration::from_secs(5);
+
 /// How long settling waits for a long command that is half done.
 const SETTLE_PAUSE: Duration = Duration::from_millis(1);
 
@@ -179,7 +182,9 @@ impl<E: Env> Shard<E> {
             let raised = group.machine.state().alarms.iter().any(|(_, kind)| *kind == AlarmKind::NoSpace);
             group.work.alarm_is_proposed &= !raised;
             let age = now.since(group.work.last_checkpoint);
-            if age >= self.options.checkpoint_age {
+            let is_idle = group.store.dirty_bytes() == 0;
+            let age_max = self.options.checkpoint_age.min(if is_idle { IDLE_CHECKPOINT_AGE } else { Duration::MAX });
+            if age >= age_max {
                 self.start_aged_checkpoint(at);
             }
             self.expire_leases(at);
