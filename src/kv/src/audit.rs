@@ -8,11 +8,12 @@ use plinth_tree::{Missing, PageSource, ValueRef, View};
 
 use crate::{
     Budget, RecordMeta, State,
-    apply::{OP_PUT, content_hash},
+    apply::content_hash,
     bounds::successor,
     history::ended,
     keys::{REVISION_BYTES, epoch, log_key, parse_log_key, past_key},
     lease::{LeaseEntry, attached_key, granted_ttl},
+    logged::ChangeHead,
     record::{Head, Record, sound},
     trees::{LEASE, LIVE, LOG, PAST},
 };
@@ -137,8 +138,7 @@ impl Audit {
             return contradiction(format!("a change at {revision:?} above the current revision {}", state.revision));
         }
         let key = change.body()?;
-        let head = change.head();
-        let previous = sound(parse_log_key(head.get(1..=REVISION_BYTES).unwrap_or_default()));
+        let ChangeHead { is_put, previous, .. } = ChangeHead::parse(change.head());
         if previous != Revision::default() {
             let mut at = Vec::new();
             past_key(epoch(revision.main), key, previous, &mut at);
@@ -148,13 +148,13 @@ impl Audit {
                 return contradiction(format!("the version {previous:?} of {key:?} was swept, and is still there"));
             }
             if is_swept {
-                self.count(revision, key, head);
+                self.count(revision, key, is_put);
                 return Ok(());
             }
             if old.is_none() && self.may_be_swept(revision, state) {
                 // Of two removals a missing page may have come between.
                 self.puts -= u64::from(view.get(LOG, &log_key(previous))?.is_some());
-                self.count(revision, key, head);
+                self.count(revision, key, is_put);
                 return Ok(());
             }
             let Some(old) = old else {
@@ -169,7 +169,7 @@ impl Audit {
             }
             self.version(previous, key, &old.head()[REVISION_BYTES..], old.body()?);
         }
-        self.count(revision, key, head);
+        self.count(revision, key, is_put);
         Ok(())
     }
 
@@ -181,8 +181,8 @@ impl Audit {
     }
 
     /// Comes after all that can fail: a change is counted once.
-    fn count(&mut self, revision: Revision, key: &[u8], head: &[u8]) {
-        if head.first() == Some(&OP_PUT) {
+    fn count(&mut self, revision: Revision, key: &[u8], is_put: bool) {
+        if is_put {
             self.puts += 1;
         } else {
             self.add(content_hash(revision, key, None));

@@ -16,8 +16,8 @@ use plinth_tree::{Cursor, Missing, PageSource, ValueRef, View};
 
 use crate::{
     Budget, Record, State,
-    apply::OP_PUT,
     keys::{REVISION_BYTES, log_key, parse_log_key, past_key},
+    logged::ChangeHead,
     query::Progress,
     record::sound,
     trees::{LIVE, LOG, PAST},
@@ -386,15 +386,8 @@ impl<'a> Change<'a> {
     fn at(log: &Cursor<'a>) -> Self {
         let key = log.key().expect("keys of `log` are short, so they lie in the leaf");
         let value = log.value();
-        let head = value.head();
-        let bytes = head.get(1 + REVISION_BYTES..).and_then(|rest| rest.first_chunk()).copied().unwrap_or_default();
-        Self {
-            revision: sound(parse_log_key(key)),
-            is_put: head.first() == Some(&OP_PUT),
-            previous: sound(parse_log_key(head.get(1..=REVISION_BYTES).unwrap_or_default())),
-            message_bytes: u32::from_le_bytes(bytes) as usize,
-            key: value,
-        }
+        let ChangeHead { is_put, previous, message_bytes } = ChangeHead::parse(value.head());
+        Self { revision: sound(parse_log_key(key)), is_put, previous, message_bytes, key: value }
     }
 }
 

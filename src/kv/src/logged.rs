@@ -11,6 +11,27 @@ use crate::{
     trees::{LIVE, LOG, PAST},
 };
 
+/// What an entry of `log` says in its head, so that its key needn't be read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct ChangeHead {
+    pub(crate) is_put: bool,
+    /// The version that the change ended, 0 if there was none.
+    pub(crate) previous: Revision,
+    /// Bytes of the message that etcd stores for the change.
+    pub(crate) message_bytes: usize,
+}
+
+impl ChangeHead {
+    pub(crate) fn parse(head: &[u8]) -> Self {
+        let message_bytes = head.get(1 + REVISION_BYTES..).and_then(|rest| rest.first_chunk()).copied();
+        Self {
+            is_put: head.first() == Some(&OP_PUT),
+            previous: sound(parse_log_key(head.get(1..=REVISION_BYTES).unwrap_or_default())),
+            message_bytes: u32::from_le_bytes(message_bytes.unwrap_or_default()) as usize,
+        }
+    }
+}
+
 /// A change of one key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct LoggedChange<'a> {
@@ -26,10 +47,9 @@ pub struct LoggedChange<'a> {
 
 impl<'a> LoggedChange<'a> {
     fn parse(revision: Revision, value: &ValueRef<'a>) -> Result<Self, Missing> {
-        let head = value.head();
-        let previous = sound(parse_log_key(head.get(1..=REVISION_BYTES).unwrap_or_default()));
+        let ChangeHead { is_put, previous, .. } = ChangeHead::parse(value.head());
         let previous = (previous != Revision::default()).then_some(previous);
-        Ok(Self { revision, is_put: head.first() == Some(&OP_PUT), previous, key: value.body()? })
+        Ok(Self { revision, is_put, previous, key: value.body()? })
     }
 
     /// The version that a put wrote, in a store whose newest revision is `current`; `None` if it is swept away.

@@ -45,6 +45,17 @@ impl<E: Env> Api<E> {
 
 /// gRPC's health service.
 impl<E: Env> Api<E> {
+    /// gRPC's health service knows one name: the empty one.
+    pub(super) fn health_check(
+        &self,
+        request: &health::HealthCheckRequest,
+    ) -> Result<health::HealthCheckResponse, Status> {
+        if !request.service.is_empty() {
+            return Err(errors::HEALTH_UNKNOWN_SERVICE);
+        }
+        Ok(health::HealthCheckResponse { status: health::health_check_response::ServingStatus::Serving as i32 })
+    }
+
     /// Tells how a service is, at once and whenever that changes: it doesn't as long as there is somebody to tell it.
     pub(super) async fn health_watch(
         &self,

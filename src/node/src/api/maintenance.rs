@@ -2,7 +2,7 @@
 
 use plinth_env::Env;
 use plinth_kv::{AlarmKind, OpOutcome};
-use plinth_rpc::{Code, Status, errors, etcdserverpb as pb, health};
+use plinth_rpc::{Code, Status, errors, etcdserverpb as pb};
 
 use super::{
     Api,
@@ -118,17 +118,6 @@ impl<E: Env> Api<E> {
         }
         let header = Some(self.header(self.root().state.revision));
         Ok(pb::DowngradeResponse { header, version: format!("{}.{}", current.major, current.minor) })
-    }
-
-    /// gRPC's health service knows one name: the empty one.
-    pub(super) fn health_check(
-        &self,
-        request: &health::HealthCheckRequest,
-    ) -> Result<health::HealthCheckResponse, Status> {
-        if !request.service.is_empty() {
-            return Err(errors::HEALTH_UNKNOWN_SERVICE);
-        }
-        Ok(health::HealthCheckResponse { status: health::health_check_response::ServingStatus::Serving as i32 })
     }
 }
 

@@ -5,7 +5,7 @@
 //! length is known without a walk: branches carry it.
 
 mod chunks;
-mod encode;
+pub(super) mod encode;
 mod stream;
 
 use std::sync::Arc;

@@ -22,7 +22,7 @@ const TAG_KEY: u8 = 0x0a;
 const PREFIX_BYTES_MAX: usize = 22;
 
 /// What stands in front of the keys.
-pub(super) fn put_header(out: &mut BytesMut, header: &pb::ResponseHeader) {
+pub(in crate::api) fn put_header(out: &mut BytesMut, header: &pb::ResponseHeader) {
     out.put_u8(TAG_HEADER);
     put_varint(out, header.encoded_len() as u64);
     header.encode(out).expect("a growing buffer has room");

@@ -8,11 +8,10 @@ use plinth_rpc::{Frame, etcdserverpb as pb, mvccpb};
 use prost::Message as _;
 
 use crate::{
-    api::convert,
+    api::{convert, range::encode::put_header},
     watch::{Delivery, Item, Occurrence},
 };
 
-const TAG_HEADER: u8 = 0x0a;
 const TAG_WATCH_ID: u8 = 0x10;
 const TAG_FRAGMENT: u8 = 0x38;
 const TAG_EVENTS: u8 = 0x5a;
@@ -92,9 +91,7 @@ impl<H: Fn(i64) -> pb::ResponseHeader> Encoder<H> {
         let event_fields = |event: &Rc<Occurrence>| 1 + field_bytes(event_bytes(event, delivery.with_prev));
         let bytes = HEAD_BYTES_MAX + events.iter().map(event_fields).sum::<usize>();
         Frame::build(bytes, |out| {
-            out.put_u8(TAG_HEADER);
-            put_varint(out, header.encoded_len() as u64);
-            header.encode(out).expect("a growing buffer has room");
+            put_header(out, &header);
             if delivery.watch_id != 0 {
                 out.put_u8(TAG_WATCH_ID);
                 put_varint(out, delivery.watch_id as u64);
