@@ -43,6 +43,9 @@ pub trait PageSource: Send + Sync + 'static {
     /// The first `want.bytes` bytes, if they are in memory and were verified since they came there; else load them. Never blocks, never faults.
     fn get(&self, want: &PageWant) -> Option<&[u8]>;
 
+    /// The bytes will be read in a moment, if they are in memory. Only a hint: what it does can't be seen but in time.
+    fn prefetch(&self, _want: &PageWant) {}
+
     /// A checkpoint is about to write these pages: nothing that was known of them holds any longer.
     fn forget(&self, run: PageRun);
 

@@ -93,6 +93,7 @@ impl Audit {
         state: &State,
         budget: &mut Budget,
     ) -> Result<Option<Audited>, AuditError> {
+        let view = view.passing();
         if matches!(self.stage, Stage::Log) {
             let mut log = view.cursor(LOG);
             let mut found = log.seek(&self.resume)?;

@@ -180,6 +180,7 @@ impl Export {
         budget: &mut Budget,
         sink: &mut S,
     ) -> Result<Progress, Missing> {
+        let view = view.passing();
         // Whether this root has been asked for everything that it knows of the window.
         let mut has_scanned_all = false;
         loop {

@@ -136,28 +136,85 @@ impl Branch {
 
     /// Reads a branch page; `page` is where it lies, and no child lies at `pages_end` or behind.
     pub fn decode(bytes: &[u8], page: PageId, pages_end: u64, count: &BranchCount) -> Result<Self, Malformed> {
+        let mut cells = Cells::of_page(bytes, page, pages_end)?;
+        let (mut children, mut separators) = (Vec::with_capacity(cells.len()), Vec::with_capacity(cells.len()));
+        for _ in 0..cells.len() {
+            let child = cells.next()?;
+            children.push(Link::of_page(child.page, child.totals));
+            separators.push(child.separator_cell);
+        }
+        let separators = Separators::read(separators.into_iter().skip(1));
+        Ok(Self { children: children.into(), separators: Arc::new(separators), count: count.clone() })
+    }
+}
+
+/// A child as it lies in a page.
+#[derive(Clone, Copy)]
+pub(crate) struct ChildCell<'a> {
+    pub page: PageRef,
+    pub totals: Totals,
+    pub separator: KeyRef<'a>,
+    separator_cell: &'a [u8],
+}
+
+/// The children of a branch page, one after the other.
+pub(crate) struct Cells<'a> {
+    reader: Reader<'a>,
+    place: CellPlace,
+    len: usize,
+    pages_end: u64,
+}
+
+/// Where a child lies in the page of its branch.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct CellPlace {
+    pub at: u16,
+    offset: u16,
+}
+
+impl<'a> Cells<'a> {
+    /// Of the page that lies at `page`; no child lies at `pages_end` or behind.
+    pub fn of_page(bytes: &'a [u8], page: PageId, pages_end: u64) -> Result<Self, Malformed> {
         let header = PageHeader::decode(bytes)?;
         if header.kind != Kind::Branch || header.page != page || header.count == 0 || bytes.len() != PAGE_BYTES {
             return Err(Malformed("not the branch that its parent names"));
         }
-        let mut reader = Reader::new(&bytes[PAGE_HEADER_BYTES..]);
-        let len = usize::from(header.count);
-        let (mut children, mut cells) = (Vec::with_capacity(len), Vec::with_capacity(len));
-        for i in 0..len {
-            let child = PageRef { page: PageId(reader.u64()?), checksum: reader.u32()? };
-            if child.page.0 >= pages_end {
-                return Err(Malformed("page behind the end of the file"));
-            }
-            let totals = Totals { entries: reader.u64()?, weight: reader.u64()? };
-            children.push(Link::of_page(child, totals));
-            let rest = reader.rest();
-            let key = KeyRef::read(&mut reader)?;
-            if !key.run.is_none_or(|run| run.is_inside(key.len, pages_end)) || (i == 0) != (key.len == 0) {
-                return Err(Malformed("impossible separator"));
-            }
-            cells.push(&rest[..rest.len() - reader.rest().len()]);
+        Ok(Self::from_place(bytes, usize::from(header.count), CellPlace::default(), pages_end))
+    }
+
+    /// From a place on that was met before, in a page that has `len` children.
+    pub fn from_place(bytes: &'a [u8], len: usize, place: CellPlace, pages_end: u64) -> Self {
+        let reader = Reader::new(&bytes[PAGE_HEADER_BYTES + usize::from(place.offset)..]);
+        Self { reader, place, len, pages_end }
+    }
+
+    /// Where the next child lies.
+    pub fn place(&self) -> CellPlace {
+        self.place
+    }
+
+    /// Children of the branch.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// The next child; whoever asks for more than there are finds something malformed.
+    pub fn next(&mut self) -> Result<ChildCell<'a>, Malformed> {
+        let reader = &mut self.reader;
+        let before = reader.rest().len();
+        let page = PageRef { page: PageId(reader.u64()?), checksum: reader.u32()? };
+        if page.page.0 >= self.pages_end {
+            return Err(Malformed("page behind the end of the file"));
         }
-        let separators = Separators::read(cells.into_iter().skip(1));
-        Ok(Self { children: children.into(), separators: Arc::new(separators), count: count.clone() })
+        let totals = Totals { entries: reader.u64()?, weight: reader.u64()? };
+        let rest = reader.rest();
+        let separator = KeyRef::read(reader)?;
+        let is_inside = separator.run.is_none_or(|run| run.is_inside(separator.len, self.pages_end));
+        if !is_inside || (self.place.at == 0) != (separator.len == 0) {
+            return Err(Malformed("impossible separator"));
+        }
+        self.place.at += 1;
+        self.place.offset += u16::try_from(before - reader.rest().len()).expect("a cell lies in its page");
+        Ok(ChildCell { page, totals, separator, separator_cell: &rest[..rest.len() - reader.rest().len()] })
     }
 }

@@ -3,14 +3,16 @@
 //! A call that returns [`Missing`] leaves the cursor where it was: load the pages and call it again. At the edge of a leaf
 //! several of the leaves that follow are asked for at once, so that a scan waits once for many.
 
+use std::iter::successors;
+
 use crate::{
-    branch::Branch,
     error::Missing,
     key::Pages,
     layout::DEPTH_MAX,
     leaf::{Cell, LeafRef},
-    node::{Link, TreeRoot},
+    node::{PageRef, TreeRoot},
     value::ValueRef,
+    way::{Child, Fork, descend},
 };
 
 /// How many leaves a scan asks for when the next one is not in memory.
@@ -19,14 +21,18 @@ const READ_AHEAD_LEAVES_MAX: usize = 16;
 /// The way from the root to a leaf: each branch and the child taken.
 #[derive(Clone, Copy)]
 struct Way<'a> {
-    steps: [Option<(&'a Branch, usize)>; DEPTH_MAX],
+    steps: [Option<(Fork<'a>, usize)>; DEPTH_MAX],
     len: usize,
 }
 
 impl<'a> Way<'a> {
-    fn push(&mut self, branch: &'a Branch, at: usize) {
-        self.steps[self.len] = Some((branch, at));
+    fn push(&mut self, fork: Fork<'a>, at: usize) {
+        self.steps[self.len] = Some((fork, at));
         self.len += 1;
+    }
+
+    fn last(&self) -> Option<(Fork<'a>, usize)> {
+        self.steps[..self.len].last().copied().flatten()
     }
 }
 
@@ -34,6 +40,21 @@ impl<'a> Way<'a> {
 enum Toward {
     Start,
     End,
+}
+
+impl Toward {
+    /// The child behind number `at`.
+    fn after(self, at: usize, fork: Fork<'_>) -> Option<usize> {
+        match self {
+            Self::End => (at + 1 < fork.len()).then_some(at + 1),
+            Self::Start => at.checked_sub(1),
+        }
+    }
+
+    /// The entry of a leaf that is met first.
+    fn first_of(self, leaf: LeafRef<'_>) -> usize {
+        if self == Self::End { 0 } else { leaf.count() - 1 }
+    }
 }
 
 /// A place in a tree: at an entry, or nowhere before the first seek and after a call returned false.
@@ -69,7 +90,7 @@ impl<'a> Cursor<'a> {
     pub fn seek_last(&mut self) -> Result<bool, Missing> {
         let Some(link) = self.root.link.as_ref() else { return Ok(self.leave()) };
         let mut way = Way { steps: [None; DEPTH_MAX], len: 0 };
-        let leaf = self.edge(&mut way, link, Toward::Start)?;
+        let leaf = self.edge(&mut way, Child::Link(link), Toward::Start)?;
         self.stand(way, leaf, leaf.count() - 1)
     }
 
@@ -79,7 +100,7 @@ impl<'a> Cursor<'a> {
         match self.entry {
             None => Ok(false),
             Some((leaf, at, _)) if at + 1 < leaf.count() => self.step(leaf, at + 1),
-            Some(_) => self.neighbor(self.way, Toward::End),
+            Some(_) => self.advance(Toward::End),
         }
     }
 
@@ -88,7 +109,7 @@ impl<'a> Cursor<'a> {
         match self.entry {
             None => Ok(false),
             Some((leaf, at, _)) if at > 0 => self.step(leaf, at - 1),
-            Some(_) => self.neighbor(self.way, Toward::Start),
+            Some(_) => self.advance(Toward::Start),
         }
     }
 
@@ -139,53 +160,72 @@ impl<'a> Cursor<'a> {
 
     fn descend(&self, key: &[u8]) -> Result<Option<(Way<'a>, LeafRef<'a>)>, Missing> {
         let mut way = Way { steps: [None; DEPTH_MAX], len: 0 };
-        let link = crate::view::descend(self.root, key, self.pages, |branch, at| way.push(branch, at))?;
-        link.map(|link| Ok((way, link.leaf(self.pages)?))).transpose()
+        let leaf = descend(self.root, key, self.pages, |fork, at| way.push(fork, at))?;
+        Ok(leaf.map(|leaf| (way, leaf)))
+    }
+
+    /// Goes on to the leaf behind, most often below the same branch.
+    fn advance(&mut self, toward: Toward) -> Result<bool, Missing> {
+        let Some((mut fork, at)) = self.way.last() else { return Ok(self.leave()) };
+        let Some(next) = toward.after(at, fork) else { return self.neighbor(self.way, toward) };
+        let leaf = self.leaf(&mut fork, next, toward)?;
+        self.step(leaf, toward.first_of(leaf))?;
+        self.way.steps[self.way.len - 1] = Some((fork, next));
+        Ok(true)
     }
 
     /// Stands at the first entry of the leaf behind `way`, or at the last one of the leaf before it.
     fn neighbor(&mut self, mut way: Way<'a>, toward: Toward) -> Result<bool, Missing> {
-        while let Some(last) = way.len.checked_sub(1) {
-            let (branch, at) = way.steps[last].expect("steps below the length are there");
-            let next = match toward {
-                Toward::End => (at + 1 < branch.children.len()).then_some(at + 1),
-                Toward::Start => at.checked_sub(1),
+        while let Some((mut fork, at)) = way.last() {
+            way.len -= 1;
+            let Some(next) = toward.after(at, fork) else { continue };
+            let is_lowest = way.len + 2 == self.root.depth;
+            let leaf = if is_lowest {
+                let leaf = self.leaf(&mut fork, next, toward)?;
+                way.push(fork, next);
+                leaf
+            } else {
+                let child = fork.child(next, self.pages)?;
+                way.push(fork, next);
+                self.edge(&mut way, child, toward)?
             };
-            way.len = last;
-            let Some(next) = next else { continue };
-            way.push(branch, next);
-            let leaf = self.edge(&mut way, &branch.children[next], toward).map_err(|missing| {
-                if last + 2 == self.root.depth { self.read_ahead(branch, next, toward, missing) } else { missing }
-            })?;
-            let at = if toward == Toward::End { 0 } else { leaf.count() - 1 };
-            return self.stand(way, leaf, at);
+            return self.stand(way, leaf, toward.first_of(leaf));
         }
         Ok(self.leave())
     }
 
-    /// The first leaf below `link` when going toward the end, the last one when going toward the start.
-    fn edge(&self, way: &mut Way<'a>, mut link: &'a Link, toward: Toward) -> Result<LeafRef<'a>, Missing> {
-        while way.len + 1 < self.root.depth {
-            let branch = link.branch(self.pages)?;
-            let at = if toward == Toward::End { 0 } else { branch.children.len() - 1 };
-            way.push(branch, at);
-            link = &branch.children[at];
+    /// Leaf `at` below a lowest branch. While its entries are read, the one behind it comes.
+    fn leaf(&self, fork: &mut Fork<'a>, at: usize, toward: Toward) -> Result<LeafRef<'a>, Missing> {
+        let leaf = fork.child(at, self.pages)?.leaf(self.pages);
+        let fork = *fork;
+        let leaf = leaf.map_err(|missing| self.read_ahead(fork, at, toward, missing))?;
+        if let Some(soon) = toward.after(at, fork).and_then(|at| self.clean_page(fork, at)) {
+            self.pages.source.prefetch(&soon.want());
         }
-        link.leaf(self.pages)
+        Ok(leaf)
+    }
+
+    fn clean_page(&self, mut fork: Fork<'a>, at: usize) -> Option<PageRef> {
+        fork.child(at, self.pages).ok()?.clean_page()
+    }
+
+    /// The first leaf below `child` when going toward the end, the last one when going toward the start.
+    fn edge(&self, way: &mut Way<'a>, mut child: Child<'a>, toward: Toward) -> Result<LeafRef<'a>, Missing> {
+        while way.len + 1 < self.root.depth {
+            let Child::Link(link) = child else { unreachable!("only leaves are below a lowest branch") };
+            let mut fork = Fork::of_link(link, way.len + 2 == self.root.depth, self.pages)?;
+            let at = if toward == Toward::End { 0 } else { fork.len() - 1 };
+            child = fork.child(at, self.pages)?;
+            way.push(fork, at);
+        }
+        child.leaf(self.pages)
     }
 
     /// Adds the leaves that come after child `at` and are not in memory either.
-    fn read_ahead(&self, branch: &Branch, at: usize, toward: Toward, mut missing: Missing) -> Missing {
-        let add = |link: &Link| {
-            let want = link.page().filter(|_| link.node().is_none()).map(super::node::PageRef::want);
-            missing.wants.extend(want.filter(|want| self.pages.source.get(want).is_none()));
-        };
-        match toward {
-            Toward::End => branch.children.iter().skip(at + 1).take(READ_AHEAD_LEAVES_MAX - 1).for_each(add),
-            Toward::Start => {
-                branch.children.iter().take(at).skip(at.saturating_sub(READ_AHEAD_LEAVES_MAX - 1)).for_each(add);
-            }
-        }
+    fn read_ahead(&self, fork: Fork<'a>, at: usize, toward: Toward, mut missing: Missing) -> Missing {
+        let ahead = successors(toward.after(at, fork), |&at| toward.after(at, fork)).take(READ_AHEAD_LEAVES_MAX - 1);
+        let wants = ahead.filter_map(|at| self.clean_page(fork, at)).map(PageRef::want);
+        missing.wants.extend(wants.filter(|want| self.pages.source.get(want).is_none()));
         missing
     }
 }

@@ -99,6 +99,8 @@ pub(crate) struct Pages<'a> {
     pub end: u64,
     /// Counts the branches that are decoded from them.
     pub branches: &'a BranchCount,
+    /// Whether the lowest branches that are met stay in memory.
+    pub keeps: bool,
 }
 
 impl<'a> Pages<'a> {

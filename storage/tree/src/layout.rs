@@ -88,6 +88,9 @@ pub(crate) struct PageHeader {
 }
 
 impl PageHeader {
+    /// Where the count stands.
+    pub const COUNT_AT: usize = 6;
+
     /// Writes the header at the start of `out`.
     pub fn encode_into(&self, out: &mut [u8]) {
         out[0..2].copy_from_slice(&PAGE_MAGIC.to_le_bytes());

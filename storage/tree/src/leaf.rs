@@ -21,14 +21,13 @@ use crate::{
     key::{Blobs, KeyRef, Pages, RunRef, Runs, find_blob},
     layout::{
         BODY_BYTES_MAX, CELL_BYTES_MAX, HEAD_BYTES_MAX, Kind, LEAF_CAPACITY_BYTES, LEAF_SLOTS_AT, PAGE_BYTES,
-        PAGE_HEADER_BYTES, RUN_REF_BYTES, SLOT_BYTES, u16_at,
+        PAGE_HEADER_BYTES, PageHeader, RUN_REF_BYTES, SLOT_BYTES, u16_at,
     },
     node::{Blob, PageRef, Totals},
     store::Weigh,
 };
 
 const KIND_AT: usize = 2;
-const COUNT_AT: usize = 6;
 const CELLS_START_AT: usize = PAGE_HEADER_BYTES;
 const GARBAGE_AT: usize = PAGE_HEADER_BYTES + 2;
 
@@ -125,7 +124,7 @@ pub(crate) struct LeafRef<'a> {
 impl<'a> LeafRef<'a> {
     /// A leaf page on disk.
     pub fn of_page(image: &'a [u8], page: PageRef) -> Result<Self, Missing> {
-        let count = u16_at(image, COUNT_AT).map_or(0, usize::from);
+        let count = u16_at(image, PageHeader::COUNT_AT).map_or(0, usize::from);
         if image.len() != PAGE_BYTES || image[KIND_AT] != Kind::Leaf as u8 || count == 0 {
             return Err(Missing::malformed(page));
         }
@@ -260,7 +259,7 @@ impl Leaf {
     }
 
     pub fn count(&self) -> usize {
-        self.u16(COUNT_AT)
+        self.u16(PageHeader::COUNT_AT)
     }
 
     /// Bytes of slots and cells, at most `LEAF_CAPACITY_BYTES`.
@@ -305,7 +304,7 @@ impl Leaf {
         self.image.copy_within(slot_at..slots_end, slot_at + SLOT_BYTES);
         self.set_u16(slot_at, start);
         self.set_u16(CELLS_START_AT, start);
-        self.set_u16(COUNT_AT, count + 1);
+        self.set_u16(PageHeader::COUNT_AT, count + 1);
     }
 
     /// Writes a cell over the one at `at`, which is at least as long; the blobs that the old one names stay.
@@ -321,7 +320,7 @@ impl Leaf {
         let (start, bytes, count) = (self.slot(at), self.cell(at).bytes, self.count());
         let slot_at = LEAF_SLOTS_AT + at * SLOT_BYTES;
         self.image.copy_within(slot_at + SLOT_BYTES..LEAF_SLOTS_AT + count * SLOT_BYTES, slot_at);
-        self.set_u16(COUNT_AT, count - 1);
+        self.set_u16(PageHeader::COUNT_AT, count - 1);
         if start == self.u16(CELLS_START_AT) {
             self.set_u16(CELLS_START_AT, start + bytes);
         } else {
@@ -452,7 +451,7 @@ pub(crate) fn body_run(body: &CellBody<'_>) -> Option<RunRef> {
 /// Bytes of slots and cells in a leaf image.
 pub(crate) fn used_bytes(image: &[u8]) -> usize {
     let field = |at| usize::from(u16_at(image, at).expect("inside the page"));
-    field(COUNT_AT) * SLOT_BYTES + PAGE_BYTES - field(CELLS_START_AT) - field(GARBAGE_AT)
+    field(PageHeader::COUNT_AT) * SLOT_BYTES + PAGE_BYTES - field(CELLS_START_AT) - field(GARBAGE_AT)
 }
 
 /// Bytes that a cell takes in a leaf.

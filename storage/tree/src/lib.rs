@@ -45,6 +45,7 @@ mod value;
 mod verify;
 mod view;
 mod walk;
+mod way;
 mod writer;
 
 pub use check::{GenerationReport, Report, check};

@@ -306,7 +306,7 @@ impl Link {
 }
 
 /// A leaf's page. The result doesn't borrow the link, so it outlives changes to the tree.
-fn clean_leaf(page: PageRef, pages: Pages<'_>) -> Result<LeafRef<'_>, Missing> {
+pub(crate) fn clean_leaf(page: PageRef, pages: Pages<'_>) -> Result<LeafRef<'_>, Missing> {
     LeafRef::of_page(pages.get(page.want())?, page)
 }
 

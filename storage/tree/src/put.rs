@@ -15,7 +15,7 @@ use crate::{
     separators::Separator,
     store::Weigh,
     value::{BodyPlace, Detached, DetachedBody, NewBody, NewValue, ValueRef},
-    view::descend,
+    way::descend_to_change,
 };
 
 /// The child taken at each branch, from the root down.
@@ -73,7 +73,7 @@ pub(crate) fn put<H: AsRef<[u8]>>(
     ledger: &mut Ledger,
 ) -> Result<Option<Detached>, Missing> {
     let mut path = Path::default();
-    let link = descend(root, key, pages, |branch, at| path.push(branch, at))?;
+    let link = descend_to_change(root, key, pages, |branch, at| path.push(branch, at))?;
     let Some(link) = link else {
         let head = head(None);
         let value = NewValue { head: checked_head(&head), body };

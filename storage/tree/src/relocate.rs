@@ -18,7 +18,7 @@ use crate::{
     node::{Link, TreeRoot},
     put::Path,
     store::Store,
-    view::descend,
+    way::descend_to_change,
 };
 
 /// A walk over all leaves that moves what lies in the tail.
@@ -65,7 +65,7 @@ impl<E: Env> Store<E> {
     /// and checkpoint as after other changes.
     pub fn relocate(&mut self, relocation: &mut Relocation, leaves_max: usize) -> Result<bool, Missing> {
         for _ in 0..leaves_max {
-            let pages = Pages { source: &*self.pages, end: self.pages_end(), branches: &self.branches };
+            let pages = Pages { source: &*self.pages, end: self.pages_end(), branches: &self.branches, keeps: true };
             let Some(root) = self.working.roots.get(relocation.tree) else { return Ok(true) };
             let step = plan(root, relocation, pages)?;
             if let Some(step) = &step
@@ -98,7 +98,7 @@ fn plan<'p>(root: &TreeRoot, relocation: &Relocation, pages: Pages<'p>) -> Resul
     let mut path = Path::default();
     let mut bound = None;
     let mut is_due = root.link.as_ref().is_some_and(in_tail);
-    let leaf = descend(root, &relocation.from, pages, |branch, at| {
+    let leaf = descend_to_change(root, &relocation.from, pages, |branch, at| {
         path.push(branch, at);
         is_due |= in_tail(&branch.children[at]);
         if at + 1 < branch.children.len() {

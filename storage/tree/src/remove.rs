@@ -12,7 +12,7 @@ use crate::{
     put::{Path, detach},
     store::Weigh,
     value::{BodyPlace, Detached},
-    view::descend,
+    way::descend_to_change,
 };
 
 /// A node with less in it looks for a neighbor to merge with.
@@ -42,7 +42,7 @@ pub(crate) fn remove(
     ledger: &mut Ledger,
 ) -> Result<Option<Detached>, Missing> {
     let mut path = Path::default();
-    let Some(link) = descend(root, key, pages, |branch, at| path.push(branch, at))? else { return Ok(None) };
+    let Some(link) = descend_to_change(root, key, pages, |branch, at| path.push(branch, at))? else { return Ok(None) };
     let Ok(at) = link.leaf(pages)?.search(key, pages)? else { return Ok(None) };
     let clean = link.clean_image(pages)?;
     let mut remove = Remove { weigh, pages, path, clean, at, removed: Totals::default(), old: None };

@@ -261,7 +261,7 @@ mod tests {
                 keys.remove(at);
             }
             let runs = Runs {
-                pages: Pages { source: &NoPages, end: 0, branches: &BranchCount::default() },
+                pages: Pages { source: &NoPages, end: 0, branches: &BranchCount::default(), keeps: true },
                 blobs: separators.blobs(),
                 page: None,
             };

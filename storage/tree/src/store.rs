@@ -107,6 +107,7 @@ impl<E: Env> Store<E> {
             pages: &*self.pages,
             pages_end: self.pages_end(),
             branches: &self.branches,
+            keeps: true,
         }
     }
 
@@ -138,7 +139,7 @@ impl<E: Env> Store<E> {
     ) -> Result<Option<Detached>, Missing> {
         assert!(key.len() <= KEY_BYTES_MAX && body.len() <= BODY_BYTES_MAX, "key or body beyond the limit");
         let weigh = self.options.trees[usize::from(tree.0)].weigh;
-        let pages = Pages { source: &*self.pages, end: self.pages_end(), branches: &self.branches };
+        let pages = Pages { source: &*self.pages, end: self.pages_end(), branches: &self.branches, keeps: true };
         let root = &mut self.working.roots[usize::from(tree.0)];
         let old = put::put(root, key, body, head, weigh, pages, &mut self.ledger)?;
         self.changed = true;
@@ -148,7 +149,7 @@ impl<E: Env> Store<E> {
     /// Removes `key` and returns the value that was there.
     pub fn remove(&mut self, tree: TreeId, key: &[u8]) -> Result<Option<Detached>, Missing> {
         let weigh = self.options.trees[usize::from(tree.0)].weigh;
-        let pages = Pages { source: &*self.pages, end: self.pages_end(), branches: &self.branches };
+        let pages = Pages { source: &*self.pages, end: self.pages_end(), branches: &self.branches, keeps: true };
         let root = &mut self.working.roots[usize::from(tree.0)];
         let old = remove::remove(root, key, weigh, pages, &mut self.ledger)?;
         self.changed |= old.is_some();

@@ -10,10 +10,12 @@ use crate::{
     cursor::Cursor,
     error::Missing,
     key::Pages,
-    node::{Link, Totals, TreeRoot},
+    layout::DEPTH_MAX,
+    node::{Totals, TreeRoot},
     space::Pin,
     store::{TreeId, TreeSpec, Weigh},
     value::ValueRef,
+    way::descend,
 };
 
 /// All trees at one moment.
@@ -56,6 +58,7 @@ impl<P: PageSource> Snapshot<P> {
             pages: &*self.pages,
             pages_end: self.root.pages_end,
             branches: &self.root.branches,
+            keeps: true,
         }
     }
 
@@ -85,6 +88,7 @@ pub struct View<'a, P> {
     pub(crate) pages: &'a P,
     pub(crate) pages_end: u64,
     pub(crate) branches: &'a BranchCount,
+    pub(crate) keeps: bool,
 }
 
 impl<P> Clone for View<'_, P> {
@@ -97,7 +101,14 @@ impl<P> Copy for View<'_, P> {}
 
 impl<'a, P: PageSource> View<'a, P> {
     fn pages(&self) -> Pages<'a> {
-        Pages { source: self.pages, end: self.pages_end, branches: self.branches }
+        Pages { source: self.pages, end: self.pages_end, branches: self.branches, keeps: self.keeps }
+    }
+
+    /// The same for who passes by once: what it reads doesn't bring the branches above into memory to stay. A read of few keys that will
+    /// be read again is faster without.
+    #[must_use]
+    pub fn passing(self) -> Self {
+        Self { keeps: false, ..self }
     }
 
     fn root(&self, tree: TreeId) -> &'a TreeRoot {
@@ -112,8 +123,7 @@ impl<'a, P: PageSource> View<'a, P> {
 
     /// The value of `key`.
     pub fn get(&self, tree: TreeId, key: &[u8]) -> Result<Option<ValueRef<'a>>, Missing> {
-        let Some(link) = descend(self.root(tree), key, self.pages(), |_, _| {})? else { return Ok(None) };
-        let leaf = link.leaf(self.pages())?;
+        let Some(leaf) = descend(self.root(tree), key, self.pages(), |_, _| {})? else { return Ok(None) };
         match leaf.search(key, self.pages())? {
             Ok(at) => Ok(Some(ValueRef::of_cell(&leaf.cell(at)?, leaf.runs(self.pages())))),
             Err(_) => Ok(None),
@@ -144,32 +154,20 @@ impl<'a, P: PageSource> View<'a, P> {
     }
 
     fn totals_below(&self, root: &'a TreeRoot, key: &[u8], weigh: Weigh) -> Result<Totals, Missing> {
-        let mut totals = Totals::default();
-        let leaf = descend(root, key, self.pages(), |branch, at| {
-            branch.children.iter().take(at).for_each(|child| totals += child.totals);
+        let mut way = [None; DEPTH_MAX];
+        let mut len = 0;
+        let leaf = descend(root, key, self.pages(), |fork, at| {
+            way[len] = Some((fork, at));
+            len += 1;
         })?;
-        if let Some(link) = leaf {
-            let leaf = link.leaf(self.pages())?;
+        let mut totals = Totals::default();
+        for (fork, at) in way[..len].iter().flatten() {
+            totals += fork.totals_before(*at, self.pages())?;
+        }
+        if let Some(leaf) = leaf {
             let (Ok(at) | Err(at)) = leaf.search(key, self.pages())?;
             totals += leaf.totals(0..at, weigh)?;
         }
         Ok(totals)
     }
-}
-
-/// The link to the leaf where `key` belongs; None in an empty tree. `visit` sees each branch and the child taken, from the root down.
-pub(crate) fn descend<'a>(
-    root: &'a TreeRoot,
-    key: &[u8],
-    pages: Pages<'_>,
-    mut visit: impl FnMut(&'a crate::branch::Branch, usize),
-) -> Result<Option<&'a Link>, Missing> {
-    let Some(mut link) = root.link.as_ref() else { return Ok(None) };
-    for _ in 1..root.depth {
-        let branch = link.branch(pages)?;
-        let at = branch.search(key, pages)?;
-        visit(branch, at);
-        link = &branch.children[at];
-    }
-    Ok(Some(link))
 }

@@ -85,6 +85,30 @@ fn trimming_keeps_to_its_limit_and_nothing_that_is_read_changes() {
 }
 
 #[test]
+fn who_passes_by_leaves_no_branches_behind() {
+    let sim = Sim::new(4, SimOptions::default());
+    let env = sim.env();
+    sim.block_on(async {
+        let bed = opened(&env).await;
+        let snapshot = bed.store.snapshot();
+        let pages = snapshot.pages();
+        let view = snapshot.view().passing();
+        let empty = bed.store.branch_bytes();
+        let mut cursor = view.cursor(TreeId(0));
+        let mut found = loaded(&env, pages, || cursor.seek(b"")).await;
+        for i in 0..ENTRIES {
+            assert!(found && loaded(&env, pages, || cursor.key()).await == key(i), "entry {i}");
+            assert!(loaded(&env, pages, || view.get(TreeId(0), &key(i)).map(|value| value.is_some())).await);
+            found = loaded(&env, pages, || cursor.next()).await;
+        }
+        assert!(!found);
+        // The two upper levels: a root and a few.
+        let grown = bed.store.branch_bytes() - empty;
+        assert!(grown <= 50 << 10, "{grown} bytes of branches stay");
+    });
+}
+
+#[test]
 fn branches_in_use_outlive_those_that_were_used_once() {
     let sim = Sim::new(2, SimOptions::default());
     let env = sim.env();

@@ -30,7 +30,7 @@ impl AnyKey {
         current: i64,
         budget: &mut Budget,
     ) -> Result<Option<bool>, Missing> {
-        let mut keys = Visible::at(view, self.revision, current);
+        let mut keys = Visible::at(view.passing(), self.revision, current);
         let mut found = keys.seek(&self.resume)?;
         while found {
             if !budget.spend() {

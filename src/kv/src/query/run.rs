@@ -156,6 +156,9 @@ impl QueryRun {
         budget: &mut Budget,
         mut each: impl FnMut(&mut Self, &[u8], Record<'a>) -> Result<Step, Missing>,
     ) -> Result<Progress, Missing> {
+        // A read of many keys passes by, one of few comes again.
+        let is_long = self.resume != self.query.range.key;
+        let view = if is_long { view.passing() } else { view };
         let mut keys = Visible::at(view, self.revision, self.current);
         let mut found = keys.seek(&self.resume)?;
         while found {

@@ -161,8 +161,16 @@ impl PageSource for MappedPages {
     fn get(&self, want: &PageWant) -> Option<&[u8]> {
         let pages = self.pages_of(want)?;
         let bytes = self.bytes_of(&pages);
-        let there = self.residency.check(pages, || self.mapping.all_mapped(bytes.clone()));
+        let ask = |block| self.mapping.mapped(self.bytes_of(&block), self.page_bytes);
+        let there = self.residency.check(pages, ask);
         there.then(|| self.mapping.bytes(bytes.start..bytes.start + want.bytes as usize))
+    }
+
+    fn prefetch(&self, want: &PageWant) {
+        if let Some(pages) = self.pages_of(want) {
+            let start = pages.start * self.page_bytes;
+            self.mapping.prefetch(start..start + want.bytes as usize);
+        }
     }
 
     fn forget(&self, run: PageRun) {

@@ -25,6 +25,9 @@ const TRUST_MS: u32 = 4;
 /// can still drop a page that was touched since.
 const PRESSURE_MS: u32 = 10_000;
 
+/// Pages that are asked for at once: bits of an answer.
+pub(super) const BLOCK_PAGES: usize = u128::BITS as usize;
+
 /// Not in memory, or not verified.
 const MISSING: u32 = 0;
 
@@ -66,41 +69,71 @@ impl Residency {
         }
     }
 
-    /// Whether all pages are in memory and verified. `ask` is called at most once, if the knowledge of one is too old.
-    pub(super) fn check(&self, pages: Range<usize>, ask: impl FnOnce() -> bool) -> bool {
+    /// Whether all pages are in memory and verified. `ask` is called if the knowledge of one is too old, for blocks of at most
+    /// `BLOCK_PAGES`: bit `i` of the answer says whether the page `i` of the block is in the page table.
+    pub(super) fn check(&self, pages: Range<usize>, ask: impl FnMut(Range<usize>) -> u128) -> bool {
         self.check_at(now_ms(), pages, ask)
     }
 
-    fn check_at(&self, now: u32, pages: Range<usize>, ask: impl FnOnce() -> bool) -> bool {
-        let stamps = &self.stamps[pages];
-        let mut all_fresh = !self.under_pressure(now);
+    fn check_at(&self, now: u32, pages: Range<usize>, ask: impl FnMut(Range<usize>) -> u128) -> bool {
+        let stamps = &self.stamps[pages.clone()];
+        let pressure = self.under_pressure(now);
+        let mut all_fresh = !pressure;
         for stamp in stamps {
             let value = stamp.load(Ordering::Acquire);
             if value == MISSING {
                 return false;
             }
             all_fresh &= is_fresh(value, now);
+            // The touch that follows keeps the page for another while. One store a page and clock tick.
+            if all_fresh && value != now {
+                replace(stamp, value, now);
+            }
         }
-        let there = all_fresh || ask();
+        if all_fresh {
+            return true;
+        }
+        // A block costs little more than a page; who reads one page often reads others near it.
+        let around = if pressure { pages.clone() } else { self.blocks_of(&pages) };
+        let there = self.refresh(now, &pages, around, ask);
         if !there {
             self.evicted.store(now, Ordering::Relaxed);
-        }
-        for stamp in stamps {
-            let value = stamp.load(Ordering::Relaxed);
-            if value == MISSING {
-                return false;
+            // Of a run all pages go.
+            for stamp in stamps {
+                replace(stamp, stamp.load(Ordering::Relaxed), MISSING);
             }
-            if there {
-                // The touch that follows keeps the page for another while. One store a page and clock tick.
-                if value != now {
+        }
+        there && stamps.iter().all(|stamp| stamp.load(Ordering::Relaxed) != MISSING)
+    }
+
+    /// Asks for all pages `around` and stamps those that are there. Whether all of `pages` are.
+    fn refresh(
+        &self,
+        now: u32,
+        pages: &Range<usize>,
+        around: Range<usize>,
+        mut ask: impl FnMut(Range<usize>) -> u128,
+    ) -> bool {
+        let mut there = true;
+        for start in around.clone().step_by(BLOCK_PAGES) {
+            let block = start..around.end.min(start + BLOCK_PAGES);
+            let mapped = ask(block.clone());
+            for page in block {
+                let is_mapped = mapped >> (page - start) & 1 != 0;
+                let stamp = &self.stamps[page];
+                let value = stamp.load(Ordering::Relaxed);
+                if is_mapped && value != MISSING && value != now {
                     replace(stamp, value, now);
                 }
-            } else {
-                // Of a run all pages go: which one is gone was not asked.
-                replace(stamp, value, MISSING);
+                there &= is_mapped || !pages.contains(&page);
             }
         }
         there
+    }
+
+    fn blocks_of(&self, pages: &Range<usize>) -> Range<usize> {
+        let start = pages.start / BLOCK_PAGES * BLOCK_PAGES;
+        start..pages.end.next_multiple_of(BLOCK_PAGES).min(self.stamps.len())
     }
 
     fn under_pressure(&self, now: u32) -> bool {
@@ -192,27 +225,56 @@ mod tests {
     #[test]
     fn fresh_pages_are_there_without_asking_and_old_ones_only_after_it() {
         let residency = with_stamps(&[1000, 997, 900, MISSING]);
-        assert!(residency.check_at(1000, 0..2, || panic!("both are fresh")));
-        assert!(!residency.check_at(1000, 2..3, || false));
+        assert!(residency.check_at(1000, 0..2, |_| panic!("both are fresh")));
+        assert!(!residency.check_at(1000, 2..3, |_| 0));
         assert_eq!(stamps(&residency), [1000, 1000, MISSING, MISSING]);
-        assert!(!residency.check_at(1000, 0..4, || panic!("one is missing anyway")));
+        assert!(!residency.check_at(1000, 0..4, |_| panic!("one is missing anyway")));
     }
 
     #[test]
     fn a_page_that_is_still_there_gets_a_fresh_stamp() {
         let residency = with_stamps(&[STALE, 20]);
-        assert!(residency.check_at(1000, 0..2, || true));
+        assert!(residency.check_at(1000, 0..2, |_| u128::MAX));
         assert_eq!(stamps(&residency), [1000, 1000]);
+    }
+
+    #[test]
+    fn neighbors_that_are_there_are_trusted_too_but_not_while_the_kernel_evicts_pages() {
+        let residency = with_stamps(&[20, MISSING, 20, 30]);
+        assert!(residency.check_at(1000, 2..3, |block| {
+            assert_eq!(block, 0..4);
+            0b0111
+        }));
+        assert_eq!(stamps(&residency), [1000, MISSING, 1000, 30]);
+        assert!(!residency.check_at(1000, 3..4, |_| 0b0111));
+        assert!(residency.check_at(1001, 0..1, |block| {
+            assert_eq!(block, 0..1);
+            1
+        }));
+    }
+
+    #[test]
+    fn a_long_run_is_there_if_all_blocks_of_it_are() {
+        let pages = 3 * BLOCK_PAGES + 5;
+        let residency = with_stamps(&vec![20; pages]);
+        let mut blocks = Vec::new();
+        assert!(residency.check_at(1000, 100..300, |block| {
+            blocks.push(block);
+            u128::MAX
+        }));
+        assert_eq!(blocks, [0..128, 128..256, 256..384]);
+        assert!(!residency.check_at(2000, 100..300, |block| if block.start == 256 { u128::MAX >> 100 } else { u128::MAX }));
+        assert_eq!(stamps(&residency)[100..300], [MISSING; 200]);
     }
 
     #[test]
     fn while_the_kernel_evicts_pages_even_fresh_ones_are_asked_for() {
         let residency = with_stamps(&[1000, 900]);
-        assert!(!residency.check_at(1000, 1..2, || false));
-        assert!(!residency.check_at(1001, 0..1, || false));
+        assert!(!residency.check_at(1000, 1..2, |_| 0));
+        assert!(!residency.check_at(1001, 0..1, |_| 0));
         let residency = with_stamps(&[20_000, 900]);
-        assert!(!residency.check_at(1000, 1..2, || false));
-        assert!(residency.check_at(20_001, 0..1, || panic!("the pressure is long over")));
+        assert!(!residency.check_at(1000, 1..2, |_| 0));
+        assert!(residency.check_at(20_001, 0..1, |_| panic!("the pressure is long over")));
     }
 
     #[test]
