@@ -1,21 +1,16 @@
-//! Branches: always decoded in memory, with a link for each child and the separators between them.
-//!
-//! On disk, behind the header, each child is `page u64 | checksum u32 | entries u64 | weight u64 | separator`: the separator
-//! is a key, not above any key below this child and above every key below the child before; the first child has an empty one.
+//! Branches in memory, with a link for each child and the separators between them. [`BranchPage`] is one on disk.
 
 use std::sync::Arc;
 
-use plinth_base::{
-    PageId,
-    codec::{Malformed, Reader},
-};
+use plinth_base::{PageId, codec::Malformed};
 
 use crate::{
+    branch_page::BranchPage,
     children::Children,
     error::Missing,
     key::{KeyRef, Pages, Runs},
-    layout::{BRANCH_CAPACITY_BYTES, CHILD_BYTES, Kind, PAGE_BYTES, PAGE_HEADER_BYTES, PageHeader},
-    node::{Blob, Link, PageRef, Totals},
+    layout::{BRANCH_CAPACITY_BYTES, CHILD_BYTES, PAGE_HEADER_BYTES, SLOT_BYTES},
+    node::{Blob, Link, Totals},
     separators::{Separator, Separators},
 };
 
@@ -64,8 +59,7 @@ impl Branch {
 
     /// Bytes of the children on a page; more than `BRANCH_CAPACITY_BYTES` only until the caller splits.
     pub fn used_bytes(&self) -> usize {
-        // The first child's separator is empty: one byte.
-        self.children.len() * CHILD_BYTES + 1 + self.separators.bytes()
+        self.children.len() * (CHILD_BYTES + SLOT_BYTES) + self.separators.bytes()
     }
 
     pub fn totals(&self) -> Totals {
@@ -100,7 +94,7 @@ impl Branch {
         let mut bytes = 0;
         let half = self.used_bytes() / 2;
         let cut = (1..self.children.len()).find(|&at| {
-            bytes += CHILD_BYTES + self.separators.cell_bytes(at - 1);
+            bytes += CHILD_BYTES + SLOT_BYTES + self.separators.cell_bytes(at - 1);
             bytes >= half
         });
         cut.unwrap_or(self.children.len() - 1)
@@ -120,101 +114,36 @@ impl Branch {
             out[at..at + bytes.len()].copy_from_slice(bytes);
             at += bytes.len();
         };
-        for (i, child) in self.children.iter().enumerate() {
+        for child in self.children.iter() {
             let page = child.disk().expect("children are written before their parent");
             put(&page.page.0.to_le_bytes());
             put(&page.checksum.to_le_bytes());
             put(&child.totals.entries.to_le_bytes());
             put(&child.totals.weight.to_le_bytes());
-            match i.checked_sub(1) {
-                None => put(&[0]),
-                Some(separator) => self.separators.encode(separator, &mut put),
-            }
         }
+        let separators = 0..self.children.len() - 1;
+        let mut end = 0;
+        for at in separators.clone() {
+            end += self.separators.cell_bytes(at);
+            put(&u16::try_from(end).expect("separators fit their page").to_le_bytes());
+        }
+        separators.for_each(|at| self.separators.encode(at, &mut put));
         out[at..].fill(0);
     }
 
-    /// Reads a branch page; `page` is where it lies, and no child lies at `pages_end` or behind.
+    /// Reads a branch page; no child lies at `pages_end` or behind.
     pub fn decode(bytes: &[u8], page: PageId, pages_end: u64, count: &BranchCount) -> Result<Self, Malformed> {
-        let mut cells = Cells::of_page(bytes, page, pages_end)?;
-        let (mut children, mut separators) = (Vec::with_capacity(cells.len()), Vec::with_capacity(cells.len()));
-        for _ in 0..cells.len() {
-            let child = cells.next()?;
+        let stored = BranchPage::of_page(bytes, page)?;
+        let (mut children, mut cells) = (Vec::with_capacity(stored.len()), Vec::with_capacity(stored.len()));
+        for at in 0..stored.len() {
+            let child = stored.child(at, pages_end)?;
             children.push(Link::of_page(child.page, child.totals));
-            separators.push(child.separator_cell);
+            if at > 0 {
+                stored.separator(at - 1, pages_end)?;
+                cells.push(stored.separator_cell(at - 1)?);
+            }
         }
-        let separators = Separators::read(separators.into_iter().skip(1));
+        let separators = Separators::read(cells.into_iter());
         Ok(Self { children: children.into(), separators: Arc::new(separators), count: count.clone() })
-    }
-}
-
-/// A child as it lies in a page.
-#[derive(Clone, Copy)]
-pub(crate) struct ChildCell<'a> {
-    pub page: PageRef,
-    pub totals: Totals,
-    pub separator: KeyRef<'a>,
-    separator_cell: &'a [u8],
-}
-
-/// The children of a branch page, one after the other.
-pub(crate) struct Cells<'a> {
-    reader: Reader<'a>,
-    place: CellPlace,
-    len: usize,
-    pages_end: u64,
-}
-
-/// Where a child lies in the page of its branch.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct CellPlace {
-    pub at: u16,
-    offset: u16,
-}
-
-impl<'a> Cells<'a> {
-    /// Of the page that lies at `page`; no child lies at `pages_end` or behind.
-    pub fn of_page(bytes: &'a [u8], page: PageId, pages_end: u64) -> Result<Self, Malformed> {
-        let header = PageHeader::decode(bytes)?;
-        if header.kind != Kind::Branch || header.page != page || header.count == 0 || bytes.len() != PAGE_BYTES {
-            return Err(Malformed("not the branch that its parent names"));
-        }
-        Ok(Self::from_place(bytes, usize::from(header.count), CellPlace::default(), pages_end))
-    }
-
-    /// From a place on that was met before, in a page that has `len` children.
-    pub fn from_place(bytes: &'a [u8], len: usize, place: CellPlace, pages_end: u64) -> Self {
-        let reader = Reader::new(&bytes[PAGE_HEADER_BYTES + usize::from(place.offset)..]);
-        Self { reader, place, len, pages_end }
-    }
-
-    /// Where the next child lies.
-    pub fn place(&self) -> CellPlace {
-        self.place
-    }
-
-    /// Children of the branch.
-    pub fn len(&self) -> usize {
-        self.len
-    }
-
-    /// The next child; whoever asks for more than there are finds something malformed.
-    pub fn next(&mut self) -> Result<ChildCell<'a>, Malformed> {
-        let reader = &mut self.reader;
-        let before = reader.rest().len();
-        let page = PageRef { page: PageId(reader.u64()?), checksum: reader.u32()? };
-        if page.page.0 >= self.pages_end {
-            return Err(Malformed("page behind the end of the file"));
-        }
-        let totals = Totals { entries: reader.u64()?, weight: reader.u64()? };
-        let rest = reader.rest();
-        let separator = KeyRef::read(reader)?;
-        let is_inside = separator.run.is_none_or(|run| run.is_inside(separator.len, self.pages_end));
-        if !is_inside || (self.place.at == 0) != (separator.len == 0) {
-            return Err(Malformed("impossible separator"));
-        }
-        self.place.at += 1;
-        self.place.offset += u16::try_from(before - reader.rest().len()).expect("a cell lies in its page");
-        Ok(ChildCell { page, totals, separator, separator_cell: &rest[..rest.len() - reader.rest().len()] })
     }
 }

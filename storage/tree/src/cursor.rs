@@ -166,9 +166,9 @@ impl<'a> Cursor<'a> {
 
     /// Goes on to the leaf behind, most often below the same branch.
     fn advance(&mut self, toward: Toward) -> Result<bool, Missing> {
-        let Some((mut fork, at)) = self.way.last() else { return Ok(self.leave()) };
+        let Some((fork, at)) = self.way.last() else { return Ok(self.leave()) };
         let Some(next) = toward.after(at, fork) else { return self.neighbor(self.way, toward) };
-        let leaf = self.leaf(&mut fork, next, toward)?;
+        let leaf = self.leaf(fork, next, toward)?;
         self.step(leaf, toward.first_of(leaf))?;
         self.way.steps[self.way.len - 1] = Some((fork, next));
         Ok(true)
@@ -176,18 +176,14 @@ impl<'a> Cursor<'a> {
 
     /// Stands at the first entry of the leaf behind `way`, or at the last one of the leaf before it.
     fn neighbor(&mut self, mut way: Way<'a>, toward: Toward) -> Result<bool, Missing> {
-        while let Some((mut fork, at)) = way.last() {
+        while let Some((fork, at)) = way.last() {
             way.len -= 1;
             let Some(next) = toward.after(at, fork) else { continue };
-            let is_lowest = way.len + 2 == self.root.depth;
-            let leaf = if is_lowest {
-                let leaf = self.leaf(&mut fork, next, toward)?;
-                way.push(fork, next);
-                leaf
+            way.push(fork, next);
+            let leaf = if way.len + 1 == self.root.depth {
+                self.leaf(fork, next, toward)?
             } else {
-                let child = fork.child(next, self.pages)?;
-                way.push(fork, next);
-                self.edge(&mut way, child, toward)?
+                self.edge(&mut way, fork.child(next, self.pages)?, toward)?
             };
             return self.stand(way, leaf, toward.first_of(leaf));
         }
@@ -195,9 +191,8 @@ impl<'a> Cursor<'a> {
     }
 
     /// Leaf `at` below a lowest branch. While its entries are read, the one behind it comes.
-    fn leaf(&self, fork: &mut Fork<'a>, at: usize, toward: Toward) -> Result<LeafRef<'a>, Missing> {
+    fn leaf(&self, fork: Fork<'a>, at: usize, toward: Toward) -> Result<LeafRef<'a>, Missing> {
         let leaf = fork.child(at, self.pages)?.leaf(self.pages);
-        let fork = *fork;
         let leaf = leaf.map_err(|missing| self.read_ahead(fork, at, toward, missing))?;
         if let Some(soon) = toward.after(at, fork).and_then(|at| self.clean_page(fork, at)) {
             self.pages.source.prefetch(&soon.want());
@@ -205,7 +200,7 @@ impl<'a> Cursor<'a> {
         Ok(leaf)
     }
 
-    fn clean_page(&self, mut fork: Fork<'a>, at: usize) -> Option<PageRef> {
+    fn clean_page(&self, fork: Fork<'a>, at: usize) -> Option<PageRef> {
         fork.child(at, self.pages).ok()?.clean_page()
     }
 
@@ -213,10 +208,10 @@ impl<'a> Cursor<'a> {
     fn edge(&self, way: &mut Way<'a>, mut child: Child<'a>, toward: Toward) -> Result<LeafRef<'a>, Missing> {
         while way.len + 1 < self.root.depth {
             let Child::Link(link) = child else { unreachable!("only leaves are below a lowest branch") };
-            let mut fork = Fork::of_link(link, way.len + 2 == self.root.depth, self.pages)?;
+            let fork = Fork::of_link(link, way.len + 2 == self.root.depth, self.pages)?;
             let at = if toward == Toward::End { 0 } else { fork.len() - 1 };
-            child = fork.child(at, self.pages)?;
             way.push(fork, at);
+            child = fork.child(at, self.pages)?;
         }
         child.leaf(self.pages)
     }

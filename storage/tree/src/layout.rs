@@ -45,7 +45,7 @@ pub(crate) const LEAF_CAPACITY_BYTES: usize = PAGE_BYTES - LEAF_SLOTS_AT;
 pub(crate) const CELL_BYTES_MAX: usize = LEAF_CAPACITY_BYTES / 2 - SLOT_BYTES;
 /// What a branch has for children.
 pub(crate) const BRANCH_CAPACITY_BYTES: usize = PAGE_BYTES - PAGE_HEADER_BYTES;
-/// A child in a branch, without its separator: page, checksum, entries, weight.
+/// A child in a branch, without its separator and the slot that says where that ends: page, checksum, entries, weight.
 pub(crate) const CHILD_BYTES: usize = 8 + 4 + 8 + 8;
 /// A reference to a run of overflow pages: first page and checksum. The length is known from the cell.
 pub(crate) const RUN_REF_BYTES: usize = 8 + 4;
@@ -60,7 +60,7 @@ const _: () = assert!(PAGE_BYTES == plinth_base::BLOCK_BYTES);
 const _: () = assert!(KEY_INLINE_BYTES_MAX + HEAD_BYTES_MAX + RUN_REF_BYTES + 20 <= CELL_BYTES_MAX);
 // A full leaf and one more cell fit two leaves: cut before the cell that no longer fits the left one, at most two of the largest are left over.
 const _: () = assert!(2 * (CELL_BYTES_MAX + SLOT_BYTES) <= LEAF_CAPACITY_BYTES);
-const _: () = assert!(4 * (CHILD_BYTES + KEY_INLINE_BYTES_MAX + 2) <= BRANCH_CAPACITY_BYTES);
+const _: () = assert!(4 * (CHILD_BYTES + SLOT_BYTES + KEY_INLINE_BYTES_MAX + 2) <= BRANCH_CAPACITY_BYTES);
 
 /// What a page holds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

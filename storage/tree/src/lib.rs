@@ -19,6 +19,7 @@
 
 mod bitmap;
 mod branch;
+mod branch_page;
 mod check;
 mod checkpoint;
 mod children;

@@ -3,13 +3,11 @@
 //! A branch that is met is decoded and kept, because it is met again; but a walk over everything would bring all branches of a tree
 //! into memory. So who only passes by reads the lowest branches, which are nearly all of them, in place.
 
-use std::cmp::Ordering;
-
 use crate::{
-    branch::{Branch, CellPlace, Cells, ChildCell},
+    branch::Branch,
+    branch_page::{BranchPage, StoredChild},
     error::Missing,
-    key::{Pages, Runs},
-    layout::{PageHeader, u16_at},
+    key::Pages,
     leaf::LeafRef,
     node::{Link, PageRef, Totals, TreeRoot, clean_leaf},
 };
@@ -24,10 +22,8 @@ pub(crate) enum Fork<'a> {
 /// A lowest branch in its page: nothing of it is kept.
 #[derive(Clone, Copy)]
 pub(crate) struct PassedBranch<'a> {
-    bytes: &'a [u8],
+    branch: BranchPage<'a>,
     page: PageRef,
-    /// A child that was met: the next ones are found from there.
-    met: CellPlace,
 }
 
 /// What a fork leads to.
@@ -51,7 +47,7 @@ impl<'a> Fork<'a> {
     pub fn len(&self) -> usize {
         match self {
             Self::Kept(branch) => branch.children.len(),
-            Self::Passed(branch) => branch.len(),
+            Self::Passed(passed) => passed.branch.len(),
         }
     }
 
@@ -59,15 +55,14 @@ impl<'a> Fork<'a> {
     pub fn search(&self, key: &[u8], pages: Pages<'_>) -> Result<usize, Missing> {
         match self {
             Self::Kept(branch) => branch.search(key, pages),
-            Self::Passed(branch) => branch.search(key, pages),
+            Self::Passed(passed) => passed.branch.search(key, passed.page, pages),
         }
     }
 
-    /// Child `at`. Going on from the one asked for last costs one step.
-    pub fn child(&mut self, at: usize, pages: Pages<'_>) -> Result<Child<'a>, Missing> {
+    pub fn child(&self, at: usize, pages: Pages<'_>) -> Result<Child<'a>, Missing> {
         match self {
             Self::Kept(branch) => Ok(Child::Link(&branch.children[at])),
-            Self::Passed(branch) => Ok(Child::Leaf(branch.child(at, pages)?.page)),
+            Self::Passed(passed) => Ok(Child::Leaf(passed.child(at, pages)?.page)),
         }
     }
 
@@ -76,7 +71,11 @@ impl<'a> Fork<'a> {
         let mut totals = Totals::default();
         match self {
             Self::Kept(branch) => branch.children.iter().take(at).for_each(|child| totals += child.totals),
-            Self::Passed(branch) => branch.visit(at, pages, |child| totals += child.totals)?,
+            Self::Passed(passed) => {
+                for at in 0..at {
+                    totals += passed.child(at, pages)?.totals;
+                }
+            }
         }
         Ok(totals)
     }
@@ -84,52 +83,12 @@ impl<'a> Fork<'a> {
 
 impl<'a> PassedBranch<'a> {
     fn of_page(page: PageRef, pages: Pages<'a>) -> Result<Self, Missing> {
-        let branch = Self { bytes: pages.get(page.want())?, page, met: CellPlace::default() };
-        branch.cells(pages)?;
-        Ok(branch)
+        let branch = BranchPage::of_page(pages.get(page.want())?, page.page).map_err(|_| Missing::malformed(page))?;
+        Ok(Self { branch, page })
     }
 
-    fn len(&self) -> usize {
-        u16_at(self.bytes, PageHeader::COUNT_AT).map_or(0, usize::from)
-    }
-
-    fn cells(&self, pages: Pages<'_>) -> Result<Cells<'a>, Missing> {
-        Cells::of_page(self.bytes, self.page.page, pages.end).map_err(|_| self.malformed())
-    }
-
-    fn malformed(&self) -> Missing {
-        Missing::malformed(self.page)
-    }
-
-    /// From the first one on: there are some eighty, of a few dozen bytes each.
-    fn search(&self, key: &[u8], pages: Pages<'_>) -> Result<usize, Missing> {
-        let runs = Runs { pages, blobs: &[], page: Some(self.page) };
-        let mut cells = self.cells(pages)?;
-        for at in 0..self.len() {
-            let child = cells.next().map_err(|_| self.malformed())?;
-            if at > 0 && child.separator.compare(key, &runs)? == Ordering::Less {
-                return Ok(at - 1);
-            }
-        }
-        Ok(self.len() - 1)
-    }
-
-    fn child(&mut self, at: usize, pages: Pages<'_>) -> Result<ChildCell<'a>, Missing> {
-        let from = if at < usize::from(self.met.at) { CellPlace::default() } else { self.met };
-        let mut cells = Cells::from_place(self.bytes, self.len(), from, pages.end);
-        loop {
-            self.met = cells.place();
-            let child = cells.next().map_err(|_| self.malformed())?;
-            if usize::from(self.met.at) == at {
-                return Ok(child);
-            }
-        }
-    }
-
-    /// The first `count` children.
-    fn visit(&self, count: usize, pages: Pages<'_>, mut visit: impl FnMut(ChildCell<'a>)) -> Result<(), Missing> {
-        let mut cells = self.cells(pages)?;
-        (0..count).try_for_each(|_| cells.next().map(&mut visit)).map_err(|_| self.malformed())
+    fn child(&self, at: usize, pages: Pages<'_>) -> Result<StoredChild, Missing> {
+        self.branch.child(at, pages.end).map_err(|_| Missing::malformed(self.page))
     }
 }
 
@@ -162,10 +121,10 @@ pub(crate) fn descend<'a>(
     let mut child = Child::Link(link);
     for level in (1..root.depth).rev() {
         let Child::Link(link) = child else { unreachable!("only leaves are below a lowest branch") };
-        let mut fork = Fork::of_link(link, level == 1, pages)?;
+        let fork = Fork::of_link(link, level == 1, pages)?;
         let at = fork.search(key, pages)?;
-        child = fork.child(at, pages)?;
         visit(fork, at);
+        child = fork.child(at, pages)?;
     }
     child.leaf(pages).map(Some)
 }

@@ -1,7 +1,11 @@
-//! Writing pages: encoded into one buffer and written as few long runs.
+//! Writing pages: encoded, gathered into runs, and the runs of a batch written side by side.
+//!
+//! In a file whose free pages lie scattered most runs are short. Written one after the other each would wait for the executor's turn, and a
+//! checkpoint that writes must wait for would take as long as there are runs.
 
 use std::sync::Arc;
 
+use futures_util::future::join_all;
 use plinth_base::{AlignedBuf, PageId, PageRun, crc32c, limits::IO_BYTES_MAX};
 use plinth_env::{Env, File, PageSource};
 
@@ -13,8 +17,14 @@ use crate::{
     store::TreeSpec,
 };
 
-/// Pages in one write.
+/// Pages in one batch.
 const BATCH_PAGES_MAX: usize = IO_BYTES_MAX / PAGE_BYTES;
+
+/// Runs in one batch: as many writes are under way at once.
+const BATCH_RUNS_MAX: usize = 32;
+
+/// Pages of a run whose buffer is used again.
+const SPARE_PAGES_MAX: u32 = 16;
 
 /// Writes the pages of one generation.
 pub(crate) struct PageWriter<E: Env> {
@@ -24,16 +34,29 @@ pub(crate) struct PageWriter<E: Env> {
     pub pages: Option<Arc<E::Pages>>,
     pub file_id: u64,
     pub generation: u64,
-    /// `count` pages; it keeps its memory and never has more than it needs, because new pages in it are zeroed.
-    batch: AlignedBuf,
+    /// The runs that are not written yet, in the order of their making, and their pages.
+    batch: Vec<Run>,
+    pages_in_batch: usize,
+    /// Buffers of earlier batches, empty.
+    spare: Vec<AlignedBuf>,
+}
+
+/// Pages that lie in a row.
+struct Run {
     first: PageId,
-    count: usize,
+    bytes: AlignedBuf,
+}
+
+impl Run {
+    fn pages(&self) -> PageRun {
+        let count = u32::try_from(self.bytes.len() / PAGE_BYTES).expect("a batch has a few hundred pages at most");
+        PageRun { first: self.first, count }
+    }
 }
 
 impl<E: Env> PageWriter<E> {
     pub fn new(env: E, file: E::File, pages: Option<Arc<E::Pages>>, file_id: u64, generation: u64) -> Self {
-        let batch = AlignedBuf::zeroed(0);
-        Self { env, file, pages, file_id, generation, batch, first: PageId(0), count: 0 }
+        Self { env, file, pages, file_id, generation, batch: Vec::new(), pages_in_batch: 0, spare: Vec::new() }
     }
 
     fn header(&self, kind: Kind, page: PageId) -> PageHeader {
@@ -41,37 +64,46 @@ impl<E: Env> PageWriter<E> {
         PageHeader { kind, tree: NO_TREE, level: 0, count: 0, page, generation, file_id }
     }
 
-    /// Zeroed room for `page` in the batch; what is there is written first if it doesn't join on or is full.
+    /// Zeroed room for `page` in the batch; what is there is written first if that is full.
     async fn slot(&mut self, page: PageId, pace: &mut impl AsyncFnMut(usize)) -> Result<&mut [u8], TreeError> {
-        if self.count == BATCH_PAGES_MAX || page.0 != self.first.0 + self.count as u64 {
+        let joins_on = self.batch.last().is_some_and(|last| last.pages().end() == page);
+        if self.pages_in_batch == BATCH_PAGES_MAX || (!joins_on && self.batch.len() == BATCH_RUNS_MAX) {
             self.flush(pace).await?;
-            self.first = page;
         }
-        self.count += 1;
-        self.batch.resize(self.count * PAGE_BYTES);
-        Ok(&mut self.batch.as_mut_slice()[(self.count - 1) * PAGE_BYTES..][..PAGE_BYTES])
+        if self.batch.is_empty() || !joins_on {
+            let bytes = self.spare.pop().unwrap_or_else(|| AlignedBuf::zeroed(0));
+            self.batch.push(Run { first: page, bytes });
+        }
+        self.pages_in_batch += 1;
+        let bytes = &mut self.batch.last_mut().expect("it was just made").bytes;
+        let before = bytes.len();
+        bytes.resize(before + PAGE_BYTES);
+        Ok(&mut bytes.as_mut_slice()[before..])
     }
 
     /// Writes what is in the batch.
     pub async fn flush(&mut self, pace: &mut impl AsyncFnMut(usize)) -> Result<(), TreeError> {
-        let Ok(count) = u32::try_from(self.count) else { panic!("a batch has at most {BATCH_PAGES_MAX} pages") };
-        if count == 0 {
+        if self.batch.is_empty() {
             return Ok(());
         }
-        let run = PageRun { first: self.first, count };
-        let batch = std::mem::replace(&mut self.batch, AlignedBuf::zeroed(0));
+        let runs: Vec<PageRun> = self.batch.iter().map(Run::pages).collect();
         if let Some(pages) = &self.pages {
-            pages.forget(run);
+            runs.iter().for_each(|run| pages.forget(*run));
         }
-        let (result, mut batch) = self.file.write_at(run.first.0 * PAGE_BYTES as u64, batch).await;
-        result?;
-        if let Some(pages) = &self.pages {
-            pages.note_written(run);
+        let write = |run: Run| self.file.write_at(run.first.0 * PAGE_BYTES as u64, run.bytes);
+        let done = join_all(self.batch.drain(..).map(write)).await;
+        for (run, (result, mut bytes)) in runs.iter().zip(done) {
+            result?;
+            if let Some(pages) = &self.pages {
+                pages.note_written(*run);
+            }
+            bytes.resize(0);
+            // Short runs come in great numbers; the memory of long ones is given back but for one.
+            if run.count <= SPARE_PAGES_MAX || self.spare.is_empty() {
+                self.spare.push(bytes);
+            }
         }
-        batch.resize(0);
-        self.batch = batch;
-        self.count = 0;
-        pace(run.count as usize * PAGE_BYTES).await;
+        pace(std::mem::take(&mut self.pages_in_batch) * PAGE_BYTES).await;
         self.env.yield_now().await;
         Ok(())
     }

@@ -112,7 +112,7 @@ fn files_that_are_something_else_are_refused_with_their_own_error() {
     let mut newer = sound.clone();
     newer[8] = 9;
     newer[PAGE_BYTES + 8] = 9;
-    assert!(matches!(open(&newer), Some(TreeError::Version { got: 9, want: 1, .. })));
+    assert!(matches!(open(&newer), Some(TreeError::Version { got: 9, want: 2, .. })));
     let mut torn = sound.clone();
     torn[100] ^= 1;
     torn[PAGE_BYTES + 100] ^= 1;

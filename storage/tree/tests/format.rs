@@ -111,16 +111,22 @@ impl Reading {
         } else {
             let bytes = self.page(page, checksum, 2, PAGE_BYTES).to_vec();
             assert_eq!(int(&bytes, self.header["level"], 1), level);
-            let mut at = 32;
-            for child in 0..int(&bytes, self.header["cells of a leaf"], 2) {
-                let fields = (int(&bytes, at, 8), int(&bytes, at + 8, 4), int(&bytes, at + 12, 8));
-                at += 28;
-                let separator = self.key(&bytes, &mut at);
-                assert_eq!(child == 0, separator.is_empty());
+            let children = int(&bytes, self.header["cells of a leaf"], 2) as usize;
+            let ends_at = 32 + children * 28;
+            let separators_at = ends_at + (children - 1) * 2;
+            let mut at = separators_at;
+            for child in 0..children {
+                let field = 32 + child * 28;
+                let (page, checksum) = (int(&bytes, field, 8), int(&bytes, field + 8, 4));
+                let separator = if child > 0 { self.key(&bytes, &mut at) } else { Vec::new() };
+                if let Some(slot) = child.checked_sub(1) {
+                    assert_eq!(int(&bytes, ends_at + slot * 2, 2) as usize, at - separators_at);
+                }
                 let first = self.entries.len();
-                assert_eq!(self.subtree(fields.0, fields.1, level - 1), fields.2);
+                assert_eq!(self.subtree(page, checksum, level - 1), int(&bytes, field + 12, 8));
                 assert!(separator <= self.entries[first].0 && (child == 0 || self.entries[first - 1].0 < separator));
             }
+            assert!(bytes[at..].iter().all(|byte| *byte == 0));
         }
         (self.entries.len() - before) as u64
     }
@@ -151,7 +157,7 @@ fn a_file_is_what_the_format_page_says() {
     let meta = file[slot * PAGE_BYTES..][..PAGE_BYTES].to_vec();
     let field = |name: &str, len| int(&meta, meta_at[name], len);
     assert_eq!(&meta[..8], b"plnttree");
-    assert_eq!((field("format version", 4), field("page size", 4)), (1, PAGE_BYTES as u64));
+    assert_eq!((field("format version", 4), field("page size", 4)), (2, PAGE_BYTES as u64));
     assert_eq!(field("generation", 8), bed.store.checkpoints().generation);
     assert_eq!(field("trees", 1), 2);
     assert_eq!(field("bytes of the state", 4), 8);

@@ -18,10 +18,10 @@ use super::Api;
 use crate::published::Root;
 
 /// Changes or leases that a slice visits: each may take a search in a tree.
-pub(super) const SLICE_ENTRIES: u32 = 256;
+pub(super) const SLICE_ENTRIES: u32 = 128;
 
 /// Bytes that a slice hands on, and at most one pair more.
-pub(super) const SLICE_BYTES_MAX: usize = 256 << 10;
+pub(super) const SLICE_BYTES_MAX: usize = 64 << 10;
 
 /// What authentication's revision is in a cluster that has never used it.
 const AUTH_REVISION: u64 = 1;

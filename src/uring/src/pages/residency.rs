@@ -263,7 +263,11 @@ mod tests {
             u128::MAX
         }));
         assert_eq!(blocks, [0..128, 128..256, 256..384]);
-        assert!(!residency.check_at(2000, 100..300, |block| if block.start == 256 { u128::MAX >> 100 } else { u128::MAX }));
+        assert!(!residency.check_at(2000, 100..300, |block| if block.start == 256 {
+            u128::MAX >> 100
+        } else {
+            u128::MAX
+        }));
         assert_eq!(stamps(&residency)[100..300], [MISSING; 200]);
     }
 
