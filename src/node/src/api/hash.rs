@@ -104,15 +104,15 @@ impl<E: Env> Api<E> {
         }
     }
 
-    /// The hash of everything that the member stores, but for what members differ in anyway. It holds one root back for as long as it takes.
+    /// The hash of everything that the member stores, but for what members differ in anyway.
     ///
     /// # Errors
     /// If a page can't be read.
     pub async fn hash(&self, _: pb::HashRequest) -> Result<pb::HashResponse, Status> {
-        let root = self.root();
+        let mut origin = self.backend_origin().await?;
         let mut sink = BackendHash { env: self.executor.env(), crc: 0, bucket: "", skips: false, slice_bytes: 0 };
-        self.walk_backend(&root, &mut sink).await?;
-        Ok(pb::HashResponse { header: Some(self.header(root.state.revision)), hash: sink.crc })
+        self.walk_backend(&mut origin, &mut sink).await?;
+        Ok(pb::HashResponse { header: Some(self.header(origin.state.revision)), hash: sink.crc })
     }
 }
 

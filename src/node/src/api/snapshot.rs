@@ -3,8 +3,9 @@
 //! The stream is a bbolt file in blobs of 32 KiB, and at last the SHA-256 of all of it. The file's first pages name its last one, so the root is walked
 //! twice: first for the sizes alone, which stand in the tree `log`, then for the bytes. Neither takes memory that grows with the store.
 //!
-//! The root is pinned meanwhile: what is freed after it can't be used again. So a client has a budget: it must go on reading, not too slowly, and what
-//! is freed must not become too much. One that doesn't keep to it gets an error, and the root is let go of.
+//! What a compaction would remove is kept meanwhile, and once that can't wait any longer (or in a store with very many leases) all pages of a root. So a
+//! client has a budget: it must go on reading, not too slowly, and what is kept for it must not become too much. One that doesn't keep to it gets an
+//! error.
 
 use std::{
     future::{Future, poll_fn},
@@ -58,12 +59,12 @@ impl<E: Env> Api<E> {
             }
             None => return Err(Status::fixed(Code::Internal, "unexpected EOF")),
         }
-        let root = self.root();
+        let mut origin = self.backend_origin().await?;
         let mut measure = Measure { env: self.executor.env(), builder: Builder::measure() };
-        self.walk_backend(&root, &mut measure).await?;
+        self.walk_backend(&mut origin, &mut measure).await?;
         let layout = measure.builder.finish();
         let mut upload = Upload::new(self, layout, &mut replies);
-        self.walk_backend(&root, &mut upload).await?;
+        self.walk_backend(&mut origin, &mut upload).await?;
         upload.finish().await
     }
 }

@@ -1,6 +1,12 @@
 //! Snapshots, hashes and defragmentation of a member that goes on working.
 
-use std::{cell::RefCell, future::pending, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    cell::{Cell, RefCell},
+    future::pending,
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use plinth_env::{Env, TaskQueue};
@@ -303,11 +309,13 @@ fn a_defragmentation_gives_back_what_was_deleted_while_writes_go_on() {
         let status = &api.published().status;
         let before = status.total_bytes();
         assert!(before > 40_000_000);
-        let writer = api.clone();
+        let (writer, has_written) = (api.clone(), Rc::new(Cell::new(false)));
+        let written = Rc::clone(&has_written);
         env.spawn(TaskQueue::Serve, async move {
             for key in 0..200 {
                 put(&writer, 6000 + key, vec![3; 100]).await;
             }
+            written.set(true);
         });
         let (one, other) = (api.clone(), Rc::new(RefCell::new(false)));
         let to = Rc::clone(&other);
@@ -323,6 +331,9 @@ fn a_defragmentation_gives_back_what_was_deleted_while_writes_go_on() {
         assert!(after < status.in_use_bytes() + (8 << 20), "{before} bytes before, {after} after");
         // With nothing to give back it is done at once.
         api.defragment(pb::DefragmentRequest {}).await.expect("defragmented");
+        while !has_written.get() {
+            env.sleep(Duration::from_millis(10)).await;
+        }
         let all = pb::RangeRequest { key: vec![0].into(), range_end: vec![0].into(), ..Default::default() };
         assert_eq!(api.range(all).await.expect("readable").count, 250);
     });
