@@ -4,8 +4,8 @@ use bytes::{BufMut, Bytes, BytesMut};
 use plinth_base::codec::{Malformed, Reader, put_bytes, put_varint};
 
 use crate::{
-    AlarmAction, AlarmKind, Command, Compare, CompareResult, CompareTarget, DeleteRange, Envelope, KeyRange,
-    MemberRecord, Op, Put, Query, SortOrder, SortTarget, Txn, TxnNode,
+    AlarmAction, AlarmKind, Command, CommandKind, Compare, CompareResult, CompareTarget, DeleteRange, Envelope,
+    KeyRange, MemberRecord, Op, Put, Query, SortOrder, SortTarget, Txn, TxnNode,
 };
 
 const FORMAT: u8 = 1;
@@ -28,11 +28,27 @@ const FLAG_KEYS_ONLY: u8 = 8;
 const FLAG_COUNT_ONLY: u8 = 16;
 
 impl Envelope {
+    /// What an encoded command is; `None` for an empty entry.
+    #[must_use]
+    pub fn kind(payload: &[u8]) -> Option<CommandKind> {
+        // Behind the format and the proposal's id.
+        Some(match *payload.get(9)? {
+            PUT => CommandKind::Put,
+            DELETE_RANGE => CommandKind::DeleteRange,
+            TXN => CommandKind::Txn,
+            LEASE_GRANT => CommandKind::LeaseGrant,
+            LEASE_REVOKE | LEASES_EXPIRE => CommandKind::LeaseRevoke,
+            COMPACT => CommandKind::Compaction,
+            ALARM => CommandKind::Alarm,
+            PUBLISH_MEMBER => CommandKind::PublishMember,
+            _ => return None,
+        })
+    }
+
     /// Whether an encoded command is about what clients store. Alarms and members are not: these commands pass whatever alarm is raised.
     #[must_use]
     pub fn is_about_keys(payload: &[u8]) -> bool {
-        // Behind the format and the proposal's id.
-        !matches!(payload.get(9), Some(&(ALARM | PUBLISH_MEMBER)))
+        !matches!(Self::kind(payload), Some(CommandKind::Alarm | CommandKind::PublishMember))
     }
 
     /// The payload of a log entry.

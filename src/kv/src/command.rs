@@ -57,6 +57,56 @@ pub enum Command {
     PublishMember(MemberRecord),
 }
 
+/// What a command is, for counting.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CommandKind {
+    /// [`Command::Put`].
+    Put,
+    /// [`Command::DeleteRange`].
+    DeleteRange,
+    /// [`Command::Txn`].
+    Txn,
+    /// [`Command::LeaseGrant`].
+    LeaseGrant,
+    /// [`Command::LeaseRevoke`], and [`Command::LeasesExpire`].
+    LeaseRevoke,
+    /// [`Command::Compact`].
+    Compaction,
+    /// [`Command::Alarm`].
+    Alarm,
+    /// [`Command::PublishMember`].
+    PublishMember,
+}
+
+impl CommandKind {
+    /// All of them, each at its own number.
+    pub const ALL: [Self; 8] = [
+        Self::Put,
+        Self::DeleteRange,
+        Self::Txn,
+        Self::LeaseGrant,
+        Self::LeaseRevoke,
+        Self::Compaction,
+        Self::Alarm,
+        Self::PublishMember,
+    ];
+
+    /// etcd's name of the request.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Put => "Put",
+            Self::DeleteRange => "DeleteRange",
+            Self::Txn => "Txn",
+            Self::LeaseGrant => "LeaseGrant",
+            Self::LeaseRevoke => "LeaseRevoke",
+            Self::Compaction => "Compaction",
+            Self::Alarm => "Alarm",
+            Self::PublishMember => "ClusterMemberAttrSet",
+        }
+    }
+}
+
 /// Writes one key.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Put {

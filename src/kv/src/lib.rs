@@ -36,8 +36,8 @@ pub use apply::Step;
 pub use audit::{Audit, AuditError, Audited, change_hash};
 pub use bounds::{KeyRange, Upper};
 pub use command::{
-    AlarmAction, AlarmKind, Command, Compare, CompareResult, CompareTarget, DeleteRange, Envelope, Op, Put, Txn,
-    TxnNode,
+    AlarmAction, AlarmKind, Command, CommandKind, Compare, CompareResult, CompareTarget, DeleteRange, Envelope, Op,
+    Put, Txn, TxnNode,
 };
 pub use error::KvError;
 pub use event::{Event, Recorded};

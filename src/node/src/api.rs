@@ -30,6 +30,7 @@ use plinth_rpc::{Method, Replies, Reply, RequestMeta, Requests, Status, errors, 
 
 use crate::{
     message::{Message, Refusal, Reply as ShardReply},
+    metrics::Times,
     published::{Published, Root},
     shard::ShardHandle,
     waiters::Executor,
@@ -74,17 +75,19 @@ pub struct Api<E: Env> {
     /// The group that it serves: its place among the shard's.
     group: usize,
     hub: Hub<E>,
+    ranges: Arc<Times>,
     options: Arc<ApiOptions>,
 }
 
 impl<E: Env> Clone for Api<E> {
     fn clone(&self) -> Self {
-        let Self { executor, shard, group, hub, options } = self;
+        let Self { executor, shard, group, hub, ranges, options } = self;
         Self {
             executor: executor.clone(),
             shard: shard.clone(),
             group: *group,
             hub: hub.clone(),
+            ranges: Arc::clone(ranges),
             options: Arc::clone(options),
         }
     }
@@ -108,7 +111,8 @@ impl<E: Env> Api<E> {
     pub fn new(executor: Executor<E>, shard: ShardHandle<E>, options: Arc<ApiOptions>) -> Self {
         executor.look_after(shard.inbox.clone());
         let hub = Hub::new(executor.clone(), shard.inbox.clone(), Arc::clone(&shard.groups[0]), options.watch_limits);
-        Self { executor, shard, group: 0, hub, options }
+        let ranges = shard.groups[0].ranges.join();
+        Self { executor, shard, group: 0, hub, ranges, options }
     }
 
     /// The same over another group of the shard.
@@ -120,6 +124,7 @@ impl<E: Env> Api<E> {
         let found = self.shard.groups.iter().position(|published| published.group == group);
         self.group = found.expect("an API is made for a group that its shard carries");
         let published = Arc::clone(&self.shard.groups[self.group]);
+        self.ranges = published.ranges.join();
         self.hub = Hub::new(self.executor.clone(), self.shard.inbox.clone(), published, self.options.watch_limits);
         self
     }

@@ -8,7 +8,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 use bytes::Bytes;
 use plinth_base::{GroupId, Instant, LogIndex, Mark, Term};
 use plinth_env::Env;
-use plinth_kv::{ApplyError, Budget, Lessor, Machine, OpOutcome, Outcome};
+use plinth_kv::{ApplyError, Budget, Envelope, Lessor, Machine, OpOutcome, Outcome};
 use plinth_raft::{Effects, Input, Raft, Role};
 use plinth_tree::{Missing, Store};
 
@@ -202,10 +202,11 @@ impl<E: Env> Group<E> {
     /// Applies what is committed, as far as the budget goes.
     pub(crate) fn apply(
         &mut self,
-        now: Instant,
+        clock: impl Fn() -> Instant,
         budget: &mut Budget,
         metrics: &ShardMetrics,
     ) -> Result<Applied, NodeError> {
+        let mut now = clock();
         // A new leader takes over before anything is applied in its term.
         self.lessor(now);
         self.machine.set_watched(self.feed.is_watched());
@@ -229,7 +230,10 @@ impl<E: Env> Group<E> {
             match step {
                 Ok(Some((_, outcome))) => {
                     self.apply_began = None;
-                    metrics.apply.observe_duration(now.since(began));
+                    now = clock();
+                    if let Some(kind) = Envelope::kind(&entry.payload) {
+                        metrics.applies.of(kind).observe(outcome.result.is_ok(), now.since(began));
+                    }
                     count(&outcome, metrics);
                     self.note_leases(&outcome, entry.term, now, metrics);
                     self.finish(entry.index, outcome);

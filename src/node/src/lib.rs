@@ -24,7 +24,7 @@ mod watch;
 pub use auto_compaction::{AutoCompaction, Retention, compact_automatically};
 pub use bootstrap::{NodeError, open_shard};
 pub use message::{Answer, Message, Refusal, Reply as ShardReply, ReplyTo};
-pub use metrics::ShardMetrics;
+pub use metrics::{ApplyTimes, RangeTimes, ShardMetrics, Times};
 pub use options::{Identity, ShardOptions};
 pub use plinth_kv::{Command, MemberRecord};
 pub use published::{GroupStatus, Published};

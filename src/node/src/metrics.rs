@@ -1,6 +1,80 @@
 //! What a shard counts. It alone writes; a scrape on any executor reads.
 
-use plinth_base::metrics::{APPLY_NS, Counter, FLUSH_NS, Gauge, Histogram, SWEEP_MS, TTL_SECONDS, TURN_NS};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use plinth_base::metrics::{
+    APPLY_NS, Counter, FLUSH_NS, Gauge, Histogram, HistogramSnapshot, SWEEP_MS, TTL_SECONDS, TURN_NS,
+};
+use plinth_kv::CommandKind;
+
+/// How long something took, apart for what succeeded and what failed.
+#[derive(Debug)]
+pub struct Times {
+    succeeded: Histogram,
+    failed: Histogram,
+}
+
+impl Default for Times {
+    fn default() -> Self {
+        Self { succeeded: Histogram::new(APPLY_NS), failed: Histogram::new(APPLY_NS) }
+    }
+}
+
+impl Times {
+    /// Counts one.
+    pub fn observe(&self, has_succeeded: bool, took: Duration) {
+        if has_succeeded { &self.succeeded } else { &self.failed }.observe_duration(took);
+    }
+
+    /// What was counted of those that succeeded, and of those that failed.
+    #[must_use]
+    pub fn snapshot(&self) -> [HistogramSnapshot; 2] {
+        [self.succeeded.snapshot(), self.failed.snapshot()]
+    }
+}
+
+/// How long commands took, by kind.
+#[derive(Default, Debug)]
+pub struct ApplyTimes([Times; CommandKind::ALL.len()]);
+
+impl ApplyTimes {
+    /// Those of one kind.
+    #[must_use]
+    pub fn of(&self, kind: CommandKind) -> &Times {
+        &self.0[kind as usize]
+    }
+
+    /// All of them, by etcd's name of the request.
+    pub fn by_name(&self) -> impl Iterator<Item = (&'static str, &Times)> {
+        CommandKind::ALL.into_iter().map(|kind| (kind.name(), self.of(kind)))
+    }
+}
+
+/// How long range reads took. Each executor counts by itself: they are too many to be counted in one place.
+#[derive(Default, Debug)]
+pub struct RangeTimes(Mutex<Vec<Arc<Times>>>);
+
+impl RangeTimes {
+    /// For one more executor.
+    pub(crate) fn join(&self) -> Arc<Times> {
+        let times = Arc::<Times>::default();
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&times));
+        times
+    }
+
+    /// Of all executors: those that succeeded, and those that failed.
+    #[must_use]
+    pub fn snapshot(&self) -> [HistogramSnapshot; 2] {
+        let mut sum = Times::default().snapshot();
+        for times in self.0.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            sum.iter_mut().zip(times.snapshot()).for_each(|(sum, one)| sum.merge(&one));
+        }
+        sum
+    }
+}
 
 /// A shard's counters.
 #[derive(Debug)]
@@ -11,8 +85,8 @@ pub struct ShardMetrics {
     pub checkpoint: Histogram,
     /// One turn of the shard.
     pub turn: Histogram,
-    /// One command, from its first slice to its last.
-    pub apply: Histogram,
+    /// Commands, each from its first slice to its last.
+    pub applies: ApplyTimes,
     /// Bytes handed to the log's device.
     pub wal_write_bytes: Counter,
     /// Batches written.
@@ -63,7 +137,7 @@ impl Default for ShardMetrics {
             wal_flush: Histogram::new(FLUSH_NS),
             checkpoint: Histogram::new(FLUSH_NS),
             turn: Histogram::new(TURN_NS),
-            apply: Histogram::new(APPLY_NS),
+            applies: ApplyTimes::default(),
             wal_write_bytes: Counter::new(),
             wal_flushes: Counter::new(),
             wal_stalled: Gauge::new(),

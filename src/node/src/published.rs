@@ -11,7 +11,7 @@ use plinth_env::PageSource;
 use plinth_kv::State;
 use plinth_tree::Snapshot;
 
-use crate::{readers::Readers, watch::WatchMetrics};
+use crate::{metrics::RangeTimes, readers::Readers, watch::WatchMetrics};
 
 /// A published root with the state record that belongs to it.
 pub struct Root<P: PageSource> {
@@ -32,12 +32,21 @@ pub struct Published<P: PageSource> {
     pub readers: Arc<Readers>,
     /// What watches count.
     pub watches: Arc<WatchMetrics>,
+    /// How long its range reads took.
+    pub ranges: RangeTimes,
 }
 
 impl<P: PageSource> Published<P> {
     pub(crate) fn new(group: GroupId, snapshot: Snapshot<P>, state: State) -> Arc<Self> {
         let root = ArcSwap::from_pointee(Root { snapshot, state });
-        Arc::new(Self { group, root, status: GroupStatus::default(), readers: Arc::default(), watches: Arc::default() })
+        Arc::new(Self {
+            group,
+            root,
+            status: GroupStatus::default(),
+            readers: Arc::default(),
+            watches: Arc::default(),
+            ranges: RangeTimes::default(),
+        })
     }
 
     /// The newest root. While it is held, none of its pages is used again: don't keep it across waits for anything but its own pages.

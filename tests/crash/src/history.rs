@@ -7,6 +7,7 @@
 
 use std::{collections::BTreeMap, fmt};
 
+use bytes::Bytes;
 use plinth_base::Prng;
 
 use crate::model::{Op, Outcome, State};
@@ -110,6 +111,12 @@ impl History {
         self.readable_from = self.readable_from.max(revision);
     }
 
+    /// The newest compaction that was sent since the state was last verified, 0 for none.
+    #[must_use]
+    pub fn compaction_asked_for(&self) -> i64 {
+        self.readable_from
+    }
+
     /// How many keys hang on a lease to which each was attached once, if nothing of it is in doubt.
     #[must_use]
     pub fn attached(&self, lease: i64) -> i64 {
@@ -137,11 +144,13 @@ impl History {
         self.in_doubt.len()
     }
 
-    /// Compares the server with the model. `fetch` ranges over everything at a revision, 0 for the newest.
+    /// Compares the server with the model. `fetch` ranges over everything at a revision, 0 for the newest. `judge` sees each revision, the keys at it,
+    /// and which of them it set or removed, and says what else is wrong.
     pub async fn check<E>(
         &mut self,
         seed: u64,
         mut fetch: impl AsyncFnMut(i64) -> Result<Snapshot, E>,
+        mut judge: impl FnMut(i64, &State, &[Bytes]) -> Result<(), String>,
     ) -> Result<Verified, CheckError<E>> {
         let violation = |text: String| Err(CheckError::Violation(Violation(text)));
         if let Some(clash) = self.clashes.pop() {
@@ -169,12 +178,17 @@ impl History {
             } else {
                 None
             };
+            let mut touched = Vec::new();
             let step = match known {
-                Some(known) => replay(&mut state, known, at),
-                None => resolve(&mut state, &mut in_doubt, at, server.as_ref().expect("fetched where unknown")),
+                Some(known) => replay(&mut state, known, at, &mut touched),
+                None => {
+                    let server = server.as_ref().expect("fetched where unknown");
+                    resolve(&mut state, &mut in_doubt, at, server, &mut touched)
+                }
             };
             let differs = server.and_then(|server| state.difference(&server));
-            if let Some(text) = step.err().or(differs) {
+            let judged = || judge(at, &state, &touched).err();
+            if let Some(text) = step.err().or(differs).or_else(judged) {
                 return violation(format!("at revision {at} of {revision}: {text}"));
             }
         }
@@ -200,8 +214,8 @@ impl History {
     }
 }
 
-fn replay(state: &mut State, known: &Acknowledged, at: i64) -> Result<(), String> {
-    let outcome = state.apply(&known.op, at);
+fn replay(state: &mut State, known: &Acknowledged, at: i64, touched: &mut Vec<Bytes>) -> Result<(), String> {
+    let outcome = state.apply_noting(&known.op, at, touched);
     if outcome == known.outcome {
         return Ok(());
     }
@@ -209,10 +223,17 @@ fn replay(state: &mut State, known: &Acknowledged, at: i64) -> Result<(), String
 }
 
 /// Finds the request in doubt that leads to what the server has at this revision.
-fn resolve(state: &mut State, in_doubt: &mut Vec<Op>, at: i64, server: &State) -> Result<(), String> {
+fn resolve(
+    state: &mut State,
+    in_doubt: &mut Vec<Op>,
+    at: i64,
+    server: &State,
+    touched: &mut Vec<Bytes>,
+) -> Result<(), String> {
     for (i, op) in in_doubt.iter().enumerate() {
         let mut after = state.clone();
-        if after.apply(op, at).changed() && after == *server {
+        touched.clear();
+        if after.apply_noting(op, at, touched).changed() && after == *server {
             *state = after;
             in_doubt.remove(i);
             return Ok(());

@@ -1,7 +1,7 @@
 //! Crash tests of the real server binary: it is killed, or loses its power, under load; afterwards every acknowledged
 //! write must be there and nothing that nobody wrote.
 //!
-//! `powerfs` is the disk that loses power, `server` the process under test, `workload` and `steward` its clients, `history` and `model` the
+//! `powerfs` is the disk that loses power, `server` the process under test, `workload`, `steward` and `witness` its clients, `history` and `model` the
 //! judge, `run` one run of all of it.
 
 pub mod cleanup;
@@ -13,4 +13,5 @@ pub mod powerfs;
 pub mod run;
 pub mod server;
 pub mod steward;
+pub mod witness;
 pub mod workload;

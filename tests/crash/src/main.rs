@@ -70,10 +70,11 @@ fn expect_none_lost(options: &Options, first_seed: u64) -> ExitCode {
 }
 
 fn print_report(number: u64, mode: Mode, seed: u64, report: &Report) {
-    let Report { acknowledged, in_doubt, in_doubt_applied, leases, compacted, .. } = report;
+    let Report { acknowledged, in_doubt, in_doubt_applied, events, leases, compacted, .. } = report;
     let Report { checkpoints, crashes, recovery_crashes, cut, .. } = report;
     print!("run {number}, {}, seed {seed}: {acknowledged} acknowledged", mode.name());
-    print!(", {in_doubt} in doubt ({in_doubt_applied} applied), {leases} leases, compacted to {compacted}");
+    print!(", {in_doubt} in doubt ({in_doubt_applied} applied), {events} events, {leases} leases");
+    print!(", compacted to {compacted}");
     print!(", {checkpoints} checkpoints");
     print!(", {crashes} crashes, {recovery_crashes} more during recovery");
     if mode == Mode::Power {

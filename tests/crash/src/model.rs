@@ -103,6 +103,11 @@ pub struct State(pub BTreeMap<Bytes, Record>);
 impl State {
     /// Applies a request as revision `revision` and says what it did.
     pub fn apply(&mut self, op: &Op, revision: i64) -> Outcome {
+        self.apply_noting(op, revision, &mut Vec::new())
+    }
+
+    /// The same; adds the keys that it set or removed to `touched`, some of them perhaps more than once.
+    pub fn apply_noting(&mut self, op: &Op, revision: i64, touched: &mut Vec<Bytes>) -> Outcome {
         let mut outcome = Outcome::default();
         let changes = match op {
             Op::One(change) => std::slice::from_ref(change),
@@ -112,13 +117,15 @@ impl State {
             }
             Op::Leased { key, value, lease } => {
                 self.put(key, value, *lease, revision);
+                touched.push(key.clone());
                 outcome.puts += 1;
                 &[]
             }
             Op::Revoke { lease } => {
-                let before = self.0.len();
-                self.0.retain(|_, record| record.lease != *lease);
-                outcome.deleted.push((before - self.0.len()) as i64);
+                let attached = self.0.extract_if(.., |_, record| record.lease == *lease).map(|(key, _)| key);
+                let before = touched.len();
+                touched.extend(attached);
+                outcome.deleted.push((touched.len() - before) as i64);
                 &[]
             }
         };
@@ -126,9 +133,10 @@ impl State {
             match change {
                 Change::Put { key, value } => {
                     self.put(key, value, 0, revision);
+                    touched.push(key.clone());
                     outcome.puts += 1;
                 }
-                Change::Delete { key, end } => outcome.deleted.push(self.delete(key, end)),
+                Change::Delete { key, end } => outcome.deleted.push(self.delete(key, end, touched)),
             }
         }
         outcome
@@ -140,13 +148,16 @@ impl State {
         self.0.insert(key.clone(), record);
     }
 
-    fn delete(&mut self, key: &Bytes, end: &Bytes) -> i64 {
-        if end.is_empty() {
-            return i64::from(self.0.remove(key).is_some());
-        }
-        let doomed: Vec<Bytes> = self.0.range(key.clone()..end.clone()).map(|(key, _)| key.clone()).collect();
+    fn delete(&mut self, key: &Bytes, end: &Bytes, touched: &mut Vec<Bytes>) -> i64 {
+        let doomed: Vec<Bytes> = if end.is_empty() {
+            self.0.get_key_value(key).map(|(key, _)| key.clone()).into_iter().collect()
+        } else {
+            self.0.range(key.clone()..end.clone()).map(|(key, _)| key.clone()).collect()
+        };
         doomed.iter().for_each(|key| drop(self.0.remove(key)));
-        doomed.len() as i64
+        let deleted = doomed.len() as i64;
+        touched.extend(doomed);
+        deleted
     }
 
     /// The first difference to what the server has, in words; `None` if there is none.

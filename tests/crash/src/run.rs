@@ -16,6 +16,7 @@ use crate::{
     powerfs::{CutReport, MountError},
     server::{Server, free_port},
     steward::{self, Ledger},
+    witness::{self, Witness},
     workload::{self, CLIENTS, Shared},
 };
 
@@ -47,6 +48,8 @@ pub struct Report {
     pub in_doubt: usize,
     /// Those of them that turned out to have been applied.
     pub in_doubt_applied: usize,
+    /// Events that a watch was told of, all of them of changes that are there.
+    pub events: usize,
     /// Leases that were granted, all of which are there or gone as they must be.
     pub leases: usize,
     /// The newest compaction that was acknowledged.
@@ -96,6 +99,7 @@ struct Run<'a> {
     port: u16,
     history: History,
     ledger: Ledger,
+    witness: Witness,
     report: Report,
 }
 
@@ -114,6 +118,7 @@ pub fn run(options: &Options, mode: Mode, seed: u64, keep: &Path) -> Result<Repo
         port: free_port().map_err(broken("port"))?,
         history: History::new(),
         ledger: Ledger::default(),
+        witness: Witness::new(),
         report: Report::default(),
     };
     let result = runtime.block_on(LocalSet::new().run_until(run.rounds()));
@@ -160,7 +165,9 @@ impl Run<'_> {
         server.ready().await.map_err(Failure::Broken)?;
         let history = std::mem::take(&mut self.history);
         let ledger = std::mem::take(&mut self.ledger);
-        let shared = Rc::new(RefCell::new(Shared { history, ledger, acknowledged: 0, ended: Vec::new() }));
+        let witness = std::mem::take(&mut self.witness);
+        let shared = Shared { history, ledger, witness, acknowledged: 0, ended: Vec::new() };
+        let shared = Rc::new(RefCell::new(shared));
         let clients = self.spawn_clients(&server, &shared);
         self.load(&mut server, &shared, writes).await?;
         self.crash_soon(CUT_CHANGES_MAX, CRASH_DELAY_MAX).await;
@@ -175,6 +182,7 @@ impl Run<'_> {
         let mut shared = shared.borrow_mut();
         self.history = std::mem::take(&mut shared.history);
         self.ledger = std::mem::take(&mut shared.ledger);
+        self.witness = std::mem::take(&mut shared.witness);
         self.report.crashes += 1;
         self.report.acknowledged += self.history.acknowledged_count();
         self.report.in_doubt += self.history.in_doubt_count();
@@ -189,6 +197,7 @@ impl Run<'_> {
         };
         let mut clients: Vec<JoinHandle<()>> = (0..CLIENTS).map(spawn).collect();
         let (seed, shared) = (self.prng.next_u64(), Rc::clone(shared));
+        clients.push(tokio::task::spawn_local(witness::watch_until_failure(server.addr(), Rc::clone(&shared))));
         clients.push(tokio::task::spawn_local(steward::keep_until_failure(server.addr(), seed, shared)));
         clients
     }
@@ -253,15 +262,24 @@ impl Run<'_> {
         let started = Instant::now();
         let mut server = self.start()?;
         let client = server.ready().await.map_err(Failure::Refused)?;
+        let refused = |status: plinth_client::Status| Failure::Refused(status.to_string());
+        let compacted = self.history.compaction_asked_for();
+        // Before anything is written: what a crash has taken back it was told then, or never.
+        let told = witness::catch_up(&client, &mut self.witness, compacted).await;
+        let told = told.map_err(refused)?;
         let seed = self.prng.next_u64();
-        let verified = self.history.check(seed, async |at| workload::fetch(&client, at).await).await;
+        let judge = |at, state: &_, touched: &_| self.witness.judge(at, state, touched);
+        let verified = self.history.check(seed, async |at| workload::fetch(&client, at).await, judge).await;
         let verified = verified.map_err(|error| match error {
             CheckError::Violation(violation) => Failure::Lost(violation.to_string()),
             CheckError::Unreachable(status) => Failure::Refused(format!("{status}\n{}", server.log_tail())),
         })?;
+        // Lost writes come first: a watch that waits for them is no other failure.
+        told.and_then(|()| self.witness.conclude()).map_err(Failure::Lost)?;
         self.report.in_doubt_applied += verified.in_doubt_applied;
+        self.report.events = self.witness.events();
         let kept = steward::verify(&client, &mut self.ledger, self.history.state(), || started.elapsed()).await;
-        kept.map_err(|status| Failure::Refused(status.to_string()))?.map_err(Failure::Lost)?;
+        kept.map_err(refused)?.map_err(Failure::Lost)?;
         (self.report.leases, self.report.compacted) = self.ledger.summary();
         drop(client);
         server.stop().await.map_err(Failure::Broken)?;

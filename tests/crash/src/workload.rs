@@ -11,6 +11,7 @@ use crate::{
     history::{History, Snapshot},
     model::{Change, Op, Outcome, Record, State},
     steward::Ledger,
+    witness::Witness,
 };
 
 /// Connections that write at the same time, one request each at a time.
@@ -26,6 +27,8 @@ pub struct Shared {
     pub history: History,
     /// Leases and compactions, which make no revisions of their own.
     pub ledger: Ledger,
+    /// What a watch was told.
+    pub witness: Witness,
     /// Acknowledged changes since the start of the load.
     pub acknowledged: usize,
     /// Why clients ended; expected once the server is gone, and only then.
@@ -199,7 +202,7 @@ pub async fn fetch(client: &Client, revision: i64) -> Result<Snapshot, Status> {
     Ok(Snapshot { newest_revision: revision_of(answer.header), state })
 }
 
-fn record(kv: mvccpb::KeyValue) -> (Bytes, Record) {
+pub(crate) fn record(kv: mvccpb::KeyValue) -> (Bytes, Record) {
     let mvccpb::KeyValue { key, create_revision, mod_revision, version, value, lease } = kv;
     let record = Record { value, created: create_revision, modified: mod_revision, version, lease };
     (key, record)

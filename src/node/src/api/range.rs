@@ -13,7 +13,7 @@ use std::sync::Arc;
 use bytes::BytesMut;
 use plinth_env::Env;
 use plinth_kv::{
-    QueryResult, QueryRun,
+    Query, QueryResult, QueryRun,
     query::{Progress, Sink},
 };
 use plinth_rpc::{Frame, Reply, Status, errors, etcdserverpb as pb};
@@ -42,6 +42,14 @@ impl<E: Env> Api<E> {
         if !serializable {
             self.read_index().await?;
         }
+        let began = self.executor.env().now();
+        let reply = self.read_range(query).await;
+        self.ranges.observe(reply.is_ok(), self.executor.env().now().since(began));
+        reply
+    }
+
+    /// The answer, or at least its length and what it begins with.
+    async fn read_range(&self, query: Query) -> Result<Reply, Status> {
         let root = self.root();
         let run = QueryRun::new(query, root.state.revision, root.state.compacted).map_err(status)?;
         let header = self.header(root.state.revision);

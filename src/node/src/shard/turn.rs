@@ -283,13 +283,13 @@ impl<E: Env> Shard<E> {
     /// A slice for every group. True if one has more to do.
     fn apply(&mut self) -> Result<bool, NodeError> {
         let mut is_busy = false;
-        let now = self.env.now();
+        let env = self.env.clone();
         for at in 0..self.groups.len() {
             if self.waits_for_memory(at) {
                 continue;
             }
             let mut budget = Budget::new(self.options.apply_budget);
-            match self.groups[at].apply(now, &mut budget, &self.metrics)? {
+            match self.groups[at].apply(|| env.now(), &mut budget, &self.metrics)? {
                 Applied::All => {}
                 Applied::More => is_busy = true,
                 Applied::Missing(missing) => self.load_pages(at, missing),

@@ -1,12 +1,16 @@
 //! The node's counters as one scrape shows them.
 
 use plinth_base::{MemberId, metrics::Gauge};
-use plinth_node::api::Api;
+use plinth_node::{ApplyTimes, Times, api::Api};
 use plinth_rpc::Method;
 use plinth_uring::UringEnv;
 
 use super::Boot;
-use crate::{config::sync_method_name, conn::GrpcTotals, metrics::MetricsSnapshot};
+use crate::{
+    config::sync_method_name,
+    conn::GrpcTotals,
+    metrics::{Apply, MetricsSnapshot},
+};
 
 pub(super) fn snapshot(api: &Api<UringEnv>, boot: &Boot) -> MetricsSnapshot {
     let (shard, root) = (api.shard(), api.published().root());
@@ -33,6 +37,8 @@ pub(super) fn snapshot(api: &Api<UringEnv>, boot: &Boot) -> MetricsSnapshot {
         keys: api.key_count(),
         current_revision: root.state.revision,
         compact_revision: root.state.compacted,
+        applies: applies(&metrics.applies),
+        ranges: api.published().ranges.snapshot(),
         put_bytes: root.state.put_bytes,
         wal_fsync: metrics.wal_flush.snapshot(),
         wal_write_bytes: metrics.wal_write_bytes.get(),
@@ -63,6 +69,15 @@ pub(super) fn snapshot(api: &Api<UringEnv>, boot: &Boot) -> MetricsSnapshot {
         executors: boot.counters.get().map_or_else(Vec::new, |all| all.iter().map(|one| one.snapshot()).collect()),
         ..MetricsSnapshot::default()
     }
+}
+
+/// Of every kind of command that there were some of.
+fn applies(times: &ApplyTimes) -> Vec<Apply> {
+    let of_kind = |(op, times): (_, &Times)| {
+        let [succeeded, failed] = times.snapshot();
+        [(true, succeeded), (false, failed)].map(|(success, took)| Apply { op, success, took })
+    };
+    times.by_name().flat_map(of_kind).filter(|apply| apply.took.count() > 0).collect()
 }
 
 fn gauge(gauge: &Gauge) -> u64 {

@@ -46,7 +46,7 @@ fn check(history: &mut History, server: &Server) -> Result<Verified, String> {
         let state = server.0[if at == 0 { newest_revision } else { at } as usize].clone();
         Ok::<_, Infallible>(Snapshot { newest_revision, state })
     };
-    runtime.block_on(history.check(1, fetch)).map_err(|error| match error {
+    runtime.block_on(history.check(1, fetch, |_, _, _| Ok(()))).map_err(|error| match error {
         CheckError::Violation(violation) => violation.0,
         CheckError::Unreachable(never) => match never {},
     })
