@@ -71,6 +71,8 @@ impl Window {
     pub(super) fn push(&mut self, revision: Revision) -> bool {
         if self.versions.is_empty() {
             self.base = revision.main;
+            // At once: growing would leave as much again behind. What is not used of it takes no memory.
+            self.versions.reserve_exact(self.versions_max);
         }
         let Ok(main_offset) = u32::try_from(revision.main - self.base) else { return false };
         if self.versions.len() == self.versions_max {
