@@ -94,7 +94,7 @@ impl<E: Env> Api<E> {
         if !voters.any(|member| member.id.0 == request.target_id && request.target_id == self.options.member_id) {
             return Err(errors::BAD_LEADER_TRANSFEREE);
         }
-        Ok(pb::MoveLeaderResponse { header: Some(self.header(self.root().state.revision)) })
+        Ok(pb::MoveLeaderResponse { header: None })
     }
 
     /// Says whether the cluster could go back by a minor version. It never does: no older version of plinth reads what this one writes, and a snapshot is the
