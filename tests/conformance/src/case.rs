@@ -28,6 +28,8 @@ pub struct Step {
     pub place: String,
     /// How long to wait before it.
     pub wait: Duration,
+    /// How often it is done, each time with the same answer.
+    pub times: u32,
     /// What is done.
     pub action: Action,
     /// Metadata of a gRPC call: name and value, templates not yet filled in.
@@ -96,6 +98,8 @@ pub enum Action {
         /// Its name.
         stream: String,
     },
+    /// Kills the server and starts it again, on its data and with its flags. Streams don't survive that.
+    Restart,
     /// An HTTP/1 request.
     Http {
         /// Such as GET.
@@ -134,6 +138,16 @@ pub struct Want {
     pub nonzero: Vec<String>,
     /// Paths of fields that may hold anything.
     pub any: Vec<String>,
+    /// Paths of fields that must hold so many bytes, whichever they are.
+    pub lengths: Vec<(String, usize)>,
+}
+
+impl Want {
+    /// `reply` as it is, with nothing left open.
+    #[must_use]
+    pub fn only(reply: Reply) -> Self {
+        Self { reply, nonzero: Vec::new(), any: Vec::new(), lengths: Vec::new() }
+    }
 }
 
 /// The answer itself.

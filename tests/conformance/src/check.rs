@@ -54,6 +54,15 @@ fn check_message(want: &Want, mut wanted: DynamicMessage, mut got: DynamicMessag
     for path in &want.any {
         clear_path(&mut got, path, false)?;
     }
+    for (name, bytes) in &want.lengths {
+        let value =
+            got.get_field_by_name(name).ok_or_else(|| format!("the case is wrong: there is no field {name}"))?;
+        let got_bytes = value.as_bytes().map(bytes::Bytes::len);
+        if got_bytes != Some(*bytes) {
+            return Err(format!("want: {name} of {bytes} bytes\ngot:  {got_bytes:?}, {shown}"));
+        }
+        got.clear_field_by_name(name);
+    }
     for path in want.nonzero.iter().chain(&want.any) {
         clear_path(&mut wanted, path, false)?;
     }

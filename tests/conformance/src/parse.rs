@@ -14,6 +14,7 @@
 //! 3.5 some.row -- it panics              the step is not played to etcd 3.5
 //! meta hasleader "true"                  metadata of the next call
 //! wait 4                                 seconds to wait before the next step
+//! times 1001                             the next step is done so often
 //! raw KV/Put "\x0a\xff"                  a message of any bytes; `body` for a body without a prefix of ours
 //! stream w Watch/Watch                   opens a streaming call by the name of w
 //! send w create_request { key: "a" }     a message on it
@@ -22,12 +23,14 @@
 //! quiet w                                nothing comes for half a second
 //! close w                                says that nothing more is sent
 //! drop w                                 resets the call
+//! restart                                kills the server and starts it again, on its data and with its flags
 //! GET /health                            HTTP/1; POST takes a body after the target
 //! -> 200 {"health":"true","reason":""}
 //! etcdctl put a 1                        etcdctl by each version (etcdctl3.4, etcdctl3.5: by one)
 //! << text                                its standard input
 //! -> OK                                  its standard output; `!! exit 1 text` for a failure
 //! nonzero dbSize                         fields that must be set, whatever to; `any` may be anything
+//! length blob 32                         a field that must have so many bytes
 //! ```
 //!
 //! An indented line goes on with the one before. A line that begins with `#` is a comment. Templates are filled in when the
@@ -93,6 +96,7 @@ struct Parser {
     place: String,
     metadata: Vec<(String, Vec<u8>)>,
     wait: Duration,
+    times: Option<u32>,
     open: Option<OpenStep>,
 }
 
@@ -102,6 +106,7 @@ struct OpenStep {
     actions: Vec<Action>,
     metadata: Vec<(String, Vec<u8>)>,
     wait: Duration,
+    times: u32,
     want: Option<Want>,
     deviation: Option<Deviation>,
 }
@@ -129,6 +134,7 @@ impl Parser {
                 self.metadata.push((name.to_owned(), unquote(value)?));
             }
             "wait" => self.wait = Duration::from_secs(rest.parse().map_err(|_| format!("wait SECONDS, not {rest:?}"))?),
+            "times" => self.times = Some(rest.parse().map_err(|_| format!("times NUMBER, not {rest:?}"))?),
             "->" | "!!" => self.step()?.want = Some(want(word, rest)?),
             "3.5" => {
                 let (row, rest) = rest.split_once(' ').ok_or("3.5 ROW -> ANSWER")?;
@@ -138,6 +144,11 @@ impl Parser {
             }
             "nonzero" => self.last_want()?.nonzero.extend(words(rest)),
             "any" => self.last_want()?.any.extend(words(rest)),
+            "length" => {
+                let (path, bytes) = rest.split_once(' ').ok_or("length FIELD BYTES")?;
+                let bytes = bytes.parse().map_err(|_| format!("{bytes:?} is no number of bytes"))?;
+                self.last_want()?.lengths.push((path.to_owned(), bytes));
+            }
             "<<" => self.stdin(rest)?,
             _ => {
                 self.end_step()?;
@@ -148,6 +159,7 @@ impl Parser {
                     actions,
                     metadata: std::mem::take(&mut self.metadata),
                     wait: std::mem::take(&mut self.wait),
+                    times: self.times.take().unwrap_or(1),
                     want: None,
                     deviation: None,
                 });
@@ -182,20 +194,17 @@ impl Parser {
     fn end_step(&mut self) -> Result<(), String> {
         let Some(open) = self.open.take() else { return Ok(()) };
         let has_no_answer = |action: &Action| {
-            use Action::{Close, Drop, Open, Quiet, Send};
-            matches!(action, Open { .. } | Send { .. } | Quiet { .. } | Close { .. } | Drop { .. })
+            use Action::{Close, Drop, Open, Quiet, Restart, Send};
+            matches!(action, Open { .. } | Send { .. } | Quiet { .. } | Close { .. } | Drop { .. } | Restart)
         };
-        let none = open.actions.iter().all(has_no_answer).then(|| Want {
-            reply: Reply::Ok(String::new()),
-            nonzero: Vec::new(),
-            any: Vec::new(),
-        });
+        let none = open.actions.iter().all(has_no_answer).then(|| Want::only(Reply::Ok(String::new())));
         let want = open.want.or(none).ok_or_else(|| format!("the step at {} wants no answer", open.place))?;
         let steps = open.actions.into_iter().map(|action| Step {
             place: open.place.clone(),
             action,
             metadata: open.metadata.clone(),
             wait: open.wait,
+            times: open.times,
             want: want.clone(),
             deviation: open.deviation.clone(),
         });
@@ -234,6 +243,7 @@ fn actions(word: &str, rest: &str) -> Result<Vec<Action>, String> {
         "quiet" => Action::Quiet { stream: rest.to_owned() },
         "drop" => Action::Drop { stream: rest.to_owned() },
         "close" => Action::Close { stream: rest.to_owned() },
+        "restart" => Action::Restart,
         "GET" | "POST" | "PUT" => {
             let (target, body) = rest.split_once(' ').unwrap_or((rest, ""));
             Action::Http { verb: word.to_owned(), target: target.to_owned(), body: body.to_owned() }
@@ -279,7 +289,7 @@ fn want(arrow: &str, rest: &str) -> Result<Want, String> {
         }
         _ => return Err(format!("{arrow:?} is neither -> nor !!")),
     };
-    Ok(Want { reply, nonzero: Vec::new(), any: Vec::new() })
+    Ok(Want::only(reply))
 }
 
 /// A quoted text is meant exactly, anything else is a pattern.

@@ -65,7 +65,7 @@ pub async fn run(target: &Target, cases: &[Case], schema: &Schema, peers: &Path)
         let outcome = match &case.fresh {
             None => shared.play(case).await,
             Some(flags) => match Session::start(target, flags, schema, peers).await {
-                Ok(session) => session.play(case).await,
+                Ok(mut session) => session.play(case).await,
                 Err(error) => Err(error),
             },
         };
@@ -116,6 +116,19 @@ impl<'a> Session<'a> {
         Ok(session)
     }
 
+    /// Another process on the same data, and a connection to it. It must say that it is who it was.
+    async fn restart(&mut self, template: &mut Template) -> Result<(), String> {
+        let before = self.ids;
+        self.server.restart().map_err(|error| error.to_string())?;
+        self.client = Client::connect(self.server.client_addr).await.map_err(|error| error.to_string())?;
+        self.learn_names().await?;
+        template.names.clone_from(&self.template.names);
+        if (before.cluster, before.member) != (self.ids.cluster, self.ids.member) {
+            return Err(format!("other ids: {before:?} before, {:?} now", self.ids));
+        }
+        Ok(())
+    }
+
     /// Fills in what templates and headers need to know of the server.
     async fn learn_names(&mut self) -> Result<(), String> {
         let status = self.ask("Maintenance/Status", "").await?;
@@ -163,7 +176,7 @@ impl<'a> Session<'a> {
     }
 
     /// Empties the key space and goes through the steps of `case`.
-    async fn play(&self, case: &Case) -> Result<(), String> {
+    async fn play(&mut self, case: &Case) -> Result<(), String> {
         let emptied = self.ask("KV/DeleteRange", ALL_KEYS).await?;
         let header = emptied.get_field_by_name("header").ok_or("DeleteRange has no header")?;
         let header = header.as_message().ok_or("the header is no message")?;
@@ -173,10 +186,18 @@ impl<'a> Session<'a> {
         let mut streams = Streams::default();
         for step in &case.steps {
             tokio::time::sleep(step.wait).await;
-            let outcome = tokio::time::timeout(STEP_TIMEOUT, self.play_step(step, &template, &mut streams)).await;
-            outcome.unwrap_or_else(|_| Err(format!("no answer within {STEP_TIMEOUT:?}"))).map_err(|failure| {
-                format!("step at {}: {}\n{failure}", step.place, shorten(&format!("{:?}", step.action)))
-            })?;
+            for _ in 0..step.times {
+                let outcome = if matches!(step.action, Action::Restart) {
+                    self.restart(&mut template).await
+                } else {
+                    let played =
+                        tokio::time::timeout(STEP_TIMEOUT, self.play_step(step, &template, &mut streams)).await;
+                    played.unwrap_or_else(|_| Err(format!("no answer within {STEP_TIMEOUT:?}")))
+                };
+                outcome.map_err(|failure| {
+                    format!("step at {}: {}\n{failure}", step.place, shorten(&format!("{:?}", step.action)))
+                })?;
+            }
         }
         Ok(())
     }
@@ -230,6 +251,7 @@ impl<'a> Session<'a> {
                 Ok(())
             }
             Action::Close { stream } => streams.find(stream)?.1.close().map_err(|status| status.to_string()),
+            Action::Restart => unreachable!("a restart is no matter of this process alone"),
             Action::Http { verb, target, body } => {
                 let body = template.fill(body)?;
                 let answer = http_request(self.server.client_addr, verb, target, body.as_bytes()).await;
@@ -285,7 +307,7 @@ fn fill_want(want: &Want, template: &Template) -> Result<Want, String> {
         Reply::Status { code, message } => Reply::Status { code: *code, message: fill_pattern(message)? },
         Reply::Exit { code, stderr } => Reply::Exit { code: *code, stderr: fill_pattern(stderr)? },
     };
-    Ok(Want { reply, nonzero: want.nonzero.clone(), any: want.any.clone() })
+    Ok(Want { reply, ..want.clone() })
 }
 
 /// Large requests are of no use on a terminal.

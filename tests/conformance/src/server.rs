@@ -58,6 +58,8 @@ impl Target {
 #[derive(Debug)]
 pub(crate) struct Server {
     child: Child,
+    binary: PathBuf,
+    extra: Vec<String>,
     folder: TempDir,
     pub client_addr: SocketAddr,
     pub peer_addr: SocketAddr,
@@ -68,18 +70,32 @@ impl Server {
     pub fn start(binary: &Path, extra: &[String]) -> io::Result<Self> {
         let folder = TempDir::with_prefix("plinth-conformance-")?;
         let (client_addr, peer_addr) = free_ports()?;
-        let log = File::create(folder.path().join("log"))?;
-        let child = Command::new(binary)
-            .args(flags(&folder.path().join("data"), client_addr, peer_addr))
-            .args(extra)
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .spawn()
-            .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", binary.display())))?;
-        let mut server = Self { child, folder, client_addr, peer_addr };
+        let child = spawn(binary, extra, folder.path(), client_addr, peer_addr)?;
+        let (binary, extra) = (binary.to_owned(), extra.to_owned());
+        let mut server = Self { child, binary, extra, folder, client_addr, peer_addr };
         server.wait_until_ready()?;
         Ok(server)
+    }
+
+    /// Kills the process and starts another one just like it, on the same data.
+    pub fn restart(&mut self) -> io::Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        self.wait_until_free()?;
+        self.child = spawn(&self.binary, &self.extra, self.folder.path(), self.client_addr, self.peer_addr)?;
+        self.wait_until_ready()
+    }
+
+    /// What a killed process left in its io_uring holds the ports for a moment after its end.
+    fn wait_until_free(&self) -> io::Result<()> {
+        let end = Instant::now() + READY_TIMEOUT;
+        while let Err(error) = TcpListener::bind(self.client_addr) {
+            if Instant::now() > end {
+                return Err(error);
+            }
+            std::thread::sleep(READY_POLL);
+        }
+        Ok(())
     }
 
     fn wait_until_ready(&mut self) -> io::Result<()> {
@@ -123,6 +139,18 @@ impl Drop for Server {
         drop(self.child.kill());
         drop(self.child.wait());
     }
+}
+
+fn spawn(binary: &Path, extra: &[String], folder: &Path, client: SocketAddr, peer: SocketAddr) -> io::Result<Child> {
+    let log = File::create(folder.join("log"))?;
+    Command::new(binary)
+        .args(flags(&folder.join("data"), client, peer))
+        .args(extra)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .spawn()
+        .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", binary.display())))
 }
 
 fn flags(data: &Path, client: SocketAddr, peer: SocketAddr) -> Vec<String> {

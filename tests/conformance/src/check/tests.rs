@@ -15,7 +15,7 @@ fn put_response() -> MessageDescriptor {
 }
 
 fn want(reply: Reply) -> Want {
-    Want { reply, nonzero: Vec::new(), any: Vec::new() }
+    Want::only(reply)
 }
 
 fn check(text: &str, got: &[u8]) -> Result<(), String> {
@@ -52,6 +52,20 @@ fn fields_may_be_left_open_but_not_left_out() {
     assert_eq!(open("header.revision", HEADER), Ok(()));
     assert!(open("header.revision", &[0x0a, 6, 0x08, 1, 0x10, 2, 0x20, 3]).is_err(), "it is not there");
     assert!(open("header.nonsense", HEADER).is_err(), "there is no such field");
+}
+
+#[test]
+fn fields_may_be_known_by_their_length_alone() {
+    let protos = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../src/rpc/proto");
+    let response =
+        Schema::load(&protos).expect("the protos compile").method("Maintenance/Snapshot").expect("it is there");
+    let length = |name: &str, bytes| {
+        let mut want = want(Reply::Ok(String::new()));
+        want.lengths.push((name.to_owned(), bytes));
+        check_call(Some(&response.response), &want, IDS, &Ok(Bytes::from_static(b"\x1a\x03abc")))
+    };
+    assert_eq!(length("blob", 3), Ok(()));
+    assert!(length("blob", 4).is_err() && length("nonsense", 3).is_err() && length("remaining_bytes", 0).is_err());
 }
 
 #[test]

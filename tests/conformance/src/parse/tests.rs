@@ -21,6 +21,15 @@ fn a_case_has_rows_steps_and_deviations() {
 }
 
 #[test]
+fn a_step_may_be_done_often_and_leave_bytes_open() {
+    let cases = parse("case one\nrows a\ntimes 3\nrecv w\n-> created: true\nlength blob 32\nrestart\n");
+    let [receive, restart] = &cases[0].steps[..] else { panic!("two steps, not {:?}", cases[0].steps) };
+    assert_eq!((receive.times, restart.times), (3, 1));
+    assert_eq!(receive.want.lengths, [("blob".to_owned(), 32)]);
+    assert!(matches!(restart.action, Action::Restart));
+}
+
+#[test]
 fn a_plain_etcdctl_step_runs_with_each_version() {
     let cases = parse("case one\nrows a\netcdctl put \"a b\" 1\n<< in\n-> OK\n");
     assert_eq!(cases[0].steps.len(), ETCDCTL_VERSIONS.len());
