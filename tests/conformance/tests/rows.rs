@@ -1,4 +1,4 @@
-//! Every row of the contract that concerns KV has a case, and cases name nothing else.
+//! Every row of the contract that concerns a single node has a case, and cases name nothing else.
 
 use std::{collections::BTreeSet, fs, path::Path};
 
