@@ -81,21 +81,8 @@ impl Server {
     pub fn restart(&mut self) -> io::Result<()> {
         self.child.kill()?;
         self.child.wait()?;
-        self.wait_until_free()?;
         self.child = spawn(&self.binary, &self.extra, self.folder.path(), self.client_addr, self.peer_addr)?;
         self.wait_until_ready()
-    }
-
-    /// What a killed process left in its io_uring holds the ports for a moment after its end.
-    fn wait_until_free(&self) -> io::Result<()> {
-        let end = Instant::now() + READY_TIMEOUT;
-        while let Err(error) = TcpListener::bind(self.client_addr) {
-            if Instant::now() > end {
-                return Err(error);
-            }
-            std::thread::sleep(READY_POLL);
-        }
-        Ok(())
     }
 
     fn wait_until_ready(&mut self) -> io::Result<()> {

@@ -175,7 +175,7 @@ mod tests {
     fn judged(witness: &mut Witness) -> Result<(), String> {
         let record = |modified| Record { value: Bytes::new(), created: 0, modified, version: 1, lease: 0 };
         let [a, b] = ["a", "b"].map(Bytes::from);
-        witness.judge(2, &State(BTreeMap::from([(a.clone(), record(2))])), &[a.clone()])?;
+        witness.judge(2, &State(BTreeMap::from([(a.clone(), record(2))])), std::slice::from_ref(&a))?;
         witness.judge(3, &State(BTreeMap::from([(b.clone(), record(3))])), &[b, a])?;
         witness.conclude()
     }

@@ -10,12 +10,21 @@ use std::{
     os::unix::fs::FileTypeExt,
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
+    thread,
+    time::{Duration, Instant},
 };
 
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 /// Connections that wait for accept, per socket; the kernel cuts it to net.core.somaxconn.
 const BACKLOG: i32 = 4096;
+
+/// How long an address may go on being held. A process that was killed is gone before the kernel has let go of what was in its io_uring, the
+/// listening sockets among it, and whoever restarts it at once would be refused.
+const HELD_MAX: Duration = Duration::from_secs(1);
+
+/// Between two attempts.
+const HELD_PAUSE: Duration = Duration::from_millis(10);
 
 /// Where to listen.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -100,9 +109,7 @@ impl Listeners {
 }
 
 fn bind_tcp(addr: SocketAddr, executors: usize) -> io::Result<(ListenAddr, Vec<Socket>)> {
-    let first = tcp_socket(addr)?;
-    first.bind(&addr.into())?;
-    first.listen(BACKLOG)?;
+    let first = first_socket(addr)?;
     let addr = first.local_addr()?.as_socket().ok_or(io::ErrorKind::AddrNotAvailable)?;
     let mut sockets = vec![first];
     if executors > 1 {
@@ -116,6 +123,19 @@ fn bind_tcp(addr: SocketAddr, executors: usize) -> io::Result<(ListenAddr, Vec<S
         sockets.push(next);
     }
     Ok((ListenAddr::Tcp(addr), sockets))
+}
+
+fn first_socket(addr: SocketAddr) -> io::Result<Socket> {
+    let began = Instant::now();
+    loop {
+        let socket = tcp_socket(addr)?;
+        match socket.bind(&addr.into()).and_then(|()| socket.listen(BACKLOG)) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && began.elapsed() < HELD_MAX => {
+                thread::sleep(HELD_PAUSE);
+            }
+            done => return done.map(|()| socket),
+        }
+    }
 }
 
 fn tcp_socket(addr: SocketAddr) -> io::Result<Socket> {

@@ -38,6 +38,18 @@ fn a_port_that_another_socket_holds_is_refused_whatever_its_options() {
 }
 
 #[test]
+fn a_port_that_is_let_go_of_in_a_moment_is_waited_for() {
+    let held = TcpListener::bind("127.0.0.1:0").expect("bound");
+    let addr = ListenAddr::Tcp(held.local_addr().expect("bound"));
+    let holder = std::thread::spawn(move || {
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        drop(held);
+    });
+    Listeners::bind(&addr, 1).expect("free in time");
+    holder.join().expect("it ended");
+}
+
+#[test]
 fn two_servers_never_share_a_port() {
     for executors in [1, 2] {
         let first = Listeners::bind(&any_port(), executors).expect("bound");
