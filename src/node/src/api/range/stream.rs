@@ -7,7 +7,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use plinth_base::codec::{put_varint, varint_len};
 use plinth_env::Env;
-use plinth_kv::{Query, QueryRun, SortOrder, SortTarget, query::Progress};
+use plinth_kv::{Query, QueryRun, query::Progress};
 use plinth_rpc::{Frame, Replies, Requests, Status, errors, etcdserverpb as pb};
 
 use super::{
@@ -80,14 +80,22 @@ impl<E: Env> Api<E> {
 
 /// What may be asked for, in the order of etcd's checks. Without an order the target means nothing here.
 fn stream_query(request: pb::RangeRequest) -> Result<Query, Status> {
-    let query = convert::query(request).map_err(status)?;
-    if query.order != SortOrder::None && (query.order, query.target) != (SortOrder::Ascend, SortTarget::Key) {
+    use pb::range_request::{SortOrder, SortTarget};
+    let sort = (request.sort_order, request.sort_target);
+    if sort.0 != SortOrder::None as i32 && sort != (SortOrder::Ascend as i32, SortTarget::Key as i32) {
         return Err(errors::RANGE_STREAM_SORT);
     }
-    if query.is_filtered() {
+    let revisions = [
+        request.min_mod_revision,
+        request.max_mod_revision,
+        request.min_create_revision,
+        request.max_create_revision,
+    ];
+    if revisions != [0; 4] {
         return Err(errors::RANGE_STREAM_FILTER);
     }
-    Ok(Query { target: SortTarget::Key, ..query })
+    let query = convert::query(request).map_err(status)?;
+    Ok(Query { target: plinth_kv::SortTarget::Key, ..query })
 }
 
 /// The next message may have twice as many keys after one that was short, and half as many after a long one.
