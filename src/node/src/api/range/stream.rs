@@ -85,12 +85,8 @@ fn stream_query(request: pb::RangeRequest) -> Result<Query, Status> {
     if sort.0 != SortOrder::None as i32 && sort != (SortOrder::Ascend as i32, SortTarget::Key as i32) {
         return Err(errors::RANGE_STREAM_SORT);
     }
-    let revisions = [
-        request.min_mod_revision,
-        request.max_mod_revision,
-        request.min_create_revision,
-        request.max_create_revision,
-    ];
+    let revisions =
+        [request.min_mod_revision, request.max_mod_revision, request.min_create_revision, request.max_create_revision];
     if revisions != [0; 4] {
         return Err(errors::RANGE_STREAM_FILTER);
     }
