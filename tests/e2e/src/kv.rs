@@ -105,11 +105,12 @@ impl Kv {
         self.call("/etcdserverpb.Maintenance/Status", &pb::StatusRequest::default())
     }
 
-    /// Takes a whole snapshot; its blobs must be what their messages say. Gives its bytes.
-    pub(crate) fn snapshot_bytes(&self) -> Result<u64, Status> {
+    /// Takes a whole snapshot; its blobs must be what their messages say. Gives the file without the digest.
+    pub(crate) fn snapshot(&self) -> Result<Vec<u8>, Status> {
         let mut stream = self.begin_snapshot()?;
-        let (mut bytes, mut announced) = (0, None);
+        let (mut file, mut announced) = (Vec::new(), None);
         while let Some(message) = self.runtime.block_on(stream.0.next::<pb::SnapshotResponse>())? {
+            let bytes = file.len();
             let wrong = |what: &str| Status::new(Code::INTERNAL, format!("{what} after {bytes} bytes: {announced:?}"));
             match announced {
                 // The digest comes last, and counts for nothing.
@@ -121,11 +122,11 @@ impl Kv {
                 _ => {}
             }
             if announced != Some(0) {
-                bytes += message.blob.len() as u64;
+                file.extend_from_slice(&message.blob);
             }
             announced = Some(message.remaining_bytes);
         }
-        Ok(bytes)
+        Ok(file)
     }
 
     /// Begins a snapshot and reads one message of it; nothing more as long as it is kept.

@@ -4,6 +4,7 @@
 //! Each case is a function with directories and ports of its own; none uses port 2379. What a machine can't do (no root, no loop devices)
 //! is skipped with the reason, and with `CI=true` that is a failure.
 
+mod bbolt;
 mod cases;
 mod kv;
 mod machine;

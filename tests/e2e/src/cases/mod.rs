@@ -51,6 +51,7 @@ cases! {
         a_corrupt_page_is_never_served,;
     snapshot:
         a_snapshot_is_taken_by_etcds_tools_and_by_an_etcd,
+        hash_is_etcds_over_what_a_snapshot_holds,
         a_client_that_stops_reading_a_snapshot_keeps_nobody_from_working,
         a_snapshot_has_what_was_acknowledged_before_it,;
     space:
