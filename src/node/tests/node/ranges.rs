@@ -275,13 +275,15 @@ fn a_reply_whose_revision_is_swept_away_ends_out_of_range_after_a_while() {
 }
 
 #[test]
-fn what_a_stream_can_not_be_asked_for_is_refused_in_etcds_order() {
+fn what_a_stream_can_not_be_asked_for_is_refused_before_anything_else() {
     simulate(3, async |env, mut prng| {
         let api = filled(&env, &mut prng).await;
         let one = pb::RangeRequest { key: "a".into(), ..Default::default() };
         for (request, want) in [
-            (pb::RangeRequest { sort_order: 2, ..Default::default() }, errors::EMPTY_KEY),
-            (pb::RangeRequest { sort_order: 3, min_mod_revision: 1, ..one.clone() }, errors::INVALID_SORT_OPTION),
+            (pb::RangeRequest { sort_order: 2, ..Default::default() }, errors::RANGE_STREAM_SORT),
+            (pb::RangeRequest { sort_order: 3, min_mod_revision: 1, ..one.clone() }, errors::RANGE_STREAM_SORT),
+            (pb::RangeRequest { min_mod_revision: 1, ..Default::default() }, errors::RANGE_STREAM_FILTER),
+            (pb::RangeRequest { limit: 1, ..Default::default() }, errors::EMPTY_KEY),
             (pb::RangeRequest { sort_target: 5, ..one.clone() }, errors::INVALID_SORT_OPTION),
             (pb::RangeRequest { sort_order: 2, min_mod_revision: 1, ..one.clone() }, errors::RANGE_STREAM_SORT),
             (pb::RangeRequest { sort_order: 1, sort_target: 1, ..one.clone() }, errors::RANGE_STREAM_SORT),
