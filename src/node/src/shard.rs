@@ -10,6 +10,7 @@
 mod background;
 mod defragment;
 mod leases;
+mod memory_pace;
 mod pace;
 mod relocation;
 mod stall;
@@ -94,6 +95,8 @@ pub(crate) enum Completion<E: Env> {
     LoadedForRenewal(usize, ByTtl, ReplyTo),
     /// It is time for some more of a defragmentation.
     Defragment(usize),
+    /// More memory may be used.
+    Paced,
     Tick,
 }
 
@@ -111,6 +114,8 @@ pub struct Shard<E: Env> {
     metrics: Arc<ShardMetrics>,
     /// Proposals that wait for room or for the log's device, and since when.
     held: VecDeque<(Instant, Message)>,
+    /// Somebody says when to look again at those that wait for memory.
+    is_paced: bool,
     stall: StallWatch,
     /// When something was last logged.
     last_logged: Instant,
@@ -149,6 +154,7 @@ impl<E: Env> Shard<E> {
             completions: Completions::new(),
             metrics: Arc::default(),
             held: VecDeque::new(),
+            is_paced: false,
             last_logged: env.now(),
             is_log_full: false,
             stopping: None,

@@ -12,7 +12,10 @@ use plinth_raft::HardState;
 use plinth_tree::{CheckpointDone, GrowDone, PAGE_BYTES, PunchDone, TreeError};
 use plinth_wal::WalError;
 
-use super::{Completion, Shard, defragment::Defragmentation, pace::SegmentPace, relocation::TailWalk, send_answer};
+use super::{
+    Completion, Shard, defragment::Defragmentation, memory_pace::MemoryPace, pace::SegmentPace, relocation::TailWalk,
+    send_answer,
+};
 use crate::{
     bootstrap::NodeError,
     group::Group,
@@ -77,6 +80,7 @@ pub(crate) struct BackgroundWork {
     /// Proving it begins when this entry is applied: what the last process logged comes first, because clients wait for it.
     verify_after: Option<LogIndex>,
     pub(super) checkpoint_began: Option<Instant>,
+    pub(super) memory_pace: MemoryPace,
     last_checkpoint: Instant,
     grow_retry_at: Instant,
     is_growing: bool,
@@ -101,6 +105,7 @@ impl BackgroundWork {
             is_verified,
             verify_after: (!is_verified).then_some(last),
             checkpoint_began: None,
+            memory_pace: MemoryPace::default(),
             last_checkpoint: now,
             grow_retry_at: Instant::default(),
             is_growing: false,
@@ -252,6 +257,8 @@ impl<E: Env> Shard<E> {
         let Some(checkpoint) = group.store.begin_checkpoint() else { return };
         let now = self.env.now();
         group.work.checkpoint_began = Some(now);
+        let pages = group.store.frozen_bytes() / PAGE_BYTES as u64;
+        group.work.memory_pace.begin(now, pages, group.held_bytes());
         group.work.last_checkpoint = now;
         group.work.log_bytes = 0;
         let (env, pace, completions) = (self.env.clone(), Rc::clone(&self.log_pace), self.completions.clone());
@@ -305,6 +312,7 @@ impl<E: Env> Shard<E> {
             return self.settle_after(Duration::ZERO, at);
         }
         group.work.is_settling = false;
+        group.work.memory_pace.end(self.env.now());
         group.publish_settled();
     }
 

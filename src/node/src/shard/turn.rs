@@ -1,6 +1,8 @@
 //! One turn.
 
-use plinth_base::{GroupId, LogIndex, Mark};
+use std::time::Duration;
+
+use plinth_base::{GroupId, Instant, LogIndex, Mark};
 use plinth_env::{Env, TaskQueue};
 use plinth_kv::{AlarmAction, AlarmKind, Budget, Command, Envelope};
 use plinth_raft::{HardState, Input};
@@ -15,6 +17,9 @@ use crate::{
 
 /// Bytes of entries read back from the log at once.
 const READ_BACK_BYTES_MAX: usize = 4 << 20;
+
+/// When proposals that wait for memory are looked at again. What makes room says so by itself; this is for what time alone allows.
+const PACED_PAUSE: Duration = Duration::from_millis(1);
 
 /// Ticket of proposals that nobody waits for.
 const NO_TICKET: u64 = u64::MAX;
@@ -70,6 +75,7 @@ impl<E: Env> Shard<E> {
                 }
                 Completion::Checkpointed(at, done) => self.handle_checkpoint(at, done)?,
                 Completion::Settle(at) => self.settle(at),
+                Completion::Paced => self.is_paced = false,
                 Completion::Sweep(at) => self.sweep(at),
                 Completion::Grown(at, done) => self.handle_growth(at, done)?,
                 Completion::Punched(at, done) => self.handle_punched(at, done)?,
@@ -118,7 +124,7 @@ impl<E: Env> Shard<E> {
     fn take_messages(&mut self) {
         let now = self.env.now();
         // What waits for room goes first, so that nothing overtakes it.
-        while self.may_accept() {
+        while self.may_accept(now) {
             let Some((since, message)) = self.held.pop_front() else { break };
             match message {
                 // Its client was told so already.
@@ -132,7 +138,7 @@ impl<E: Env> Shard<E> {
         self.inbox.drain(MESSAGES_PER_TURN_MAX, &mut messages);
         for message in messages.drain(..) {
             let is_proposal = matches!(message, Message::Propose { .. });
-            if !is_proposal || (self.held.is_empty() && self.may_accept()) {
+            if !is_proposal || (self.held.is_empty() && self.may_accept(now)) {
                 self.handle_message(message);
             } else if self.held.len() < HELD_PROPOSALS_MAX {
                 self.metrics.throttled.inc();
@@ -142,14 +148,21 @@ impl<E: Env> Shard<E> {
             }
         }
         self.messages = messages;
+        if !self.held.is_empty() && !self.stall.is_stalled() && !std::mem::replace(&mut self.is_paced, true) {
+            let (env, completions) = (self.env.clone(), self.completions.clone());
+            self.env.spawn(TaskQueue::Consensus, async move {
+                env.sleep(PACED_PAUSE).await;
+                completions.push(Completion::Paced);
+            });
+        }
     }
 
     /// Whether the log's device answers, and there is memory for another proposal's entry and for the pages that it will dirty.
-    fn may_accept(&self) -> bool {
+    fn may_accept(&self, now: Instant) -> bool {
         !self.stall.is_stalled()
             && self.groups.iter().all(|group| {
                 group.tail_bytes < self.options.tail_bytes_max
-                    && group.held_bytes() < self.options.dirty_bytes_max
+                    && group.held_bytes() < group.work.memory_pace.allowed_bytes(now, self.options.dirty_bytes_max)
                     && !group.work.is_short
             })
     }
