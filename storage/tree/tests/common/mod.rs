@@ -226,17 +226,14 @@ async fn assert_places(
     let found = loaded(env, pages, || view.get(tree, &key).map(|value| value.is_some())).await;
     assert_eq!(found, entries.contains_key(&key));
     let mut cursor = view.cursor(tree);
-    let found = loaded(env, pages, || cursor.seek(&key)).await;
-    let want = entries.range(key.clone()..).next();
-    assert_eq!(found, want.is_some());
-    if let Some((want, _)) = want {
-        assert_eq!(loaded(env, pages, || cursor.key()).await, want);
-    }
-    let found = loaded(env, pages, || cursor.seek_before(&key)).await;
-    let want = entries.range(..key.clone()).next_back();
-    assert_eq!(found, want.is_some());
-    if let Some((want, _)) = want {
-        assert_eq!(loaded(env, pages, || cursor.key()).await, want);
+    for (is_before, want) in
+        [(false, entries.range(key.clone()..).next()), (true, entries.range(..key.clone()).next_back())]
+    {
+        let found = loaded(env, pages, || if is_before { cursor.seek_before(&key) } else { cursor.seek(&key) }).await;
+        assert_eq!(found, want.is_some());
+        if let Some((want, _)) = want {
+            assert_eq!(loaded(env, pages, || cursor.key()).await, want);
+        }
     }
 }
 
