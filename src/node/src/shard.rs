@@ -9,7 +9,9 @@
 
 mod background;
 mod defragment;
+mod growth;
 mod leases;
+mod loads;
 mod memory_pace;
 mod pace;
 mod relocation;

@@ -12,7 +12,7 @@ use plinth_base::{Instant, Mark};
 use plinth_env::{Env, PageError, TaskQueue};
 use plinth_tree::{Missing, Relocation};
 
-use super::{Completion, Shard, background::RUN_BYTES_MAX};
+use super::{Completion, Shard, growth::RUN_BYTES_MAX};
 
 /// Leaves of one slice.
 const LEAVES_PER_SLICE: usize = 64;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use plinth_base::{GroupId, Instant, LogIndex, Mark};
+use plinth_base::{Instant, Mark};
 use plinth_env::{Env, TaskQueue};
 use plinth_kv::{AlarmAction, AlarmKind, Budget, Command, Envelope};
 use plinth_raft::{HardState, Input};
@@ -14,9 +14,6 @@ use crate::{
     group::{Applied, TailEntry},
     message::{HELD_PROPOSALS_MAX, Message, Refusal, Reply, ReplyTo},
 };
-
-/// Bytes of entries read back from the log at once.
-const READ_BACK_BYTES_MAX: usize = 4 << 20;
 
 /// When proposals that wait for memory are looked at again. What makes room says so by itself; this is for what time alone allows.
 const PACED_PAUSE: Duration = Duration::from_millis(1);
@@ -313,17 +310,6 @@ impl<E: Env> Shard<E> {
         Ok(is_busy)
     }
 
-    fn load_ahead(&mut self, at: usize) {
-        let Some(missing) = self.groups[at].wants_ahead() else { return };
-        let load = self.env.load_pages(self.groups[at].store.pages(), missing.wants);
-        let completions = self.completions.clone();
-        self.env.spawn(TaskQueue::Consensus, async move {
-            // Failures come up again where they matter.
-            let _ = load.await;
-            completions.push(Completion::LoadedAhead(at));
-        });
-    }
-
     /// Entries that were accepted, or logged by the last process, may change more pages than there is memory for: the next one waits as long as
     /// something is under way that makes room.
     fn waits_for_memory(&mut self, at: usize) -> bool {
@@ -334,31 +320,6 @@ impl<E: Env> Shard<E> {
         Mark::ApplyWaited.hit();
         group.work.verify_now();
         group.work.makes_room()
-    }
-
-    fn load_pages(&mut self, at: usize, missing: plinth_tree::Missing) {
-        self.metrics.apply_page_loads.inc();
-        self.groups[at].is_fetching = true;
-        let load = self.env.load_pages(self.groups[at].store.pages(), missing.wants);
-        let completions = self.completions.clone();
-        self.env.spawn(TaskQueue::Consensus, async move {
-            completions.push(Completion::Loaded(at, load.await));
-        });
-    }
-
-    /// Fetches entries that were logged before this start.
-    fn read_back(&mut self, at: usize, from: LogIndex, before: Option<LogIndex>) {
-        let group: GroupId = self.groups[at].id;
-        self.groups[at].is_fetching = true;
-        let read = self.wal.read(group, from, READ_BACK_BYTES_MAX);
-        let completions = self.completions.clone();
-        self.env.spawn(TaskQueue::Consensus, async move {
-            let entries = read.await.map(|entries| {
-                let older = entries.into_iter().take_while(|entry| before.is_none_or(|before| entry.index < before));
-                older.map(|Entry { index, term, payload, .. }| TailEntry { index, term, payload }).collect()
-            });
-            completions.push(Completion::ReadBack(at, entries));
-        });
     }
 }
 
