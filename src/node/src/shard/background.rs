@@ -1,4 +1,4 @@
-//! What a shard does beside its turns: checkpoints, growth of files, maintenance and seals of the log, the clean stop.
+//! What a shard does beside its turns: checkpoints, what only time changes, the clean stop.
 //!
 //! Each is a task in the background queue whose end is a completion. A checkpoint starts when the log or the dirty pages have grown enough, when the last one
 //! is old, or when its group holds the oldest segment of a long log; it is begun only if its pages surely fit into the file.
