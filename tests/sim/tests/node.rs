@@ -33,6 +33,7 @@ fn log_that_drops_flushes_is_caught() {
 
 #[test]
 fn tree_that_writes_its_meta_page_first_is_caught() {
-    let caught = (0..8).filter(|seed| run(*seed, &Faults::default(), MetaFirst::new).is_err()).count();
-    assert!(caught >= 1, "{caught} of 8");
+    // A crash has to come between the two: about one seed in five has one there.
+    let caught = (0..20).filter(|seed| run(*seed, &Faults::default(), MetaFirst::new).is_err()).count();
+    assert!(caught >= 2, "{caught} of 20");
 }
