@@ -267,6 +267,7 @@ impl QueryRun {
         let Stage::Emit(sorted, mut next) = std::mem::replace(&mut self.stage, Stage::Done) else {
             unreachable!("called for this stage alone")
         };
+        let view = if next > 0 { view.passing() } else { view };
         let mut keys = Visible::at(view, self.revision, self.current);
         while next < sorted.len() {
             let progress = if budget.spend() {
