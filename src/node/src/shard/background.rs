@@ -48,6 +48,8 @@ pub(crate) struct BackgroundWork {
     pub(crate) is_short: bool,
     /// Since when what is compacted is being removed.
     pub(super) sweep_began: Option<Instant>,
+    /// What was applied at the last slice of it.
+    pub(super) swept_at: LogIndex,
     /// Who waits for that: to which revision it was compacted.
     pub(super) awaiting_sweep: Vec<(i64, ReplyTo)>,
     /// What lies in the tail of the file is moved to the front.
@@ -80,6 +82,7 @@ impl BackgroundWork {
             waiting_reads: Vec::new(),
             is_short: false,
             sweep_began: None,
+            swept_at: LogIndex(0),
             awaiting_sweep: Vec::new(),
             tail_walk: TailWalk::default(),
             defragmentation: None,

@@ -1,7 +1,9 @@
 //! Removing what compactions leave behind, in the background.
 //!
-//! A slice removes a few changes, then the shard turns to others. It waits while much is dirty, so that a compaction of a large history
-//! never makes writes wait for checkpoints, and while a long read is under way that began before the compaction.
+//! A slice removes a few changes, then the shard turns to others. While much is dirty it removes only about as many changes as were written
+//! since the last slice: so a compaction of a large history hardly makes writes wait for checkpoints, and writes that never leave memory free
+//! can't keep it from its end, or the history would grow for as long as they go on. It waits while a long read is under way that began
+//! before the compaction.
 
 use std::time::Duration;
 
@@ -24,8 +26,12 @@ const REMOVALS_MAX: u64 = 3;
 /// How long a sweep waits before it looks again whether it may go on.
 const SWEEP_PAUSE: Duration = Duration::from_millis(20);
 
-/// Above this part of the limit for changed pages in memory a sweep waits: the rest is for writes.
+/// Above this part of the limit for changed pages in memory a sweep keeps step with the writes.
 const HELD_DIVISOR: u64 = 2;
+
+/// How long it pauses between slices then, and the fewest steps of such a slice.
+const STEPPING_PAUSE: Duration = Duration::from_millis(1);
+const STEPS_MIN: u64 = 8;
 
 /// How long a compaction waits for reads that began before it. A read that takes longer is told that its revision was compacted.
 const READERS_WAIT_MAX: Duration = Duration::from_secs(10);
@@ -58,7 +64,7 @@ impl<E: Env> Shard<E> {
         if self.stopping.is_some() {
             return;
         }
-        let (now, held_bytes_max) = (self.env.now(), self.options.dirty_bytes_max / HELD_DIVISOR);
+        let (now, held_bytes_max) = (self.env.now(), self.options.dirty_bytes_max);
         let group = &mut self.groups[at];
         let compacted = group.machine.state().compacted;
         let is_read = group.published.readers.oldest().is_some_and(|oldest| oldest < compacted);
@@ -67,9 +73,16 @@ impl<E: Env> Shard<E> {
             return self.sweep_after(SWEEP_PAUSE, at);
         }
         let swept = group.machine.state().swept;
+        let applied = group.applied();
+        let written = applied.0 - std::mem::replace(&mut group.work.swept_at, applied).0;
+        let (mut steps, mut pause) = (STEPS, Duration::ZERO);
+        if group.held_bytes() >= held_bytes_max / HELD_DIVISOR {
+            let in_step = (written / u64::from(STEP_ENTRIES)).clamp(STEPS_MIN, STEPS as u64);
+            (steps, pause) = (in_step as usize, STEPPING_PAUSE);
+        }
         let step_pages = u64::from(STEP_ENTRIES) * REMOVALS_MAX * remove_pages_max();
         let mut result = Ok(false);
-        for _ in 0..STEPS {
+        for _ in 0..steps {
             if !group.store.room(0).admits_remove(step_pages) {
                 break;
             }
@@ -91,7 +104,7 @@ impl<E: Env> Shard<E> {
                 self.note_swept(at);
                 self.answer_swept(at);
             }
-            Ok(false) => self.sweep_after(if has_moved { Duration::ZERO } else { SWEEP_PAUSE }, at),
+            Ok(false) => self.sweep_after(if has_moved { pause } else { SWEEP_PAUSE }, at),
             Err(missing) => self.load_for_sweep(at, missing),
         }
     }
