@@ -15,7 +15,7 @@ use crate::{
     args::Args,
     cleanup::Scratch,
     failure::Failure,
-    load::{self, Clients, Op, Outcome, Plan, Shape, seconds},
+    load::{self, Clients, Distribution, Op, Outcome, Pace, Plan, Shape, seconds},
     machine::Machine,
     procfs::Disturbance,
     server::{Kind, Program, Server},
@@ -131,17 +131,24 @@ impl Lab {
     #[must_use]
     pub fn plan(&self, server: &Server, op: Op, clients: Clients) -> Plan {
         Plan {
-            endpoint: server.endpoint(),
+            endpoints: vec![server.endpoint()],
             op,
+            mix: Vec::new(),
             clients,
+            pace: Pace::Closed,
             warmup: self.method.warmup,
             measured: self.method.measured,
-            pause: None,
+            total: None,
+            requests_max: None,
             shape: self.method.shape,
+            distribution: Distribution::Uniform,
+            limit: 0,
+            leases: 1,
+            watchers: None,
             seed: self.method.seed,
             core: Some(self.load_core),
             executor: None,
-            watched: Some(server.watched()),
+            watched: vec![server.watched()],
             live: false,
         }
     }

@@ -1,55 +1,68 @@
-//! A closed loop against an etcd v3 endpoint: each stream sends its next request when the last one is answered.
+//! A load on any etcd v3 endpoint, in a closed loop, in which each client sends its next request when the last one is answered, or in an open one
+//! at a rate.
 //!
-//! One thread, pinned, does all of it, so that what it costs per request is known and small. It looks at statuses and never at the messages of
-//! answers.
+//! One thread, pinned, does all of it, so that what it costs per request is known and small.
 //!
 //! | module | job |
 //! |---|---|
 //! | `options` | the command line |
-//! | `request` | requests as bytes, made once and copied with another key each time |
-//! | `keys` | which key comes next, and when |
-//! | `connection` | HTTP/2: connections, streams, one call |
+//! | `work` | requests: which, and what their answers say |
+//! | `keys`, `pace` | which key comes next, and when |
+//! | `engine` | the loop: clients on connections, and the time in which calls count |
+//! | `wire` | HTTP/2 and gRPC |
+//! | `client` | one call after the other, beside a load |
 //! | `placement` | connections to one of plinth's executors |
 //! | `tally` | what came of the calls |
 //! | `look` | what the kernel counts meanwhile |
-//! | `session` | connections, their streams, and the time in which they count |
 //! | `thread` | the load's thread |
 //! | `drive` | a run from connecting to its end, or the filling of a server |
-//! | `watch` | a run of puts with watchers, each of which must see each put of its key once |
+//! | `watch` | watchers, each of which must see each put of its key once |
 //! | `report` | a run as text and as JSON |
 
-mod connection;
+mod client;
 mod drive;
+mod engine;
 mod keys;
 mod look;
 mod options;
+mod pace;
 mod placement;
 mod report;
-mod request;
-mod session;
 mod tally;
 mod thread;
 mod watch;
+mod wire;
+mod work;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-pub use connection::call_once;
+pub use client::call_once;
 pub use drive::{call_timed, fill, run, run_during};
+pub use keys::Distribution;
 pub use options::{USAGE, seconds};
+pub use pace::Pace;
 pub use report::{to_json, to_text};
+pub use tally::Kind;
 pub use thread::pin;
-pub use watch::{WatchOutcome, Watchers, run_watched};
+pub use watch::Watchers;
 
 use crate::{args::Args, failure::Failure, histogram::Latencies, procfs::Disturbance};
 
 /// What is asked of the server.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Op {
-    /// One key gets the same value again.
+    /// One key gets a value.
     Put,
     /// One key is read.
     Range {
         /// From the member's own data, without asking the leader.
+        serializable: bool,
+    },
+    /// All keys are read that share all but their last digits.
+    Prefix {
+        /// How many digits: of 2, up to 100 keys.
+        digits: u32,
+        /// As of [`Op::Range`].
         serializable: bool,
     },
     /// All keys are read at once.
@@ -57,6 +70,14 @@ pub enum Op {
         /// Only their number.
         count_only: bool,
     },
+    /// A new key is created by a transaction that compares that it isn't there.
+    Create,
+    /// A key is replaced by a transaction that compares its revision.
+    Swap,
+    /// A lease is kept alive, on a stream that each client keeps.
+    KeepAlive,
+    /// What kube-apiservers ask.
+    Kubernetes,
     /// Cluster/MemberList, not linearizable: both servers answer it from memory, without log, quorum or disk. (Maintenance/Alarm goes through etcd's
     /// log even to list, and Maintenance/Status asks the storage for its size.)
     Empty,
@@ -70,8 +91,13 @@ impl Op {
             Self::Put => "put",
             Self::Range { serializable: false } => "range",
             Self::Range { serializable: true } => "serializable range",
+            Self::Prefix { .. } => "prefix",
             Self::List { count_only: false } => "list",
             Self::List { count_only: true } => "count",
+            Self::Create => "create",
+            Self::Swap => "compare and swap",
+            Self::KeepAlive => "keepalive",
+            Self::Kubernetes => "kubernetes",
             Self::Empty => "empty call",
         }
     }
@@ -97,6 +123,14 @@ pub struct Clients {
     pub streams: usize,
 }
 
+impl Clients {
+    /// All of them.
+    #[must_use]
+    pub fn count(self) -> usize {
+        self.connections * self.streams
+    }
+}
+
 impl std::fmt::Display for Clients {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} x {}", self.connections, self.streams)
@@ -113,32 +147,66 @@ pub struct Watched {
 }
 
 /// One run.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct Plan {
-    /// Where the server listens.
-    pub endpoint: SocketAddr,
+    /// Where the server's members listen; connections are spread over them.
+    pub endpoints: Vec<SocketAddr>,
     /// What is asked.
     pub op: Op,
+    /// Several of them and their weights, in place of `op`.
+    pub mix: Vec<(Op, u64)>,
     /// By how many.
     pub clients: Clients,
+    /// How requests follow each other.
+    pub pace: Pace,
     /// Before anything is counted.
     pub warmup: Duration,
     /// While everything is.
     pub measured: Duration,
-    /// From one request of a stream to its next, if that is not as soon as the first is answered.
-    pub pause: Option<Duration>,
+    /// The measured time ends when so many calls were counted.
+    pub total: Option<u64>,
+    /// So many requests are made, and no more.
+    pub requests_max: Option<u64>,
     /// Of what.
     pub shape: Shape,
+    /// How keys are chosen.
+    pub distribution: Distribution,
+    /// Of prefixes and lists; 0: all.
+    pub limit: i64,
+    /// Leases that are kept alive, or that keys are attached to.
+    pub leases: u64,
+    /// Who watches meanwhile.
+    pub watchers: Option<Watchers>,
     /// Of the choice of keys.
     pub seed: u64,
     /// The core of the thread that makes the load.
     pub core: Option<usize>,
     /// The one of plinth's executors that all connections go to; `None`: as the kernel spreads them.
     pub executor: Option<usize>,
-    /// The server's process.
-    pub watched: Option<Watched>,
+    /// The processes of the server's members.
+    pub watched: Vec<Watched>,
     /// Whether a line on stderr tells how it goes.
     pub live: bool,
+}
+
+impl Plan {
+    /// The choice is among so many keys, so far apart.
+    fn keys_and_stride(&self) -> (u64, u64) {
+        match self.watchers {
+            Some(watchers) if watchers.puts_hit_always => (watchers.count, watchers.stride(self.shape.keys)),
+            _ => (self.shape.keys, 1),
+        }
+    }
+
+    /// As reports name it.
+    #[must_use]
+    pub fn name(&self) -> String {
+        if self.mix.is_empty() {
+            return self.op.name().to_owned();
+        }
+        let parts: Vec<String> = self.mix.iter().map(|(op, weight)| format!("{weight} {}", op.name())).collect();
+        parts.join(" : ")
+    }
 }
 
 /// What the server's process used in the measured time.
@@ -183,8 +251,16 @@ pub struct Outcome {
     pub plan: Plan,
     /// How long was measured.
     pub elapsed: Duration,
-    /// Latencies of the calls that succeeded.
+    /// Latencies of the calls that succeeded. In an open loop from when they were due.
     pub latencies: Latencies,
+    /// The same by kind.
+    pub kinds: Vec<Kind>,
+    /// From sending a put, or when it was due, to having read its event; of events that came in the measured time.
+    pub events: Latencies,
+    /// In an open loop: requests that were due when no client was free.
+    pub delayed: u64,
+    /// In an open loop: calls that counted and had no answer long after; their latencies are what they had waited.
+    pub unanswered: u64,
     /// Calls that succeeded, per second of the run.
     pub series: Vec<u64>,
     /// Calls that failed.

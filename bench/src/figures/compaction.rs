@@ -49,7 +49,7 @@ fn measure(lab: &Lab, program: &Program, filled: &Filled, superseded: u64) -> Re
             let request = CompactionRequest { revision: server.status()?.revision, physical: true };
             let endpoint = server.endpoint();
             let plan = lab.plan(&server, Op::Put, CLIENTS);
-            let compact = || async move { load::call_once(endpoint, "/etcdserverpb.KV/Compact", &request).await };
+            let compact = || load::call_once(endpoint, "/etcdserverpb.KV/Compact", &request);
             let (puts, _) = load::run_during(&plan, compact)?;
             server.stop()?;
             puts.expect_no_errors()?;

@@ -35,6 +35,6 @@ fn cost_max(op: Op, clients: Clients) -> f64 {
     match op {
         _ if clients.streams == 1 => ONE_STREAM_COST_MAX,
         Op::Put => PUT_COST_MAX,
-        Op::Range { .. } | Op::List { .. } | Op::Empty => RANGE_COST_MAX,
+        _ => RANGE_COST_MAX,
     }
 }

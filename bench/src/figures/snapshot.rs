@@ -52,7 +52,7 @@ fn measure(lab: &Lab, program: &Program, large: &std::path::Path) -> Result<Shee
             let endpoint = server.endpoint();
             let plan = lab.plan(&server, Op::Put, CLIENTS);
             // A server may give a snapshot up: that is a result, and no reason to lose the others.
-            let snapshot = || async move { Ok(load::call_once(endpoint, PATH, &SnapshotRequest {}).await) };
+            let snapshot = || Ok(load::call_once(endpoint, PATH, &SnapshotRequest {}));
             let (puts, given) = load::run_during(&plan, snapshot)?;
             server.stop()?;
             puts.expect_no_errors()?;

@@ -9,7 +9,7 @@ use crate::{
     failure::Failure,
     histogram::Latencies,
     lab::Lab,
-    load::{self, Clients, Op, Plan, WatchOutcome, Watchers},
+    load::{self, Clients, Op, Outcome, Pace, Plan, Watchers},
     server::{Kind, Program},
     versus::Filled,
 };
@@ -17,7 +17,7 @@ use crate::{
 const CLIENTS: Clients = Clients { connections: 8, streams: 64 };
 /// Puts when it is quiet: one after the other, of watched keys alone.
 const QUIET: Clients = Clients { connections: 1, streams: 1 };
-const QUIET_PAUSE: std::time::Duration = std::time::Duration::from_millis(2);
+const QUIET_RATE: f64 = 500.0;
 const LOST_PERCENT_MAX: f64 = 10.0;
 
 pub(super) fn run(figures: &mut Figures) -> Result<Part, Failure> {
@@ -29,8 +29,7 @@ pub(super) fn run(figures: &mut Figures) -> Result<Part, Failure> {
     let lost = format!("rate lost with {many} watchers, %");
     let table = in_turns(lab, "watch", |program| measure(lab, program, filled, [0, some, many], &lost))?;
     let text = format!(
-        "Puts {CLIENTS}; quiet: {QUIET}, one in {} ms, each with an event. Every watcher saw every put of its key once.\n\n{}",
-        QUIET_PAUSE.as_millis(),
+        "Puts {CLIENTS}; quiet: {QUIET}, {QUIET_RATE} a second, each with an event. Every watcher saw every put of its key once.\n\n{}",
         table.to_text()
     );
     let aims = vec![Aim::at_most(format!("put {lost}"), LOST_PERCENT_MAX, table.median(Kind::Plinth, &lost))];
@@ -41,25 +40,25 @@ fn measure(lab: &Lab, program: &Program, filled: &Filled, counts: [u64; 3], lost
     let mut sheet = Sheet::default();
     let mut rates = Vec::new();
     for count in counts {
-        let watchers = Watchers { count, puts_hit_always: false };
+        let watchers = Watchers { count, puts_hit_always: false, all_keys: false };
         let outcome = watched(lab, program, filled, watchers, |plan| plan)?;
         let with = format!(", {count} watchers");
-        sheet.add_puts(&with, &outcome.puts);
-        sheet.add(format!("server CPU per put{with}, µs"), 2, outcome.puts.server_us_per_request().unwrap_or(f64::NAN));
-        let load = 100.0 * outcome.puts.own_cpu.as_secs_f64() / outcome.puts.elapsed.as_secs_f64();
+        sheet.add_puts(&with, &outcome);
+        sheet.add(format!("server CPU per put{with}, µs"), 2, outcome.server_us_per_request().unwrap_or(f64::NAN));
+        let load = 100.0 * outcome.own_cpu.as_secs_f64() / outcome.elapsed.as_secs_f64();
         sheet.add(format!("load, % of its core{with}"), 0, load);
         if count > 0 {
-            add_events(&mut sheet, &with, &outcome.events, outcome.puts.elapsed.as_secs_f64());
+            add_events(&mut sheet, &with, &outcome.events, outcome.elapsed.as_secs_f64());
         }
-        rates.push(outcome.puts.per_second());
+        rates.push(outcome.per_second());
     }
     let rate = |at: Option<&f64>| at.copied().unwrap_or(f64::NAN);
     sheet.add(lost, 1, 100.0 * (1.0 - rate(rates.last()) / rate(rates.first())));
-    let watchers = Watchers { count: counts[2], puts_hit_always: true };
-    let quiet = |plan| Plan { clients: QUIET, pause: Some(QUIET_PAUSE), ..plan };
+    let watchers = Watchers { count: counts[2], puts_hit_always: true, all_keys: false };
+    let quiet = |plan| Plan { clients: QUIET, pace: Pace::Open { rate: QUIET_RATE }, ..plan };
     let outcome = watched(lab, program, filled, watchers, quiet)?;
-    sheet.note(outcome.puts.disturbance);
-    add_events(&mut sheet, ", quiet", &outcome.events, outcome.puts.elapsed.as_secs_f64());
+    sheet.note(outcome.disturbance);
+    add_events(&mut sheet, ", quiet", &outcome.events, outcome.elapsed.as_secs_f64());
     Ok(sheet)
 }
 
@@ -77,12 +76,12 @@ fn watched(
     filled: &Filled,
     watchers: Watchers,
     changed: impl Fn(Plan) -> Plan,
-) -> Result<WatchOutcome, Failure> {
-    let disturbance = |outcome: &WatchOutcome| outcome.puts.disturbance;
+) -> Result<Outcome, Failure> {
+    let disturbance = |outcome: &Outcome| outcome.disturbance;
     lab.undisturbed(disturbance, || {
         let server = lab.start_on_copy(program, filled.of(program.kind), &[lab.server_core])?;
-        let plan = changed(lab.plan(&server, Op::Put, CLIENTS));
-        let outcome = load::run_watched(&plan, watchers)?;
+        let plan = Plan { watchers: Some(watchers), ..changed(lab.plan(&server, Op::Put, CLIENTS)) };
+        let outcome = load::run(&plan)?;
         server.stop()?;
         Ok(outcome)
     })

@@ -2,46 +2,56 @@
 
 use std::{
     net::SocketAddr,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
     time::{Duration, Instant},
 };
 
-use plinth_base::Prng;
 use prost::Message;
 
-use super::{
-    Op, Outcome, Plan,
-    connection::call_once,
-    keys::{EachOnce, Uniform},
-    session::Session,
-    thread::on_own_thread,
-};
+use super::{Op, Outcome, Pace, Plan, client::call_once, engine::Engine, keys::Distribution, thread::on_own_thread};
 use crate::failure::Failure;
-
-/// A server that answers nothing for so long while it is being filled is stuck.
-const FILL_STALL_MAX: Duration = Duration::from_secs(30);
 
 /// Runs a plan.
 ///
 /// # Errors
-/// One line: the server isn't there, went away, or never answered.
+/// One line: the server isn't there, went away, or never answered; with watchers also if a put fails, or if a watcher loses an event, or sees one
+/// twice or out of order.
 pub fn run(plan: &Plan) -> Result<Outcome, Failure> {
-    on_own_thread(plan.core, || async {
-        let session = started(plan).await?;
-        Ok(session.measure(session.wait(plan.measured)).await?.0)
+    plan.check()?;
+    on_own_thread(plan.core, || {
+        let mut engine = started(plan)?;
+        let outcome = engine.measure(None)?;
+        if plan.watchers.is_some() {
+            outcome.expect_no_errors()?;
+            engine.finish()?;
+        }
+        Ok(outcome)
     })
 }
 
-/// Runs a plan; what is measured is the time of `work`, which shares the load's thread, and not the plan's.
+/// Runs a plan; what is measured is the time of `work`, which shares the load's core, and not the plan's.
 ///
 /// # Errors
 /// As [`run`], and those of `work`.
-pub fn run_during<T: Send, F: Future<Output = Result<T, Failure>>>(
+pub fn run_during<T: Send>(
     plan: &Plan,
-    work: impl FnOnce() -> F + Send,
+    work: impl FnOnce() -> Result<T, Failure> + Send,
 ) -> Result<(Outcome, T), Failure> {
-    on_own_thread(plan.core, || async {
-        let session = started(plan).await?;
-        session.measure(work()).await
+    on_own_thread(plan.core, || {
+        let mut engine = started(plan)?;
+        let is_over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let working = scope.spawn(|| {
+                // Inherits the load's core.
+                let given = work();
+                is_over.store(true, Ordering::Release);
+                given
+            });
+            let outcome = engine.measure(Some(&|| is_over.load(Ordering::Acquire)));
+            let given = working.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            Ok((outcome?, given?))
+        })
     })
 }
 
@@ -52,12 +62,12 @@ pub fn run_during<T: Send, F: Future<Output = Result<T, Failure>>>(
 pub fn call_timed(
     endpoint: SocketAddr,
     core: usize,
-    path: &str,
+    path: &'static str,
     message: &impl Message,
 ) -> Result<(u64, Duration), Failure> {
-    on_own_thread(Some(core), || async {
+    on_own_thread(Some(core), || {
         let start = Instant::now();
-        let bytes = call_once(endpoint, path, message).await?;
+        let bytes = call_once(endpoint, path, message)?;
         Ok((bytes, start.elapsed()))
     })
 }
@@ -67,38 +77,33 @@ pub fn call_timed(
 /// # Errors
 /// As [`run`], and if a put fails.
 pub fn fill(plan: &Plan) -> Result<Duration, Failure> {
-    let plan = Plan { op: Op::Put, ..plan.clone() };
-    on_own_thread(plan.core, || fill_here(plan))
+    let plan = Plan {
+        op: Op::Put,
+        mix: Vec::new(),
+        distribution: Distribution::Sequential,
+        pace: Pace::Closed,
+        requests_max: Some(plan.shape.keys),
+        watchers: None,
+        ..plan.clone()
+    };
+    on_own_thread(plan.core, || {
+        let mut engine = Engine::connect(&plan)?;
+        let start = Instant::now();
+        engine.start()?;
+        let all = plan.shape.keys;
+        engine.settle("puts are answered", |engine| engine.tally.answers() >= all || engine.tally.has_failed())?;
+        if let Some(errors) = engine.tally.errors().first() {
+            let (endpoint, message) = (plan.endpoints[0], &errors.message);
+            return Err(Failure::Trouble(format!("filling {endpoint}: a put failed: {message:?}")));
+        }
+        Ok(start.elapsed())
+    })
 }
 
 /// Warmed up.
-async fn started(plan: &Plan) -> Result<Session, Failure> {
-    let session = Session::connect(plan.clone()).await?;
-    let mut prng = Prng::new(plan.seed);
-    session.start(session.requests(), || Uniform::new(prng.fork(), plan.shape.keys, 1, plan.pause));
-    session.tell_live();
-    session.wait(plan.warmup).await?;
-    Ok(session)
-}
-
-async fn fill_here(plan: Plan) -> Result<Duration, Failure> {
-    let (endpoint, all) = (plan.endpoint, plan.shape.keys);
-    let session = Session::connect(plan).await?;
-    let start = Instant::now();
-    let keys = EachOnce::new(all);
-    session.start(session.requests(), || keys.clone());
-    let tally = &session.tally;
-    let (mut answers, mut answered) = (0, Instant::now());
-    while tally.answers() < all {
-        session.wait(Duration::from_millis(20)).await?;
-        if let Some(errors) = tally.errors().first() {
-            return Err(Failure::Trouble(format!("filling {endpoint}: a put failed: {:?}", errors.message)));
-        }
-        if tally.answers() > answers {
-            (answers, answered) = (tally.answers(), Instant::now());
-        } else if answered.elapsed() > FILL_STALL_MAX {
-            return Err(Failure::Trouble(format!("filling {endpoint}: no answer for {FILL_STALL_MAX:?}")));
-        }
-    }
-    Ok(start.elapsed())
+fn started(plan: &Plan) -> Result<Engine<'_>, Failure> {
+    let mut engine = Engine::connect(plan)?;
+    engine.start()?;
+    engine.go_on(plan.warmup)?;
+    Ok(engine)
 }

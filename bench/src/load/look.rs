@@ -1,6 +1,6 @@
 //! What the kernel counts, read before and after a run.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use super::{DiskUse, Plan, ServerUse, Watched, thread::thread_cpu};
 use crate::{
@@ -20,14 +20,14 @@ impl Look {
     /// Looks at the machine, and at the server if it is watched.
     pub fn now(plan: &Plan) -> Result<Self, Failure> {
         let trouble = |error: std::io::Error| Failure::Trouble(format!("reading what the kernel counts: {error}"));
-        let server = plan.watched.as_ref().map(look_at_server).transpose()?;
+        let server = look_at_server(&plan.watched)?;
         Ok(Self { own_cpu: thread_cpu(), cpu: CpuSample::read().map_err(trouble)?, server })
     }
 
     /// What others did since `before`.
     pub fn disturbance_since(&self, before: &Self, plan: &Plan) -> Disturbance {
-        let server = plan.watched.as_ref().map(|watched| watched.pid);
-        let taking_part: Vec<u32> = server.into_iter().chain([std::process::id()]).collect();
+        let server = plan.watched.iter().map(|watched| watched.pid);
+        let taking_part: Vec<u32> = server.chain([std::process::id()]).collect();
         self.cpu.since(&before.cpu, &taking_part)
     }
 
@@ -48,12 +48,21 @@ impl Look {
     }
 }
 
-fn look_at_server(watched: &Watched) -> Result<(ProcessSample, Option<DiskSample>), Failure> {
-    let process = ProcessSample::read(watched.pid);
-    let process = process.map_err(|error| Failure::Trouble(format!("looking at process {}: {error}", watched.pid)))?;
-    let disk = watched.data_dir.as_ref().map(|dir| {
-        let sample = Disk::below(dir).and_then(|disk| disk.sample());
-        sample.map_err(|error| Failure::Trouble(format!("looking at the disk of {}: {error}", dir.display())))
-    });
-    Ok((process, disk.transpose()?))
+/// All members together. They share a disk, which counts once.
+fn look_at_server(members: &[Watched]) -> Result<Option<(ProcessSample, Option<DiskSample>)>, Failure> {
+    let mut all: Option<(ProcessSample, Option<DiskSample>)> = None;
+    for Watched { pid, data_dir } in members {
+        let process = ProcessSample::read(*pid);
+        let process = process.map_err(|error| Failure::Trouble(format!("looking at process {pid}: {error}")))?;
+        all = match all {
+            Some((others, disk)) => Some((others.with(&process), disk)),
+            None => Some((process, data_dir.as_deref().map(look_at_disk).transpose()?)),
+        };
+    }
+    Ok(all)
+}
+
+fn look_at_disk(dir: &Path) -> Result<DiskSample, Failure> {
+    let sample = Disk::below(dir).and_then(|disk| disk.sample());
+    sample.map_err(|error| Failure::Trouble(format!("looking at the disk of {}: {error}", dir.display())))
 }

@@ -8,21 +8,35 @@ use std::{
     time::Duration,
 };
 
-use super::{Clients, Op, Plan, Shape, Watched};
+use super::{Clients, Distribution, Op, Pace, Plan, Shape, Watched, Watchers, keys::DISTRIBUTIONS, work::STAMP_BYTES};
 use crate::{args::Args, failure::Failure};
 
 /// What it takes.
 pub const USAGE: &str = "\
-usage: plinth-bench load --endpoint HOST:PORT [options]
-  --op OP             put, range, list (a range over all keys), count (the same, count_only) or
-                      empty (MemberList: answered from memory by both servers); default put
-  --serializable      ranges don't ask the leader
+usage: plinth-bench load --endpoint HOST:PORT[,HOST:PORT...] [options]
+  --op OP             what is asked; default put
+                        put, range (one key), prefix (all keys that share all but the last digits),
+                        list (all keys), count (the same, count_only), create (a transaction that makes a
+                        new key), swap (a transaction that replaces a key if it is as it was), keepalive (of leases,
+                        on streams), kubernetes (what kube-apiservers ask, with --keys pods),
+                        empty (MemberList: both servers answer it from memory)
+  --mix OP=W,OP=W...  several ops in proportion to their weights
+  --serializable      ranges and prefixes don't ask the leader
+  --digits N          keys that share a prefix differ in so many digits; default 2: 100 keys
+  --limit N           of prefixes and lists; default 0: all
+  --leases N          of keepalive and kubernetes; default 100
+  --rate R            an open loop: R requests per second begin, evenly, whatever the server does, and
+                      latencies count from when each was due; default: a closed loop
+  --watchers N        puts beside N watchers, each on a key of its own; each must see each put once
+  --all-keys          each of them watches all keys
   --connections N     default 8
   --streams M         on each connection, each with one request under way; default 64
   --warmup S          seconds before anything is counted; default 10
   --seconds S         seconds that are counted; default 30; 0: only --fill
+  --total N           ends when N calls were counted, or after --seconds
   --fill              first write all keys once
-  --keys N            choose among keys 0..N, all alike; default 100000
+  --keys N            choose among keys 0..N; default 100000
+  --distribution D    uniform, zipf (some keys far more often) or sequential; default uniform
   --key-bytes N       default 32
   --value-bytes N     default 256
   --seed N            of the choice of keys; default 1
@@ -34,6 +48,8 @@ usage: plinth-bench load --endpoint HOST:PORT [options]
 
 /// The key `k` and 19 digits.
 const KEY_BYTES_MIN: usize = 20;
+/// Digits that a prefix may leave out: more are all keys.
+const DIGITS_MAX: u32 = 18;
 
 /// What the command line says.
 #[derive(Debug)]
@@ -49,60 +65,158 @@ pub struct LoadOptions {
 /// Parses the arguments behind `load`.
 pub fn parse(mut args: Args) -> Result<LoadOptions, Failure> {
     let (fill, json) = (args.switch("--fill"), args.switch("--json"));
-    let serializable = args.switch("--serializable");
+    let endpoints = endpoints(&args.required::<String>("--endpoint")?)?;
+    let watched = watched(&mut args)?;
+    let live = stderr().is_terminal() && !json;
+    let plan = Plan { endpoints, watched, live, ..plan_of(&mut args)? };
+    args.finish()?;
+    Ok(LoadOptions { plan, fill, json })
+}
+
+/// The plan that options describe, without its endpoints.
+pub fn plan_of(args: &mut Args) -> Result<Plan, Failure> {
+    let ops = Ops { serializable: args.switch("--serializable"), digits: args.value("--digits", 2)? };
+    let pace = args.optional("--rate")?.map_or(Pace::Closed, |rate| Pace::Open { rate });
     let plan = Plan {
-        endpoint: endpoint(&args.required::<String>("--endpoint")?)?,
-        op: Op::parse(&args.value("--op", "put".to_owned())?, serializable)?,
+        endpoints: Vec::new(),
+        op: ops.parse("--op", &args.value("--op", "put".to_owned())?)?,
+        mix: ops.parse_mix(args.optional::<String>("--mix")?.as_deref().unwrap_or_default())?,
         clients: Clients { connections: args.value("--connections", 8)?, streams: args.value("--streams", 64)? },
+        pace,
         warmup: seconds("--warmup", args.value("--warmup", 10.0)?)?,
         measured: seconds("--seconds", args.value("--seconds", 30.0)?)?,
-        pause: None,
+        total: args.optional("--total")?,
+        requests_max: None,
         shape: Shape {
             keys: args.value("--keys", 100_000)?,
             key_bytes: args.value("--key-bytes", 32)?,
             value_bytes: args.value("--value-bytes", 256)?,
         },
+        distribution: distribution(&args.value("--distribution", "uniform".to_owned())?)?,
+        limit: args.value("--limit", 0)?,
+        leases: args.value("--leases", 100)?,
+        watchers: watchers(args)?,
         seed: args.value("--seed", 1)?,
         core: args.optional("--core")?,
         executor: args.optional("--executor")?,
-        watched: watched(&mut args)?,
-        live: stderr().is_terminal() && !json,
+        watched: Vec::new(),
+        live: false,
     };
-    args.finish()?;
-    check(&plan)?;
-    Ok(LoadOptions { plan, fill, json })
+    plan.check()?;
+    Ok(plan)
 }
 
-fn check(plan: &Plan) -> Result<(), Failure> {
-    let refuse = |text: String| Err(Failure::Usage(text));
-    if plan.clients.connections == 0 || plan.clients.streams == 0 || plan.shape.keys == 0 {
-        return refuse("--connections, --streams and --keys are at least 1".to_owned());
+impl Plan {
+    /// Refuses what can't be run, with the reason.
+    pub fn check(&self) -> Result<(), Failure> {
+        let refuse = |text: &str| Err(Failure::Usage(text.to_owned()));
+        let ops: Vec<Op> =
+            if self.mix.is_empty() { vec![self.op] } else { self.mix.iter().map(|(op, _)| *op).collect() };
+        let in_mix = |op| !self.mix.is_empty() && ops.contains(&op);
+        if self.clients.count() == 0 || self.shape.keys == 0 || self.leases == 0 {
+            return refuse("--connections, --streams, --keys and --leases are at least 1");
+        }
+        if self.shape.key_bytes < KEY_BYTES_MIN {
+            return Err(Failure::Usage(format!("--key-bytes is at least {KEY_BYTES_MIN}")));
+        }
+        if matches!(self.pace, Pace::Open { rate } if !(rate.is_finite() && rate > 0.0)) {
+            return refuse("--rate is a number of requests per second above 0");
+        }
+        if in_mix(Op::KeepAlive) || in_mix(Op::Kubernetes) {
+            return refuse("keepalive and kubernetes are no part of a --mix");
+        }
+        let Some(watchers) = self.watchers else { return Ok(()) };
+        if !ops.contains(&Op::Put) {
+            return refuse("--watchers see puts, and there are none");
+        }
+        if self.shape.value_bytes < STAMP_BYTES {
+            return Err(Failure::Usage(format!("with --watchers, --value-bytes is at least {STAMP_BYTES}")));
+        }
+        if watchers.count > self.shape.keys && !watchers.all_keys {
+            return refuse("there are more --watchers than --keys");
+        }
+        if watchers.count == 0 && watchers.puts_hit_always {
+            return refuse("puts of watched keys alone need --watchers");
+        }
+        Ok(())
     }
-    if plan.shape.key_bytes < KEY_BYTES_MIN {
-        return refuse(format!("--key-bytes is at least {KEY_BYTES_MIN}"));
-    }
-    Ok(())
 }
 
-fn watched(args: &mut Args) -> Result<Option<Watched>, Failure> {
+fn watchers(args: &mut Args) -> Result<Option<Watchers>, Failure> {
+    let (count, all_keys) = (args.optional("--watchers")?, args.switch("--all-keys"));
+    match count {
+        None if all_keys => Err(Failure::Usage("--all-keys says nothing without --watchers".to_owned())),
+        count => Ok(count.map(|count| Watchers { count, puts_hit_always: false, all_keys })),
+    }
+}
+
+fn watched(args: &mut Args) -> Result<Vec<Watched>, Failure> {
     let (pid, data_dir) = (args.optional("--pid")?, args.optional::<PathBuf>("--data-dir")?);
     match (pid, data_dir) {
         (None, Some(_)) => Err(Failure::Usage("--data-dir says nothing without --pid".to_owned())),
-        (pid, data_dir) => Ok(pid.map(|pid| Watched { pid, data_dir })),
+        (pid, data_dir) => Ok(pid.map(|pid| Watched { pid, data_dir }).into_iter().collect()),
     }
+}
+
+fn distribution(name: &str) -> Result<Distribution, Failure> {
+    let found = DISTRIBUTIONS.iter().find(|(known, _)| *known == name);
+    let names = DISTRIBUTIONS.map(|(name, _)| name).join(", ");
+    found
+        .map(|(_, distribution)| *distribution)
+        .ok_or_else(|| Failure::Usage(format!("--distribution is one of {names}, not {name:?}")))
 }
 
 impl Op {
     /// As the command line names it.
     pub fn parse(name: &str, serializable: bool) -> Result<Self, Failure> {
-        match name {
-            "put" => Ok(Self::Put),
-            "range" => Ok(Self::Range { serializable }),
-            "list" => Ok(Self::List { count_only: false }),
-            "count" => Ok(Self::List { count_only: true }),
-            "empty" => Ok(Self::Empty),
-            _ => Err(Failure::Usage(format!("--op is put, range, list, count or empty, not {name:?}"))),
+        Ops { serializable, digits: 0 }.parse("--op", name)
+    }
+}
+
+/// What makes ops of their names.
+#[derive(Clone, Copy, Debug)]
+struct Ops {
+    serializable: bool,
+    digits: u32,
+}
+
+impl Ops {
+    fn parse(self, option: &str, name: &str) -> Result<Op, Failure> {
+        let Self { serializable, digits } = self;
+        if digits > DIGITS_MAX {
+            return Err(Failure::Usage(format!("--digits is at most {DIGITS_MAX}")));
         }
+        Ok(match name {
+            "put" => Op::Put,
+            "range" => Op::Range { serializable },
+            "prefix" => Op::Prefix { digits, serializable },
+            "list" => Op::List { count_only: false },
+            "count" => Op::List { count_only: true },
+            "create" => Op::Create,
+            "swap" => Op::Swap,
+            "keepalive" => Op::KeepAlive,
+            "kubernetes" => Op::Kubernetes,
+            "empty" => Op::Empty,
+            _ => {
+                let names = "put, range, prefix, list, count, create, swap, keepalive, kubernetes or empty";
+                return Err(Failure::Usage(format!("{option} takes {names}, not {name:?}")));
+            }
+        })
+    }
+
+    /// `put=1,range=9`.
+    fn parse_mix(self, text: &str) -> Result<Vec<(Op, u64)>, Failure> {
+        let parts = text.split(',').filter(|part| !part.is_empty());
+        parts
+            .map(|part| {
+                let (name, weight) = part.split_once('=').unwrap_or((part, ""));
+                let weight = weight.parse().ok().filter(|weight| *weight > 0);
+                let weight = weight.ok_or_else(|| {
+                    Failure::Usage(format!("--mix is like put=1,range=9, and {part:?} has no weight above 0"))
+                })?;
+                Ok((self.parse("--mix", name)?, weight))
+            })
+            .collect()
     }
 }
 
@@ -117,7 +231,14 @@ impl FromStr for Clients {
     }
 }
 
+fn endpoints(text: &str) -> Result<Vec<SocketAddr>, Failure> {
+    text.split(',').map(endpoint).collect()
+}
+
 fn endpoint(text: &str) -> Result<SocketAddr, Failure> {
+    if text.starts_with("https://") {
+        return Err(Failure::Usage(format!("{text}: the load speaks no TLS")));
+    }
     let bare = text.strip_prefix("http://").unwrap_or(text);
     let found = bare.to_socket_addrs().ok().and_then(|mut addresses| addresses.next());
     found.ok_or_else(|| Failure::Usage(format!("--endpoint is HOST:PORT, and {text:?} leads nowhere")))
@@ -157,7 +278,16 @@ mod tests {
         let refused = |line: &str| parse_line(line).expect_err("nonsense").to_string();
         assert_eq!(refused("--op put"), "--endpoint is missing");
         assert_eq!(refused("--endpoint nowhere"), "--endpoint is HOST:PORT, and \"nowhere\" leads nowhere");
-        assert_eq!(refused("--endpoint 127.0.0.1:5 --op x"), "--op is put, range, list, count or empty, not \"x\"");
+        assert!(refused("--endpoint 127.0.0.1:5 --op x").starts_with("--op takes put, range, "));
+        assert_eq!(
+            refused("--endpoint 127.0.0.1:5 --mix put=1,range"),
+            "--mix is like put=1,range=9, and \"range\" has no weight above 0"
+        );
+        assert!(refused("--endpoint 127.0.0.1:5 --mix put=1,keepalive=1").starts_with("keepalive and kubernetes"));
+        assert!(refused("--endpoint 127.0.0.1:5 --rate 0").starts_with("--rate is a number"));
+        assert!(refused("--endpoint 127.0.0.1:5 --op range --watchers 5").starts_with("--watchers see puts"));
+        assert!(refused("--endpoint 127.0.0.1:5 --distribution x").starts_with("--distribution is one of uniform"));
+        assert_eq!(refused("--endpoint https://127.0.0.1:5"), "https://127.0.0.1:5: the load speaks no TLS");
         assert_eq!(refused("--endpoint 127.0.0.1:5 --seconds -1"), "--seconds is a number of seconds, not -1");
         assert_eq!(refused("--endpoint 127.0.0.1:5 --data-dir /"), "--data-dir says nothing without --pid");
         assert_eq!(refused("--endpoint 127.0.0.1:5 --key-bytes 3"), "--key-bytes is at least 20");

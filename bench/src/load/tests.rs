@@ -10,24 +10,24 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response};
 use tokio::runtime::Builder;
 
-use super::{Clients, Op, Plan, Shape, fill, run};
+use super::{Clients, Op, Pace, Plan, Shape, fill, run};
 use crate::failure::Failure;
 
 fn plan(endpoint: SocketAddr) -> Plan {
     Plan {
-        endpoint,
-        op: Op::Put,
+        endpoints: vec![endpoint],
         clients: Clients { connections: 2, streams: 3 },
         warmup: Duration::ZERO,
         measured: Duration::from_millis(100),
-        pause: None,
         shape: Shape { keys: 50, key_bytes: 32, value_bytes: 16 },
-        seed: 1,
-        core: None,
-        executor: None,
-        watched: None,
-        live: false,
+        ..plan_of(Op::Put)
     }
+}
+
+/// A plan of the defaults, without endpoints.
+pub fn plan_of(op: Op) -> Plan {
+    let args = super::Args::new(std::iter::empty());
+    Plan { op, ..super::options::plan_of(&mut { args }).expect("the defaults are a plan") }
 }
 
 fn listen() -> (TcpListener, SocketAddr) {
@@ -71,18 +71,58 @@ fn text<T: std::fmt::Debug>(result: Result<T, Failure>) -> String {
 #[test]
 fn a_server_that_is_not_there_goes_away_or_is_silent_gives_one_line() {
     let (listener, endpoint) = listen();
-    assert_eq!(text(run(&plan(endpoint))), format!("{endpoint} accepts connections and answers nothing"));
+    let silent = format!("{endpoint} is no server of etcd's clients: it accepts connections and says nothing for 3 s");
+    assert_eq!(text(run(&plan(endpoint))), silent);
     let closing = thread::spawn(move || {
+        // The first is of the run before.
         for _ in 0..2 {
             drop(listener.accept());
         }
-        thread::sleep(Duration::from_millis(50));
     });
-    let gone = text(run(&plan(endpoint)));
-    assert!(gone.starts_with(&format!("{endpoint} went away after 0 answers: ")), "{gone}");
+    let closed = text(run(&plan(endpoint)));
+    assert!(closed.starts_with(&format!("{endpoint} is no server of etcd's clients: ")), "{closed}");
     drop(closing.join());
     let refused = text(run(&plan(endpoint)));
     assert!(refused.starts_with(&format!("cannot connect to {endpoint}: ")), "{refused}");
+}
+
+#[test]
+fn a_server_that_goes_away_in_the_middle_is_told() {
+    let (listener, endpoint) = listen();
+    listener.set_nonblocking(true).expect("a socket can be");
+    thread::spawn(move || {
+        let runtime = Builder::new_current_thread().enable_io().enable_time().build().expect("a runtime");
+        runtime.block_on(async {
+            let listener = tokio::net::TcpListener::from_std(listener).expect("it is nonblocking");
+            for _ in 0..2 {
+                let (stream, _) = listener.accept().await.expect("two come");
+                tokio::spawn(answer_all(stream, "0"));
+            }
+            // The end of the runtime closes the connections.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        });
+    });
+    let gone = text(run(&Plan { measured: Duration::from_secs(60), ..plan(endpoint) }));
+    assert!(gone.starts_with(&format!("{endpoint} went away after ")), "{gone}");
+}
+
+#[test]
+fn an_endpoint_that_knows_no_etcd_is_told() {
+    let endpoint = serve("12");
+    assert_eq!(text(run(&plan(endpoint))), format!("{endpoint} is no etcd: so it is"));
+}
+
+#[test]
+fn an_open_loop_counts_from_when_requests_were_due() {
+    let plan = Plan { pace: Pace::Open { rate: 2000.0 }, ..plan(serve("0")) };
+    let outcome = run(&plan).expect("it answers");
+    // As many as were due, whatever this machine does meanwhile.
+    assert!(
+        (190..=220).contains(&outcome.requests()) || outcome.elapsed > Duration::from_millis(105),
+        "{}",
+        outcome.requests()
+    );
+    assert_eq!(outcome.unanswered, 0);
 }
 
 #[test]
@@ -103,4 +143,31 @@ fn what_fails_is_counted_by_code_and_fails_a_filling() {
     assert!(errors.count > 0 && outcome.expect_no_errors().is_err());
     let filled = text(fill(&plan(endpoint)));
     assert_eq!(filled, format!("filling {endpoint}: a put failed: \"so it is\""));
+}
+
+#[test]
+fn a_server_that_stops_for_half_a_second_shows_in_an_open_loop() {
+    const STOP: Duration = Duration::from_millis(500);
+    let (listener, endpoint) = listen();
+    listener.set_nonblocking(true).expect("a socket can be");
+    thread::spawn(move || {
+        let runtime = Builder::new_current_thread().enable_io().enable_time().build().expect("a runtime");
+        runtime.block_on(async {
+            let listener = tokio::net::TcpListener::from_std(listener).expect("it is nonblocking");
+            for _ in 0..2 {
+                let (stream, _) = listener.accept().await.expect("two come");
+                tokio::spawn(answer_all(stream, "0"));
+            }
+            tokio::time::sleep(Duration::from_millis(700)).await;
+            // Nothing else goes on in this runtime meanwhile.
+            thread::sleep(STOP);
+            std::future::pending::<()>().await;
+        });
+    });
+    let measured = Duration::from_secs(2);
+    let outcome = run(&Plan { pace: Pace::Open { rate: 1000.0 }, measured, ..plan(endpoint) }).expect("it answers");
+    // A quarter of all requests was due while it stood still, and waited for half of that time on average.
+    let p99 = outcome.latencies.quantile_us(0.99).expect("there are 2000");
+    assert!(p99 > 400_000.0, "{p99} µs");
+    assert!(outcome.delayed > 300, "6 clients can't have that many under way: {}", outcome.delayed);
 }

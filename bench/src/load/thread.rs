@@ -1,28 +1,26 @@
-//! The thread of a load: one, pinned, with a runtime of its own, so that pinning it pins nothing else. Ending the runtime ends all calls where
-//! they are.
+//! The thread of a load: one, pinned, so that pinning it pins nothing else.
 
-use std::{thread, time::Duration};
+use std::{num::NonZeroU64, thread, time::Duration};
 
 use rustix::{
-    thread::{CpuSet, sched_setaffinity},
+    thread::{CpuSet, sched_setaffinity, set_current_timer_slack},
     time::{ClockId, clock_gettime},
 };
-use tokio::{runtime::Builder, task::LocalSet};
 
 use crate::failure::Failure;
 
 /// Does `work` on a thread of its own, pinned to `core` if there is one.
-pub fn on_own_thread<T: Send, F: Future<Output = Result<T, Failure>>>(
+pub fn on_own_thread<T: Send>(
     core: Option<usize>,
-    work: impl FnOnce() -> F + Send,
+    work: impl FnOnce() -> Result<T, Failure> + Send,
 ) -> Result<T, Failure> {
     let body = move || {
         if let Some(core) = core {
             pin(core)?;
         }
-        let runtime = Builder::new_current_thread().enable_io().enable_time().build();
-        let runtime = runtime.map_err(|error| Failure::Trouble(format!("starting the load: {error}")))?;
-        LocalSet::new().block_on(&runtime, work())
+        // Requests of an open loop begin when they are due, and not up to 50 µs later. If the kernel doesn't want to, they are late.
+        set_current_timer_slack(NonZeroU64::new(1)).ok();
+        work()
     };
     thread::scope(|scope| {
         let thread = thread::Builder::new().name("load".to_owned()).spawn_scoped(scope, body);

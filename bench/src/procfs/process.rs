@@ -16,6 +16,16 @@ pub struct ProcessSample {
 }
 
 impl ProcessSample {
+    /// Two processes together.
+    #[must_use]
+    pub fn with(self, other: &Self) -> Self {
+        Self {
+            cpu: self.cpu + other.cpu,
+            memory_bytes: self.memory_bytes + other.memory_bytes,
+            switches: self.switches + other.switches,
+        }
+    }
+
     /// Reads it all.
     pub fn read(pid: u32) -> io::Result<Self> {
         let folder = format!("/proc/{pid}");

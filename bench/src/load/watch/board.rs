@@ -1,22 +1,19 @@
 //! What each watcher should see, and what it saw.
 
-use std::{
-    cell::{Cell, RefCell},
-    time::{Duration, Instant},
-};
+use std::{cell::RefCell, rc::Rc, time::Instant};
 
 use plinth_rpc::{etcdserverpb::WatchResponse, mvccpb::KeyValue};
 
-use super::super::{
-    Shape,
-    request::{STAMP_BYTES, key},
+use super::{
+    super::{Shape, work::key},
+    Watchers,
+    times::EventTimes,
 };
-use crate::histogram::Latencies;
 
-/// One watcher, on one key.
+/// One watcher.
 #[derive(Clone, Default, Debug)]
 struct Watcher {
-    /// Puts of its key that were acknowledged.
+    /// Events that must come: puts of what it watches that were acknowledged.
     acknowledged: u64,
     /// Events that came.
     seen: u64,
@@ -24,120 +21,98 @@ struct Watcher {
     revision: i64,
 }
 
-/// All watchers of a run. Watcher `n` watches key `n` times [`Board::stride`].
+/// All watchers of a run. Watcher `n` watches key `n` times [`Watchers::stride`], or all watch all keys.
 #[derive(Debug)]
 pub struct Board {
     shape: Shape,
     stride: u64,
-    /// Stamps count from here.
-    epoch: Instant,
-    watchers: RefCell<Vec<Watcher>>,
-    created: Cell<u64>,
-    delivered: Cell<u64>,
-    expected: Cell<u64>,
-    /// Latencies while they are measured.
-    latencies: RefCell<Option<Latencies>>,
-    wrong: RefCell<Option<String>>,
+    all_keys: bool,
+    times: Rc<EventTimes>,
+    state: RefCell<State>,
+}
+
+#[derive(Default, Debug)]
+struct State {
+    watchers: Vec<Watcher>,
+    created: usize,
+    delivered: u64,
+    expected: u64,
 }
 
 impl Board {
-    /// Of `count` watchers on as many of the shape's keys.
-    pub fn new(shape: Shape, count: u64, epoch: Instant) -> Self {
-        Self {
-            shape,
-            stride: shape.keys.checked_div(count).unwrap_or(shape.keys),
-            epoch,
-            watchers: RefCell::new((0..count).map(|_| Watcher::default()).collect()),
-            created: Cell::new(0),
-            delivered: Cell::new(0),
-            expected: Cell::new(0),
-            latencies: RefCell::new(None),
-            wrong: RefCell::default(),
-        }
+    /// Of some watchers on a shape's keys.
+    pub fn new(shape: Shape, watchers: Watchers, times: Rc<EventTimes>) -> Self {
+        let state = State { watchers: (0..watchers.count).map(|_| Watcher::default()).collect(), ..State::default() };
+        let stride = watchers.stride(shape.keys);
+        Self { shape, stride, all_keys: watchers.all_keys, times, state: RefCell::new(state) }
     }
 
     /// How many there are.
     pub fn count(&self) -> usize {
-        self.watchers.borrow().len()
+        self.state.borrow().watchers.len()
     }
 
-    /// From one watched key to the next.
-    pub fn stride(&self) -> u64 {
-        self.stride
+    /// What a watcher watches: a key and the end of its range.
+    pub fn range(&self, watcher: usize) -> (Vec<u8>, Vec<u8>) {
+        if self.all_keys { (vec![0], vec![0]) } else { (self.key(watcher), Vec::new()) }
     }
 
-    /// Stamps count from here.
-    pub fn epoch(&self) -> Instant {
-        self.epoch
-    }
-
-    /// The key of a watcher.
-    pub fn key(&self, watcher: usize) -> Vec<u8> {
+    fn key(&self, watcher: usize) -> Vec<u8> {
         key(watcher as u64 * self.stride, self.shape.key_bytes)
     }
 
-    /// Watchers that the server has made.
-    pub fn created(&self) -> u64 {
-        self.created.get()
+    /// Whether the server has made all of them.
+    pub fn is_ready(&self) -> bool {
+        let state = self.state.borrow();
+        state.created == state.watchers.len()
     }
 
-    /// Events that came, over all watchers.
-    pub fn delivered(&self) -> u64 {
-        self.delivered.get()
-    }
-
-    /// Events that must come, over all watchers.
-    pub fn expected(&self) -> u64 {
-        self.expected.get()
-    }
-
-    /// From here on latencies are measured.
-    pub fn begin(&self) {
-        self.latencies.replace(Some(Latencies::new()));
-    }
-
-    /// The latencies that were measured.
-    pub fn end(&self) -> Latencies {
-        self.latencies.take().unwrap_or_else(Latencies::new)
+    /// Events that came, over all watchers, and those that must come.
+    pub fn events(&self) -> (u64, u64) {
+        let state = self.state.borrow();
+        (state.delivered, state.expected)
     }
 
     /// A put of a key was acknowledged.
     pub fn acknowledged(&self, key: u64) {
-        if !key.is_multiple_of(self.stride) {
-            return;
-        }
-        // A remainder of the division leaves keys behind the last watcher's.
-        if let Some(watcher) = self.watchers.borrow_mut().get_mut((key / self.stride) as usize) {
-            watcher.acknowledged += 1;
-            self.expected.set(self.expected.get() + 1);
-        }
-    }
-
-    /// A response came on the stream of the watchers from `first` on, whose ids begin with 0.
-    pub fn handle(&self, first: usize, response: &WatchResponse, now: Instant) {
-        if response.canceled {
-            return self.fail(format!("a watch was cancelled: {:?}", response.cancel_reason));
-        }
-        if response.created {
-            self.created.set(self.created.get() + 1);
-        }
-        for event in &response.events {
-            let Some(kv) = event.kv.as_ref().filter(|_| event.r#type == 0) else {
-                return self.fail(format!("an event that is no put: {event:?}"));
-            };
-            let Ok(id) = usize::try_from(response.watch_id) else {
-                return self.fail(format!("an event for watch {}", response.watch_id));
-            };
-            if let Err(why) = self.handle_event(first + id, kv, now) {
-                return self.fail(why);
+        let state = &mut *self.state.borrow_mut();
+        if self.all_keys {
+            state.watchers.iter_mut().for_each(|watcher| watcher.acknowledged += 1);
+            state.expected += state.watchers.len() as u64;
+        } else if key.is_multiple_of(self.stride) {
+            // A remainder of the division leaves keys behind the last watcher's.
+            if let Some(watcher) = state.watchers.get_mut((key / self.stride) as usize) {
+                watcher.acknowledged += 1;
+                state.expected += 1;
             }
         }
     }
 
+    /// A response came on the stream of the watchers from `first` on, whose ids begin with 0.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn handle(&self, first: usize, response: &WatchResponse, now: Instant) -> Result<(), String> {
+        if response.canceled {
+            return Err(format!("a watch was cancelled: {:?}", response.cancel_reason));
+        }
+        if response.created {
+            self.state.borrow_mut().created += 1;
+        }
+        for event in &response.events {
+            let kv = event.kv.as_ref().filter(|_| event.r#type == 0);
+            let kv = kv.ok_or_else(|| format!("an event that is no put: {event:?}"))?;
+            let id = usize::try_from(response.watch_id);
+            let id = id.map_err(|_| format!("an event for watch {}", response.watch_id))?;
+            self.handle_event(first + id, kv, now)?;
+        }
+        Ok(())
+    }
+
     fn handle_event(&self, watcher: usize, kv: &KeyValue, now: Instant) -> Result<(), String> {
-        let mut watchers = self.watchers.borrow_mut();
-        let Some(Watcher { seen, revision, .. }) = watchers.get_mut(watcher).filter(|_| kv.key == self.key(watcher))
-        else {
+        let state = &mut *self.state.borrow_mut();
+        let is_its_own = |_: &&mut Watcher| self.all_keys || kv.key == self.key(watcher);
+        let Some(Watcher { seen, revision, .. }) = state.watchers.get_mut(watcher).filter(is_its_own) else {
             return Err(format!("watcher {watcher} got an event of {:?}", kv.key));
         };
         if kv.mod_revision <= *revision {
@@ -145,34 +120,18 @@ impl Board {
         }
         *revision = kv.mod_revision;
         *seen += 1;
-        self.delivered.set(self.delivered.get() + 1);
-        if let Some(latencies) = self.latencies.borrow_mut().as_mut() {
-            let stamp = kv.value.first_chunk::<STAMP_BYTES>().ok_or("a value without its time")?;
-            let sent = self.epoch + Duration::from_nanos(u64::from_le_bytes(*stamp));
-            latencies.record(now.saturating_duration_since(sent));
-        }
-        Ok(())
+        state.delivered += 1;
+        self.times.note(&kv.value, now)
     }
 
-    /// Something is wrong. The first reason counts.
-    pub fn fail(&self, why: String) {
-        self.wrong.borrow_mut().get_or_insert(why);
-    }
-
-    /// Fails if something went wrong.
-    pub fn expect_sound(&self) -> Result<(), String> {
-        self.wrong.borrow().clone().map_or(Ok(()), Err)
-    }
-
-    /// Fails unless every watcher saw every acknowledged put of its key once.
+    /// Fails unless every watcher saw every acknowledged put of what it watches once.
     pub fn verify(&self) -> Result<(), String> {
-        self.expect_sound()?;
-        let watchers = self.watchers.borrow();
+        let state = self.state.borrow();
         let differing = |(_, watcher): &(usize, &Watcher)| watcher.acknowledged != watcher.seen;
-        match watchers.iter().enumerate().find(differing) {
+        match state.watchers.iter().enumerate().find(differing) {
             None => Ok(()),
             Some((number, Watcher { acknowledged, seen, .. })) => {
-                let count = watchers.iter().enumerate().filter(differing).count();
+                let count = state.watchers.iter().enumerate().filter(differing).count();
                 Err(format!(
                     "watcher {number} saw {seen} events of {acknowledged} acknowledged puts; {count} are wrong so"
                 ))
@@ -183,6 +142,8 @@ impl Board {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use plinth_rpc::mvccpb::Event;
 
     use super::*;
@@ -196,50 +157,59 @@ mod tests {
         WatchResponse { watch_id, events: vec![Event { kv: Some(kv), ..Default::default() }], ..Default::default() }
     }
 
-    fn board() -> Board {
-        Board::new(SHAPE, 10, Instant::now())
+    fn board(all_keys: bool) -> (Board, Rc<EventTimes>) {
+        let times = Rc::new(EventTimes::new(Instant::now()));
+        (Board::new(SHAPE, Watchers { count: 10, puts_hit_always: false, all_keys }, Rc::clone(&times)), times)
     }
 
     #[test]
     fn each_watcher_must_see_each_acknowledged_put_of_its_key_once() {
-        let board = board();
-        let now = board.epoch() + Duration::from_micros(5);
+        let (board, times) = board(false);
+        let now = times.epoch() + Duration::from_micros(5);
         board.acknowledged(30);
         board.acknowledged(31);
-        assert_eq!(board.expected(), 1, "nobody watches key 31");
+        assert_eq!(board.events(), (0, 1), "nobody watches key 31");
         assert!(board.verify().is_err_and(|why| why.starts_with("watcher 3 saw 0 events of 1")));
-        board.begin();
-        board.handle(2, &response(1, 30, 7), now);
+        times.begin();
+        board.handle(2, &response(1, 30, 7), now).expect("as it should be");
         board.verify().expect("it is there");
-        assert!((3.9..4.1).contains(&board.end().max_us()), "sent after 1 µs, here after 5");
-        board.handle(2, &response(1, 30, 8), now);
+        assert!((3.9..4.1).contains(&times.end().max_us()), "sent after 1 µs, here after 5");
+        board.handle(2, &response(1, 30, 8), now).expect("nobody knows yet that it is one too many");
         assert!(board.verify().is_err_and(|why| why.starts_with("watcher 3 saw 2 events of 1")));
     }
 
     #[test]
+    fn who_watches_all_keys_must_see_all_puts() {
+        let (board, times) = board(true);
+        board.acknowledged(31);
+        assert_eq!(board.events(), (0, 10));
+        for id in 0..10 {
+            assert!(board.verify().is_err());
+            board.handle(0, &response(id, 31, 7), times.epoch()).expect("as it should be");
+        }
+        board.verify().expect("all have seen it");
+    }
+
+    #[test]
     fn an_event_that_comes_twice_or_to_the_wrong_watcher_is_found_at_once() {
-        let board = board();
-        let now = board.epoch();
-        board.handle(0, &response(1, 10, 7), now);
-        board.expect_sound().expect("so far");
-        board.handle(0, &response(1, 10, 7), now);
-        assert_eq!(board.expect_sound(), Err("watcher 1 got revision 7 behind 7".to_owned()));
-        let board = self::board();
-        board.handle(0, &response(2, 10, 7), now);
-        assert!(board.expect_sound().is_err_and(|why| why.starts_with("watcher 2 got an event of")));
+        let (board, times) = board(false);
+        board.handle(0, &response(1, 10, 7), times.epoch()).expect("so far");
+        let twice = board.handle(0, &response(1, 10, 7), times.epoch());
+        assert_eq!(twice, Err("watcher 1 got revision 7 behind 7".to_owned()));
+        let wrong = board.handle(0, &response(2, 10, 9), times.epoch());
+        assert!(wrong.is_err_and(|why| why.starts_with("watcher 2 got an event of")));
     }
 
     #[test]
     fn a_deletion_and_a_cancelled_watch_are_failures() {
-        let board = board();
-        board.handle(0, &WatchResponse { created: true, ..Default::default() }, board.epoch());
-        assert_eq!((board.created(), board.expect_sound()), (1, Ok(())));
+        let (board, times) = board(false);
+        let handle = |response: &WatchResponse| board.handle(0, response, times.epoch());
+        assert_eq!(handle(&WatchResponse { created: true, ..Default::default() }), Ok(()));
+        assert!(!board.is_ready(), "one of ten");
         let mut deletion = response(1, 10, 7);
         deletion.events[0].r#type = 1;
-        board.handle(0, &deletion, board.epoch());
-        assert!(board.expect_sound().is_err_and(|why| why.starts_with("an event that is no put")));
-        let board = self::board();
-        board.handle(0, &WatchResponse { canceled: true, ..Default::default() }, board.epoch());
-        assert!(board.verify().is_err_and(|why| why.starts_with("a watch was cancelled")));
+        assert!(handle(&deletion).is_err_and(|why| why.starts_with("an event that is no put")));
+        let cancelled = WatchResponse { canceled: true, ..Default::default() };
+        assert!(handle(&cancelled).is_err_and(|why| why.starts_with("a watch was cancelled")));
     }
 }
