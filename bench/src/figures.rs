@@ -16,10 +16,12 @@
 //! | `compaction` | puts while versions are compacted |
 //! | `snapshot` | puts while a snapshot is taken, and its memory |
 //! | `size` | the database's size after rounds of puts and compactions |
+//! | `load` | what the load itself costs, and whether it sees a server that stands still |
 
 mod aim;
 mod compaction;
 mod count;
+mod generator;
 mod idle;
 mod list;
 mod path;
@@ -45,7 +47,7 @@ use crate::{
     versus::Filled,
 };
 
-const PARTS: [&str; 13] = [
+const PARTS: [&str; 14] = [
     "put",
     "range",
     "single",
@@ -59,6 +61,7 @@ const PARTS: [&str; 13] = [
     "compaction",
     "snapshot",
     "size",
+    "load",
 ];
 /// Of values in lists.
 const LIST_VALUE_BYTES: usize = 1024;
@@ -175,6 +178,7 @@ impl Figures {
             "compaction" => compaction::run(self),
             "snapshot" => snapshot::run(self),
             "size" => size::run(self),
+            "load" => generator::run(self),
             _ => unreachable!("the names were checked"),
         }
     }

@@ -2,13 +2,15 @@
 
 use serde_json::{Value, json};
 
-/// An upper limit, and what came of it.
+/// A limit, and what came of it.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Aim {
     /// What is measured, its unit included.
     pub what: String,
-    /// What it should stay at or below.
+    /// What it should stay at or below, or be at or above.
     pub limit: f64,
+    /// Whether it should be at or above.
+    is_least: bool,
     /// What it is.
     pub value: f64,
     /// Whether it does.
@@ -18,21 +20,27 @@ pub struct Aim {
 impl Aim {
     /// `value` should be at most `limit`. Something that is no number reaches nothing.
     pub fn at_most(what: impl Into<String>, limit: f64, value: f64) -> Self {
-        Self { what: what.into(), limit, value, is_reached: value <= limit }
+        Self { what: what.into(), limit, is_least: false, value, is_reached: value <= limit }
+    }
+
+    /// `value` should be at least `limit`.
+    pub fn at_least(what: impl Into<String>, limit: f64, value: f64) -> Self {
+        Self { what: what.into(), limit, is_least: true, value, is_reached: value >= limit }
     }
 
     /// For a results file.
     pub fn to_json(&self) -> Value {
-        json!({ "what": self.what, "limit": self.limit, "value": self.value, "is_reached": self.is_reached })
+        json!({ "what": self.what, "limit": self.limit, "is_least": self.is_least, "value": self.value, "is_reached": self.is_reached })
     }
 }
 
 /// A table in Markdown.
 pub fn to_text(aims: &[Aim]) -> String {
-    let mut text = "| aim | at most | measured | |\n|---|---|---|---|\n".to_owned();
-    for Aim { what, limit, value, is_reached } in aims {
+    let mut text = "| aim | limit | measured | |\n|---|---|---|---|\n".to_owned();
+    for Aim { what, limit, is_least, value, is_reached } in aims {
+        let least = if *is_least { "at least " } else { "" };
         let verdict = if *is_reached { "reached" } else { "NOT reached" };
-        text += &format!("| {what} | {limit} | {} | {verdict} |\n", short(*value));
+        text += &format!("| {what} | {least}{limit} | {} | {verdict} |\n", short(*value));
     }
     text
 }
@@ -54,6 +62,8 @@ mod tests {
     fn a_limit_itself_is_reached_and_no_number_is_not() {
         assert!(Aim::at_most("a", 1.0, 1.0).is_reached);
         assert!(!Aim::at_most("a", 1.0, 1.1).is_reached && !Aim::at_most("a", 1.0, f64::NAN).is_reached);
+        assert!(Aim::at_least("a", 1.0, 1.0).is_reached && !Aim::at_least("a", 1.0, 0.9).is_reached);
+        assert!(!Aim::at_least("a", 1.0, f64::NAN).is_reached);
         let text = to_text(&[Aim::at_most("CPU, %", 0.5, 0.25)]);
         assert!(text.ends_with("| CPU, % | 0.5 | 0.250 | reached |\n"), "{text}");
     }
