@@ -24,6 +24,7 @@ mod scheduler;
 pub mod signals;
 mod sync_method;
 mod thread;
+mod write_ring;
 
 pub use counters::{Counter, ExecutorCounters};
 pub use env::UringEnv;
@@ -36,3 +37,4 @@ pub use program::hold_program;
 pub use runtime::{ExecutorContext, run, run_on};
 pub use scheduler::Runtime;
 pub use sync_method::{MeasureError, SCRATCH_FILES, SyncMedians, measure_sync_methods};
+pub use write_ring::{Durable, WRITES_MAX, WriteRing};

@@ -413,11 +413,12 @@ impl Drop for Completion {
 }
 
 /// Errors of io_uring_enter after which the same call works.
-fn is_transient(error: &io::Error) -> bool {
+pub(crate) fn is_transient(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EINTR | libc::EAGAIN | libc::EBUSY))
 }
 
-fn build(features: &Features) -> io::Result<IoUring> {
+/// A ring as storage uses it.
+pub(crate) fn build(features: &Features) -> io::Result<IoUring> {
     let mut builder = IoUring::builder();
     builder.setup_cqsize(COMPLETIONS);
     // Completions wait for the next system call of this thread instead of interrupting it.
