@@ -14,9 +14,9 @@ use serde_json::{Value, json};
 use crate::{
     args::Args,
     cleanup::Scratch,
+    facts::Facts,
     failure::Failure,
     load::{self, Clients, Distribution, Op, Outcome, Pace, Plan, Shape, seconds},
-    machine::Machine,
     procfs::Disturbance,
     server::{Kind, Program, Server},
 };
@@ -225,8 +225,8 @@ impl Lab {
 
     /// The machine, and where its figures are made.
     #[must_use]
-    pub fn machine(&self) -> Machine {
-        Machine::look(self.dir())
+    pub fn machine(&self) -> Facts {
+        Facts::look(self.dir())
     }
 
     /// Machine, programs and method on three lines.

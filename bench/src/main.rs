@@ -1,14 +1,15 @@
-//! `plinth-bench`: what a server does under load, and two servers side by side. Each subcommand is a module.
+//! `plinth-bench`: what a disk can do for a log, what a server does under load, and two servers side by side. Each subcommand is a module.
 
 mod args;
 mod cleanup;
 mod disk_write;
+mod facts;
 mod failure;
 mod figures;
+mod fsync;
 mod histogram;
 mod lab;
 mod load;
-mod machine;
 mod memory;
 mod metrics;
 mod procfs;
@@ -27,6 +28,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const USAGE: &str = "\
 usage: plinth-bench COMMAND [options]
 
+  fsync    what a disk can do for a log; `fsync --help` lists the options
   load     drive an etcd v3 endpoint in a closed loop; `load --help` lists the options
   versus   plinth and etcd in turns on the same disk
   figures  the figures of docs/benchmarks.md and their aims; `figures --help` lists the parts";
@@ -36,6 +38,7 @@ fn main() -> ExitCode {
     let command = if args.is_empty() { String::new() } else { args.remove(0) };
     let args = Args::new(args);
     let outcome = match command.as_str() {
+        "fsync" => cleanup::install().and_then(|()| fsync::command(args)),
         "load" => load::command(args),
         "figures" => cleanup::install().and_then(|()| figures::command(args)),
         "versus" => cleanup::install().and_then(|()| versus::command(args)),

@@ -53,12 +53,6 @@ impl Disk {
         let stat = fs::read_to_string(self.folder.join("stat"))?;
         parse(&stat).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "the device counts no flushes"))
     }
-
-    /// A file below `queue`, such as `write_cache`; empty where the kernel has none.
-    #[must_use]
-    pub fn queue(&self, name: &str) -> String {
-        fs::read_to_string(self.folder.join("queue").join(name)).unwrap_or_default().trim().to_owned()
-    }
 }
 
 fn parse(stat: &str) -> Option<DiskSample> {

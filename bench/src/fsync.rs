@@ -1,0 +1,194 @@
+//! What a disk can do for a log: how long it takes until a write is durable, by each method, in the situations that a log meets, and what that
+//! means.
+//!
+//! | module | job |
+//! |---|---|
+//! | `options` | the command line |
+//! | `place` | whether a directory is worth measuring |
+//! | `method` | the ways to make a write durable |
+//! | `cell` | a method in a situation; which of them are measured |
+//! | `files` | what is written to |
+//! | `slice` | a stretch of one cell |
+//! | `neighbour` | who else uses the device meanwhile |
+//! | `measure` | cells in turns |
+//! | `progress` | the live line |
+//! | `summary` | a cell in a few numbers |
+//! | `verdict` | what they mean |
+//! | `report` | text and JSON |
+//! | `trouble` | why something wasn't measured |
+//! | `alone` | one cell, for other commands |
+
+mod alone;
+mod cell;
+mod files;
+mod measure;
+mod method;
+mod neighbour;
+mod options;
+mod place;
+mod progress;
+mod report;
+mod slice;
+mod summary;
+mod trouble;
+mod verdict;
+
+use std::path::Path;
+
+pub use self::{
+    alone::{Medians, Written},
+    method::Method,
+};
+use self::{
+    cell::Cell,
+    files::Files,
+    measure::{Measuring, Outcome},
+    options::Options,
+    progress::Progress,
+    summary::Summary,
+    trouble::Trouble,
+};
+use crate::{args::Args, cleanup::Scratch, facts::Facts, failure::Failure, procfs::Disk};
+
+const MIB: u64 = 1 << 20;
+
+/// `plinth-bench fsync`.
+pub fn command(mut args: Args) -> Result<(), Failure> {
+    if args.switch("--help") {
+        println!("{}", options::USAGE);
+        return Ok(());
+    }
+    let options = options::parse(args)?;
+    let facts = Facts::look(&options.dir);
+    place::check(&options.dir, &facts, options.anyway)?;
+    let scratch = Scratch::new(&options.dir)?;
+    place::check_room(scratch.path(), options.sizes)?;
+    print!("{}", facts.to_lines());
+    let cells = measure(&options, scratch.path())?;
+    let facts = Facts { steal_percent: steal(&cells), ..facts };
+    let summaries: Vec<Summary> = cells.iter().map(|(cell, outcome)| Summary::of(*cell, outcome)).collect();
+    let told: Vec<Summary> =
+        summaries.iter().filter(|summary| !options.is_full || report::is_telling(summary.cell)).cloned().collect();
+    let findings = verdict::judge(&facts, &summaries);
+    println!("\n{}\n{}\n{}", report::table(&told), report::parts(&told), report::findings(&findings));
+    if let Some(path) = &options.json {
+        let results = report::results(&cells, &findings);
+        write_json(path, "fsync", &facts.to_json(), &report::method(&options), &results)?;
+    }
+    println!("{} cells measured in {}", count(&cells), options.dir.display());
+    Ok(())
+}
+
+/// All cells, in the order in which they were measured.
+fn measure(options: &Options, scratch: &Path) -> Result<Vec<(Cell, Outcome)>, Failure> {
+    let files = Files::new(scratch, options.sizes);
+    let all = if options.is_full { cell::everything() } else { vec![cell::methods()] };
+    let count = all.iter().map(Vec::len).sum::<usize>() + if options.is_full { 0 } else { SITUATIONS };
+    let seconds = count as f64 * options.duration.as_secs_f64();
+    println!("{count} cells of {} s: about {}\n", options.duration.as_secs_f64(), long_time(seconds));
+    let mut measuring = Measuring {
+        files: &files,
+        duration: options.duration,
+        core: options.core,
+        disk: Disk::below(scratch).ok(),
+        progress: Progress::new(count, true),
+    };
+    let mut cells = Vec::new();
+    for group in &all {
+        let rounds = if group.iter().all(|cell| *cell == Cell::plain(cell.method)) {
+            options.rounds.0
+        } else {
+            options.rounds.1
+        };
+        run_group(&mut measuring, group, rounds, &mut cells, options)?;
+    }
+    if !options.is_full {
+        let summaries: Vec<Summary> = cells.iter().map(|(cell, outcome)| Summary::of(*cell, outcome)).collect();
+        if let Some(best) = verdict::best(&summaries) {
+            run_group(&mut measuring, &cell::situations(best.cell.method), options.rounds.1, &mut cells, options)?;
+        }
+    }
+    measuring.progress.clear();
+    Ok(cells)
+}
+
+/// How many cells [`cell::situations`] gives.
+const SITUATIONS: usize = 7;
+
+fn run_group(
+    measuring: &mut Measuring<'_>,
+    group: &[Cell],
+    rounds: u32,
+    cells: &mut Vec<(Cell, Outcome)>,
+    options: &Options,
+) -> Result<(), Failure> {
+    let outcomes = measuring.in_turns(group, rounds).map_err(|trouble| failure(&trouble, options))?;
+    cells.extend(group.iter().copied().zip(outcomes));
+    measuring.progress.done = cells.len();
+    Ok(())
+}
+
+fn failure(trouble: &Trouble, options: &Options) -> Failure {
+    let dir = options.dir.display();
+    Failure::Trouble(match trouble {
+        Trouble::Io(error) if error.kind() == std::io::ErrorKind::StorageFull => {
+            let needed = options.sizes.needed().div_ceil(MIB);
+            format!("the disk below {dir} is full: {needed} MiB must stay free while it is measured")
+        }
+        trouble => format!("measuring in {dir}: {trouble}"),
+    })
+}
+
+/// Over all that was measured.
+fn steal(cells: &[(Cell, Outcome)]) -> Option<f64> {
+    let measured = cells.iter().filter_map(|(_, outcome)| match outcome {
+        Outcome::Measured(measured) => Some((measured.steal_percent, measured.tally.elapsed.as_secs_f64())),
+        Outcome::Impossible(_) => None,
+    });
+    let (weighted, seconds) =
+        measured.fold((0.0, 0.0), |(sum, all), (percent, seconds)| (sum + percent * seconds, all + seconds));
+    (seconds > 0.0).then(|| weighted / seconds)
+}
+
+fn count(cells: &[(Cell, Outcome)]) -> usize {
+    cells.iter().filter(|(_, outcome)| matches!(outcome, Outcome::Measured(_))).count()
+}
+
+fn long_time(seconds: f64) -> String {
+    if seconds >= 120.0 { format!("{:.0} minutes", seconds / 60.0) } else { format!("{:.0} seconds", seconds.ceil()) }
+}
+
+/// One document: format, machine, method, results.
+fn write_json(
+    path: &Path,
+    command: &str,
+    machine: &serde_json::Value,
+    method: &serde_json::Value,
+    results: &serde_json::Value,
+) -> Result<(), Failure> {
+    let document = serde_json::json!({
+        "format": "plinth-bench results 1",
+        "command": command,
+        "machine": machine,
+        "method": method,
+        "results": results,
+    });
+    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        std::fs::create_dir_all(parent).map_err(Failure::file(parent, "making"))?;
+    }
+    std::fs::write(path, format!("{document}\n")).map_err(Failure::file(path, "writing"))?;
+    eprintln!("results: {}", path.display());
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_number_of_cells_is_known_beforehand() {
+        assert_eq!(cell::situations(Method::RingDsync).len(), SITUATIONS);
+        assert_eq!(long_time(52.0), "52 seconds");
+        assert_eq!(long_time(2160.0), "36 minutes");
+    }
+}

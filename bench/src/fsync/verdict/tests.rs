@@ -1,0 +1,1 @@
+//! The verdict on recorded profiles, one file for each kind of drive. A profile says where its figures are from, and what must be found.
