@@ -17,10 +17,12 @@
 //! | `snapshot` | puts while a snapshot is taken, and its memory |
 //! | `size` | the database's size after rounds of puts and compactions |
 //! | `load` | what the load itself costs, and whether it sees a server that stands still |
+//! | `fio` | `plinth-bench fsync` beside fio |
 
 mod aim;
 mod compaction;
 mod count;
+mod fio;
 mod generator;
 mod idle;
 mod list;
@@ -47,7 +49,7 @@ use crate::{
     versus::Filled,
 };
 
-const PARTS: [&str; 14] = [
+const PARTS: [&str; 15] = [
     "put",
     "range",
     "single",
@@ -62,6 +64,7 @@ const PARTS: [&str; 14] = [
     "snapshot",
     "size",
     "load",
+    "fio",
 ];
 /// Of values in lists.
 const LIST_VALUE_BYTES: usize = 1024;
@@ -179,6 +182,7 @@ impl Figures {
             "snapshot" => snapshot::run(self),
             "size" => size::run(self),
             "load" => generator::run(self),
+            "fio" => fio::run(self),
             _ => unreachable!("the names were checked"),
         }
     }

@@ -25,13 +25,15 @@ const ISSUE_2: &[Step] = &[
 /// Parts of `plinth-bench figures`, by issue.
 const FIGURES_2: [&str; 7] = ["put", "range", "single", "path", "idle", "pressure", "restart"];
 const FIGURES_3: [&str; 6] = ["watch", "list", "count", "compaction", "snapshot", "size"];
+const FIGURES_4: [&str; 2] = ["fio", "load"];
 
 pub(crate) const USAGE: &str = "\
 usage: cargo xtask accept 2 [proofs | figures | PART...] [options of `plinth-bench figures`]
        cargo xtask accept 3 [figures | PART...] [options of `plinth-bench figures`]
+       cargo xtask accept 4 [figures | PART...] [options of `plinth-bench figures`]
   proofs   conformance, crashes, simulation
   figures  all figures of the issue; PART: put, range, single, path, idle, pressure, restart (2);
-           watch, list, count, compaction, snapshot, size (3)
+           watch, list, count, compaction, snapshot, size (3); fio, load (4)
   2 without a word: both; about two hours";
 
 pub(crate) fn run(args: &[String]) -> Outcome {
@@ -44,6 +46,8 @@ pub(crate) fn run(args: &[String]) -> Outcome {
         ("2", Some(_)) => figures("figures.json", &FIGURES_2, rest),
         ("3", Some("figures")) => figures("figures-3.json", &FIGURES_3, &rest[1..]),
         ("3", _) => figures("figures-3.json", &FIGURES_3, rest),
+        ("4", Some("figures")) => figures("figures-4.json", &FIGURES_4, &rest[1..]),
+        ("4", _) => figures("figures-4.json", &FIGURES_4, rest),
         _ => Err(Failure::Text(format!("there are no commands for issue {issue}\n{USAGE}"))),
     }
 }

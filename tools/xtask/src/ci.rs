@@ -57,6 +57,30 @@ const AFTER_TESTS: &[Step] = &[
         command: &["cargo", "xtask", "accept", "3", "watch", "count", "--quick"],
         needs: &[Need::Peers],
     },
+    Step {
+        name: "figures of issue 4",
+        command: &["cargo", "xtask", "accept", "4", "fio", "--quick"],
+        needs: &[Need::Peers],
+    },
+    // Containers build on overlay file systems, and whether it runs is all that counts here.
+    Step {
+        name: "fsync",
+        command: &[
+            "cargo",
+            "run",
+            "--quiet",
+            "--release",
+            "--package",
+            "plinth-bench",
+            "--",
+            "fsync",
+            "--quick",
+            "--anyway",
+            "--dir",
+            "target",
+        ],
+        needs: &[],
+    },
 ];
 
 pub(crate) fn run(args: &[String]) -> Outcome {
