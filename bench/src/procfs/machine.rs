@@ -18,7 +18,14 @@ pub struct CpuSample {
     /// All time, idle and stolen time included, over all cores.
     total: Duration,
     /// CPU time of each process outside the kernel. (The kernel's threads work for whoever does I/O: they are nobody's foreigners.)
-    processes: BTreeMap<u32, Duration>,
+    processes: BTreeMap<u32, Used>,
+}
+
+/// CPU time of a process.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Used {
+    parent: u32,
+    cpu: Duration,
 }
 
 /// How far others got in the way between two samples.
@@ -40,22 +47,24 @@ impl CpuSample {
         for entry in fs::read_dir("/proc")?.flatten() {
             let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
             let Ok(stat) = fs::read_to_string(entry.path().join("stat")) else { continue };
-            if let Some(cpu) = parse_process(&stat) {
-                processes.insert(pid, cpu);
+            if let Some(used) = parse_process(&stat) {
+                processes.insert(pid, used);
             }
         }
         Ok(Self { steal, total, processes })
     }
 
-    /// What happened since `before`; the processes of `taking_part` belong there.
+    /// What happened since `before`; the processes of `taking_part` belong there, and so do those that they started.
     #[must_use]
     pub fn since(&self, before: &Self, taking_part: &[u32]) -> Disturbance {
         let foreign: Duration = self
             .processes
             .iter()
-            .filter(|(pid, _)| !taking_part.contains(pid))
+            .filter(|(pid, used)| !taking_part.contains(pid) && !taking_part.contains(&used.parent))
             // One that is new counts whole: its life fell into the run.
-            .map(|(pid, cpu)| cpu.saturating_sub(before.processes.get(pid).copied().unwrap_or_default()))
+            .map(|(pid, used)| {
+                used.cpu.saturating_sub(before.processes.get(pid).map_or(Duration::ZERO, |used| used.cpu))
+            })
             .sum();
         let total = self.total.saturating_sub(before.total).as_secs_f64().max(f64::MIN_POSITIVE);
         Disturbance {
@@ -83,19 +92,22 @@ fn parse_total(stat: &str) -> Option<(Duration, Duration)> {
 }
 
 /// CPU time of a process; `None` for the kernel's own.
-fn parse_process(stat: &str) -> Option<Duration> {
+fn parse_process(stat: &str) -> Option<Used> {
     let fields = stat_fields(stat)?;
     let (pid, parent) = (stat.split(' ').next()?.parse::<u64>().ok()?, stat_field(&fields, 4)?);
     let is_kernel = pid == KTHREADD || parent == KTHREADD;
-    (!is_kernel).then_some(ticks(stat_field(&fields, 14)? + stat_field(&fields, 15)?))
+    let cpu = ticks(stat_field(&fields, 14)? + stat_field(&fields, 15)?);
+    (!is_kernel).then_some(Used { parent: u32::try_from(parent).ok()?, cpu })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// The parent of a process is a tenth of its number.
     fn sample(steal: u64, total: u64, processes: &[(u32, u64)]) -> CpuSample {
-        let processes = processes.iter().map(|(pid, cpu)| (*pid, ticks(*cpu))).collect();
+        let used = |(pid, cpu): &(u32, u64)| (*pid, Used { parent: pid / 10, cpu: ticks(*cpu) });
+        let processes = processes.iter().map(used).collect();
         CpuSample { steal: ticks(steal), total: ticks(total), processes }
     }
 
@@ -107,6 +119,8 @@ mod tests {
         assert_eq!((found.steal_percent, found.foreign_percent), (1.5, 8.0));
         assert!(found.is_too_much());
         assert!(!after.since(&before, &[1, 2]).is_too_much());
+        let child = sample(10, 1200, &[(2, 500), (21, 100)]).since(&before, &[2]);
+        assert_eq!(child.foreign_percent, 0.0, "a process that takes part started it");
     }
 
     #[test]
@@ -114,7 +128,7 @@ mod tests {
         let stat = "cpu  10 20 30 40 50 60 70 80 5 5\ncpu0 1 2\n";
         assert_eq!(parse_total(stat), Some((ticks(80), ticks(360))));
         let process = |parent| format!("9 (kworker) S {parent} 0 0 0 0 0 0 0 0 0 7 8 0 0");
-        assert_eq!(parse_process(&process(1)), Some(ticks(15)));
+        assert_eq!(parse_process(&process(1)), Some(Used { parent: 1, cpu: ticks(15) }));
         assert_eq!(parse_process(&process(2)), None);
     }
 }
