@@ -55,7 +55,7 @@ pub(crate) fn run(args: &[String]) -> Outcome {
 /// `plinth-bench figures` with `args`, all of `parts` if they name none. The results lie below the target directory, unless this is only a look
 /// whether all works.
 fn figures(results: &str, parts: &[&str], args: &[String]) -> Outcome {
-    peers::run()?;
+    peers::run(&[])?;
     let mut all = vec!["figures".to_owned()];
     if !args.iter().any(|arg| parts.contains(&arg.as_str())) {
         all.extend(parts.iter().map(|part| (*part).to_owned()));

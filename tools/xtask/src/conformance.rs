@@ -6,7 +6,7 @@ use crate::{
 };
 
 pub(crate) fn run(args: &[String]) -> Outcome {
-    peers::run()?;
+    peers::run(&[])?;
     let mut args = args.to_vec();
     // The default, spelled out.
     if let Some(at) = args.windows(2).position(|pair| pair == ["--against", "plinth"]) {

@@ -25,7 +25,7 @@ const POLL: Duration = Duration::from_millis(50);
 const STOPPED_BY_SIGTERM: i32 = 143;
 
 pub(crate) fn run() -> Outcome {
-    peers::run()?;
+    peers::run(&[])?;
     let folder = TempDir::new().map_err(|error| error.to_string())?;
     let mut server = Server::start(folder.path())?;
     expect(&etcdctl("3.5", &["put", "fresh", "start"])?, "OK")?;

@@ -28,7 +28,7 @@ usage: cargo xtask COMMAND
   e2e [NAME]                               what operators see of the real binary
   sim [--seeds N] ...                      run the simulator
   fresh-start                              start a server as the README says, use it, stop it, start it again
-  peers                                    put etcd 3.5.1 and Debian's etcd 3.4 under target/peers
+  peers [3.5|3.4]                          put etcd 3.5.1 and Debian's etcd 3.4 under target/peers
   accept N [PART...] [options]              run the commands whose results issue N asks for";
 
 fn main() -> ExitCode {
@@ -42,7 +42,7 @@ fn main() -> ExitCode {
         Some("e2e") => e2e::run(rest),
         Some("sim") => sim::run(rest),
         Some("fresh-start") => fresh_start::run(),
-        Some("peers") => peers::run(),
+        Some("peers") => peers::run(rest),
         Some("accept") => accept::run(rest),
         _ => Err(Failure::Text(USAGE.to_owned())),
     };

