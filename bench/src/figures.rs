@@ -34,19 +34,21 @@ mod single;
 mod size;
 mod snapshot;
 mod table;
+mod told;
 mod watch;
 
 use std::{path::PathBuf, time::Duration};
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use self::aim::Aim;
+pub use self::told::text_of;
+use self::{aim::Aim, told::Told};
 use crate::{
     args::Args,
     failure::Failure,
-    lab::{self, Lab},
+    lab::{self, Filled, Lab},
     load::{Op, Shape, seconds},
-    versus::Filled,
+    results,
 };
 
 const PARTS: [&str; 15] = [
@@ -105,6 +107,8 @@ usage: plinth-bench figures [PART...] [options]
   --idle-seconds S    while it is; default 60
   --large-keys N      keys of 1 KiB in the large database; default 1000000
   --revisions N       superseded versions that a compaction removes; default 1000000
+  --keys N, --key-bytes N, --value-bytes N
+                      as `load` has them
 {}",
         PARTS.join(", "),
         lab::USAGE
@@ -117,7 +121,8 @@ pub fn command(mut args: Args) -> Result<(), Failure> {
         println!("{}", usage());
         return Ok(());
     }
-    let lab = Lab::new(&mut args)?;
+    let mut lab = Lab::new(&mut args)?;
+    lab.take_shape(&mut args)?;
     let (idle, large, revisions) = if lab.is_quick { (2.0, 20_000, 100_000) } else { (60.0, 1_000_000, 1_000_000) };
     let mut figures = Figures {
         idle: (
@@ -137,32 +142,25 @@ pub fn command(mut args: Args) -> Result<(), Failure> {
     if let Some(unknown) = parts.iter().find(|part| !PARTS.contains(&part.as_str())) {
         return Err(Failure::Usage(format!("there is no part {unknown:?}; there are {}", PARTS.join(", "))));
     }
+    figures.lab.plinth.expect_there()?;
     figures.run_all(&parts)
 }
 
 impl Figures {
     /// A part that fails is told, and the others go on: an hour's figures are not thrown away for one.
     fn run_all(&mut self, parts: &[String]) -> Result<(), Failure> {
-        println!("{}", self.lab.to_text()?);
-        let (mut json, mut aims, mut failed) = (Map::new(), Vec::new(), 0);
+        let programs = vec![self.lab.plinth.facts("plinth"), self.lab.etcd()?.facts("etcd")];
+        let shape = Some(self.lab.method.shape);
+        let document = |lab: &Lab, told: &Told| lab.document("figures", programs.clone(), shape, results::encode(told));
+        let (mut told, mut failed) = (Told::default(), 0);
+        print!("{}", lab::head(&document(&self.lab, &told))?);
         for name in parts {
-            println!("\n## {name}\n");
-            match self.run(name) {
-                Ok(part) => {
-                    println!("{}", part.text.trim_end());
-                    json.insert(name.clone(), part.json);
-                    aims.extend(part.aims);
-                    self.lab.write_json("figures", &results(&json, &aims))?;
-                }
-                Err(failure) => {
-                    println!("FAILED: {failure}");
-                    failed += 1;
-                }
-            }
+            let outcome = self.run(name);
+            failed += usize::from(outcome.is_err());
+            print!("{}", told.add(name, outcome));
+            self.lab.write_json(&document(&self.lab, &told))?;
         }
-        println!("\n## aims\n\n{}", aim::to_text(&aims));
-        let reached = aims.iter().filter(|aim| aim.is_reached).count();
-        println!("{reached} aims reached, {} not reached, {failed} parts failed", aims.len() - reached);
+        print!("{}", told.aims_text());
         if failed == 0 { Ok(()) } else { Err(Failure::Trouble(format!("{failed} parts failed"))) }
     }
 
@@ -209,13 +207,6 @@ impl Figures {
         }
         Ok(self.filled_large.clone().expect("it was just made"))
     }
-}
-
-/// All parts so far, and their aims.
-fn results(parts: &Map<String, Value>, aims: &[Aim]) -> Value {
-    let mut all = parts.clone();
-    all.insert("aims".to_owned(), aims.iter().map(Aim::to_json).collect());
-    Value::Object(all)
 }
 
 /// Empties the page cache, which only root may.

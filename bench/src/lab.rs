@@ -3,28 +3,38 @@
 //! A server is started for its turn on a fresh copy of its filled directory and stopped after it: each turn begins in the same state, whatever
 //! the turns before it wrote, and nobody else runs meanwhile.
 
+mod copy;
+mod filled;
+mod told;
+
 use std::{
     fs,
+    net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
+pub use self::{filled::Filled, told::head};
+
+use self::{copy::copy_tree, told::MethodFacts};
 use crate::{
     args::Args,
     cleanup::Scratch,
     facts::Facts,
     failure::Failure,
     load::{self, Clients, Distribution, Op, Outcome, Pace, Plan, Shape, seconds},
+    peer,
     procfs::Disturbance,
-    server::{Kind, Program, Server},
+    results::{self, Document, ProgramFacts},
+    server::{Home, Kind, Program, Server},
 };
 
 /// The options that all of them take.
 pub const USAGE: &str = "\
   --plinth PATH       default target/release/plinth
-  --etcd PATH         default target/peers/3.5/etcd
+  --etcd PATH         default auto: that of `cargo xtask peers`, fetched if it isn't there
   --dir DIR           on the disk to use; what is made there is removed; default target/tmp
   --server-core N     default 0
   --load-core N       default 1
@@ -32,10 +42,12 @@ pub const USAGE: &str = "\
   --seconds S         seconds that are counted; default 30
   --turns N           of each server, in pairs; default 5
   --repeats N         times a disturbed turn is repeated at most; default 3
-  --keys N, --key-bytes N, --value-bytes N, --seed N
-                      as `load` has them
+  --seed N            of the choice of keys; default 1
   --quick             a look whether all works: 1 s, 2 s, 1 turn, no repeats, 10000 keys
   --json FILE         where the results go";
+
+/// Keys of a look whether all works.
+pub const QUICK_KEYS: u64 = 10_000;
 
 /// How turns are made.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -57,9 +69,9 @@ pub struct Method {
 /// The place where servers are measured.
 #[derive(Debug)]
 pub struct Lab {
-    /// This project's server.
+    /// This project's server. Whether it is there, [`Program::expect_there`] says.
     pub plinth: Program,
-    /// Its peer, wanted only by comparisons.
+    /// Its peer, wanted only by comparisons: a path, or `auto`.
     etcd: PathBuf,
     /// How turns are made.
     pub method: Method,
@@ -77,39 +89,53 @@ impl Lab {
     /// Takes the common options out of `args`.
     pub fn new(args: &mut Args) -> Result<Self, Failure> {
         let quick = args.switch("--quick");
-        let (warmup, measured, turns, repeats, keys) =
-            if quick { (1.0, 2.0, 1, 0, 10_000) } else { (10.0, 30.0, 5, 3, 100_000) };
+        let (warmup, measured, turns, repeats) = if quick { (1.0, 2.0, 1, 0) } else { (10.0, 30.0, 5, 3) };
         let method = Method {
             warmup: seconds("--warmup", args.value("--warmup", warmup)?)?,
             measured: seconds("--seconds", args.value("--seconds", measured)?)?,
             turns: args.value("--turns", turns)?,
             repeats_max: args.value("--repeats", repeats)?,
-            shape: Shape {
-                keys: args.value("--keys", keys)?,
-                key_bytes: args.value("--key-bytes", 32)?,
-                value_bytes: args.value("--value-bytes", 256)?,
-            },
+            shape: Shape { keys: if quick { QUICK_KEYS } else { 100_000 }, key_bytes: 32, value_bytes: 256 },
             seed: args.value("--seed", 1)?,
         };
         if method.turns == 0 || method.measured.is_zero() {
             return Err(Failure::Usage("--turns and --seconds are more than 0".to_owned()));
         }
         let dir = args.value("--dir", PathBuf::from("target/tmp"))?;
+        let json: Option<PathBuf> = args.optional("--json")?;
+        json.as_deref().map_or(Ok(()), results::expect_writable)?;
         Ok(Self {
-            plinth: Program::new(Kind::Plinth, args.value("--plinth", PathBuf::from("target/release/plinth"))?)?,
-            etcd: args.value("--etcd", PathBuf::from("target/peers/3.5/etcd"))?,
+            plinth: Program {
+                kind: Kind::Plinth,
+                path: args.value("--plinth", PathBuf::from("target/release/plinth"))?,
+            },
+            etcd: args.value("--etcd", PathBuf::from(peer::AUTO))?,
             method,
             server_core: args.value("--server-core", 0)?,
             load_core: args.value("--load-core", 1)?,
             is_quick: quick,
             scratch: Scratch::new(&dir)?,
-            json: args.optional("--json")?,
+            json,
         })
     }
 
-    /// The peer, which must be there.
+    /// Takes the options of keys and values.
+    pub fn take_shape(&mut self, args: &mut Args) -> Result<(), Failure> {
+        let Shape { keys, key_bytes, value_bytes } = self.method.shape;
+        self.method.shape = Shape {
+            keys: args.value("--keys", keys)?,
+            key_bytes: args.value("--key-bytes", key_bytes)?,
+            value_bytes: args.value("--value-bytes", value_bytes)?,
+        };
+        Ok(())
+    }
+
+    /// The peer, which is there.
     pub fn etcd(&self) -> Result<Program, Failure> {
-        Program::new(Kind::Etcd, self.etcd.clone())
+        let path = if self.etcd == Path::new(peer::AUTO) { peer::find_or_fetch()? } else { self.etcd.clone() };
+        let etcd = Program { kind: Kind::Etcd, path };
+        etcd.expect_there()?;
+        Ok(etcd)
     }
 
     /// A directory or file of this lab's own; what has the name goes.
@@ -127,11 +153,17 @@ impl Lab {
         self.scratch.path()
     }
 
-    /// A run of the method's times.
+    /// A run of the method's times on a server that is watched.
     #[must_use]
     pub fn plan(&self, server: &Server, op: Op, clients: Clients) -> Plan {
+        Plan { watched: vec![server.watched()], ..self.plan_at(server.endpoint(), op, clients) }
+    }
+
+    /// A run of the method's times.
+    #[must_use]
+    pub fn plan_at(&self, endpoint: SocketAddr, op: Op, clients: Clients) -> Plan {
         Plan {
-            endpoints: vec![server.endpoint()],
+            endpoints: vec![endpoint],
             op,
             mix: Vec::new(),
             clients,
@@ -148,7 +180,7 @@ impl Lab {
             seed: self.method.seed,
             core: Some(self.load_core),
             executor: None,
-            watched: vec![server.watched()],
+            watched: Vec::new(),
             live: false,
         }
     }
@@ -184,11 +216,17 @@ impl Lab {
         Ok(server)
     }
 
+    /// A fresh copy of a filled directory, with all that a server needs to know of it.
+    pub fn copy_of(&self, filled: &Home) -> Result<Home, Failure> {
+        let dir = self.path("turn")?;
+        copy_tree(filled.dir(), &dir)?;
+        Ok(filled.moved_to(dir))
+    }
+
     /// Starts `program` on a fresh copy of `filled`.
     pub fn start_on_copy(&self, program: &Program, filled: &Path, cores: &[usize]) -> Result<Server, Failure> {
-        let data_dir = self.path("turn")?;
-        copy_tree(filled, &data_dir)?;
-        let mut server = program.start(&data_dir, cores)?;
+        let copy = self.copy_of(&Home::alone(filled.to_path_buf()))?;
+        let mut server = program.start(copy.dir(), cores)?;
         server.wait_until_ready()?;
         Ok(server)
     }
@@ -223,100 +261,38 @@ impl Lab {
         )
     }
 
+    /// The cores of a server; a cluster shares all of them with the load.
+    #[must_use]
+    pub fn cores_of(&self, home: &Home) -> Vec<usize> {
+        if home.is_alone() { vec![self.server_core] } else { vec![self.server_core, self.load_core] }
+    }
+
     /// The machine, and where its figures are made.
     #[must_use]
     pub fn machine(&self) -> Facts {
         Facts::look(self.dir())
     }
 
-    /// Machine, programs and method on three lines.
-    pub fn to_text(&self) -> Result<String, Failure> {
-        let Method { warmup, measured, turns, shape, .. } = self.method;
-        Ok(format!(
-            "{}\n{} and {}; server on core {}, load on core {}; {} s after {} s of warm-up, median of {turns} in turns\n\
-             keys of {} bytes, values of {}, uniform over {} keys",
-            self.machine().to_text(),
-            self.plinth.version(),
-            self.etcd()?.version(),
-            self.server_core,
-            self.load_core,
-            measured.as_secs_f64(),
-            warmup.as_secs_f64(),
-            shape.key_bytes,
-            shape.value_bytes,
-            shape.keys
-        ))
+    /// Machine, programs, method and results in one.
+    #[must_use]
+    pub fn document(
+        &self,
+        command: &str,
+        programs: Vec<ProgramFacts>,
+        shape: Option<Shape>,
+        results: Value,
+    ) -> Document {
+        let machine = self.machine();
+        let machine = results::Machine { text: machine.to_text(), facts: machine.to_json() };
+        let method = results::encode(&MethodFacts::of(self, shape));
+        Document::new(command, machine, programs, method, results)
     }
 
-    /// Writes `results` with machine and method to the file that was asked for.
-    pub fn write_json(&self, command: &str, results: &Value) -> Result<(), Failure> {
+    /// Writes a document to the file that was asked for.
+    pub fn write_json(&self, document: &Document) -> Result<(), Failure> {
         let Some(path) = &self.json else { return Ok(()) };
-        let document = json!({
-            "format": RESULTS_FORMAT,
-            "command": command,
-            "machine": self.machine().to_json(),
-            "plinth": self.plinth.version(),
-            "etcd": self.etcd()?.version(),
-            "method": {
-                "server_core": self.server_core,
-                "load_core": self.load_core,
-                "warmup_seconds": self.method.warmup.as_secs_f64(),
-                "seconds": self.method.measured.as_secs_f64(),
-                "turns": self.method.turns,
-                "repeats_max": self.method.repeats_max,
-                "keys": self.method.shape.keys,
-                "key_bytes": self.method.shape.key_bytes,
-                "value_bytes": self.method.shape.value_bytes,
-                "seed": self.method.seed,
-            },
-            "results": results,
-        });
-        if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            fs::create_dir_all(parent).map_err(Failure::file(parent, "making"))?;
-        }
-        fs::write(path, format!("{document}\n")).map_err(Failure::file(path, "writing"))?;
+        results::write(path, document)?;
         eprintln!("results: {}", path.display());
         Ok(())
-    }
-}
-
-/// The first line of every results file's meaning: readers refuse another one.
-const RESULTS_FORMAT: &str = "plinth-bench results 1";
-
-/// Copies a directory; the copy is on the disk when this returns, so that its writing disturbs nobody.
-fn copy_tree(from: &Path, to: &Path) -> Result<(), Failure> {
-    fs::create_dir(to).map_err(Failure::file(to, "making"))?;
-    for entry in fs::read_dir(from).map_err(Failure::file(from, "reading"))? {
-        let entry = entry.map_err(Failure::file(from, "reading"))?;
-        let (source, target) = (entry.path(), to.join(entry.file_name()));
-        if source.is_dir() {
-            copy_tree(&source, &target)?;
-        } else {
-            fs::copy(&source, &target).map_err(Failure::file(&source, "copying"))?;
-            let copied = fs::File::open(&target).and_then(|file| file.sync_all());
-            copied.map_err(Failure::file(&target, "syncing"))?;
-        }
-    }
-    // etcd insists on it.
-    let mode = fs::metadata(from).map_err(Failure::file(from, "reading"))?.permissions();
-    fs::set_permissions(to, mode).map_err(Failure::file(to, "setting the mode of"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_copy_has_every_file_and_the_mode() {
-        use std::os::unix::fs::PermissionsExt;
-        let dir = tempfile::tempdir().expect("a temporary directory");
-        let from = dir.path().join("from");
-        fs::create_dir_all(from.join("wal")).expect("writable");
-        fs::write(from.join("wal/1"), b"one").expect("writable");
-        fs::set_permissions(&from, fs::Permissions::from_mode(0o700)).expect("ours");
-        let to = dir.path().join("to");
-        copy_tree(&from, &to).expect("nothing is in the way");
-        assert_eq!(fs::read(to.join("wal/1")).expect("copied"), b"one");
-        assert_eq!(fs::metadata(&to).expect("there").permissions().mode() & 0o777, 0o700);
     }
 }

@@ -39,7 +39,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 pub use client::call_once;
 pub use drive::{call_timed, fill, run, run_during};
 pub use keys::Distribution;
-pub use options::{USAGE, seconds};
+pub use options::{USAGE, plan_of, seconds};
 pub use pace::Pace;
 pub use report::{to_json, to_text};
 pub use tally::Kind;

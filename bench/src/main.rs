@@ -12,8 +12,11 @@ mod lab;
 mod load;
 mod memory;
 mod metrics;
+mod peer;
 mod procfs;
+mod results;
 mod server;
+mod show;
 mod stats;
 mod versus;
 
@@ -30,8 +33,9 @@ usage: plinth-bench COMMAND [options]
 
   fsync    what a disk can do for a log; `fsync --help` lists the options
   load     drive an etcd v3 endpoint in a closed loop; `load --help` lists the options
-  versus   plinth and etcd in turns on the same disk
-  figures  the figures of docs/benchmarks.md and their aims; `figures --help` lists the parts";
+  versus   two servers in turns on the same disk: plinth and etcd, or two builds; `versus --list` lists the scenarios
+  figures  the figures of docs/benchmarks.md and their aims; `figures --help` lists the parts
+  show     print a results file again";
 
 fn main() -> ExitCode {
     let mut args: Vec<String> = std::env::args().skip(1).collect();
@@ -40,6 +44,7 @@ fn main() -> ExitCode {
     let outcome = match command.as_str() {
         "fsync" => cleanup::install().and_then(|()| fsync::command(args)),
         "load" => load::command(args),
+        "show" => show::command(args),
         "figures" => cleanup::install().and_then(|()| figures::command(args)),
         "versus" => cleanup::install().and_then(|()| versus::command(args)),
         "" => Err(Failure::Usage(USAGE.to_owned())),

@@ -1,4 +1,8 @@
-//! Of several runs, one number.
+//! Of several runs, one number, and how sure it is.
+
+mod paired;
+
+pub use paired::PairedRatio;
 
 /// The middle one; of an even number, the mean of the two in the middle. `None` of none.
 #[must_use]

@@ -1,19 +1,37 @@
 //! Two servers in turns on the same disk: A B A B ...
+//!
+//! | module | job |
+//! |---|---|
+//! | `scenario` | what is asked of both, from a file |
+//! | `catalogue` | the scenarios that this program has with it |
+//! | `sides` | which two servers |
+//! | `homes` | filled directories, made once for all turns that begin alike |
+//! | `turn` | one turn of one server |
+//! | `pairs` | turns in pairs, again if others got in the way |
+//! | `comparison` | what came of it: figures, ratios, tables |
 
-use std::path::{Path, PathBuf};
+mod catalogue;
+mod comparison;
+mod homes;
+mod pairs;
+mod scenario;
+mod sides;
+mod turn;
 
-use serde_json::{Value, json};
+use std::{net::SocketAddr, path::Path};
 
+use serde::{Deserialize, Serialize};
+
+pub use self::comparison::Comparison;
+use self::{homes::Homes, pairs::Pairs, scenario::Scenario, sides::Side, turn::Turn};
 use crate::{
     args::Args,
     failure::Failure,
-    lab::{self, Lab},
-    load::{Clients, Op, Outcome, Shape, to_json},
-    server::Kind,
-    stats::{Ratio, median},
+    lab::{self, Filled, Lab, QUICK_KEYS},
+    load::{Clients, Op},
+    results::{self, Document},
+    server::Home,
 };
-
-const MIB: f64 = (1 << 20) as f64;
 
 /// The client counts of every figure here: one client, and 512 in both shapes.
 pub const CLIENTS: [Clients; 3] = [
@@ -21,145 +39,28 @@ pub const CLIENTS: [Clients; 3] = [
     Clients { connections: 8, streams: 64 },
     Clients { connections: 512, streams: 1 },
 ];
+/// What is run when nobody says.
+const DEFAULT: [&str; 2] = ["put-8x64", "range-8x64"];
 
-/// What the turns of one scenario gave.
-#[derive(Debug)]
-pub struct Comparison {
-    /// What was asked.
-    pub op: Op,
-    /// By how many.
-    pub clients: Clients,
-    /// plinth's turns.
-    pub plinth: Vec<Outcome>,
-    /// etcd's, as many.
-    pub etcd: Vec<Outcome>,
-}
-
-/// A figure that each turn gives.
-type Figure = fn(&Outcome) -> Option<f64>;
-
-/// Every figure, its name in tables, and the digits that it is told with.
-const FIGURES: [(&str, usize, Figure); 8] = [
-    ("requests per second", 0, |outcome| Some(outcome.per_second())),
-    ("p50, µs", 0, |outcome| outcome.latencies.quantile_us(0.5)),
-    ("p99, µs", 0, |outcome| outcome.latencies.quantile_us(0.99)),
-    ("server CPU per request, µs", 2, Outcome::server_us_per_request),
-    ("memory, MiB", 1, |outcome| Some(outcome.server?.memory_bytes as f64 / MIB)),
-    ("context switches per request", 3, |outcome| per_request(outcome, outcome.server?.switches)),
-    ("flushes per request", 4, |outcome| per_request(outcome, outcome.server?.disk?.flushes)),
-    ("bytes written per request", 0, |outcome| per_request(outcome, outcome.server?.disk?.written_bytes)),
-];
-
-fn per_request(outcome: &Outcome, count: u64) -> Option<f64> {
-    Some(count as f64 / outcome.requests().max(1) as f64)
-}
-
-/// Runs all turns of one scenario.
-pub fn compare(lab: &Lab, filled: &Filled, op: Op, clients: Clients) -> Result<Comparison, Failure> {
-    let mut comparison = Comparison { op, clients, plinth: Vec::new(), etcd: Vec::new() };
-    for turn in 0..lab.method.turns {
-        eprintln!("{}, {clients}: turn {} of {}", op.name(), turn + 1, lab.method.turns);
-        comparison.plinth.push(lab.turn(&lab.plinth, &filled.plinth, op, clients)?);
-        comparison.etcd.push(lab.turn(&lab.etcd()?, &filled.etcd, op, clients)?);
-    }
-    Ok(comparison)
-}
-
-/// The filled directories of both.
-#[derive(Debug)]
-pub struct Filled {
-    plinth: PathBuf,
-    etcd: PathBuf,
-}
-
-impl Filled {
-    /// Fills both.
-    pub fn new(lab: &Lab) -> Result<Self, Failure> {
-        Self::in_rounds(lab, "", lab.method.shape, 1)
-    }
-
-    /// Fills both with the keys of `shape`, each written `rounds` times. Directories with another `name` stay.
-    pub fn in_rounds(lab: &Lab, name: &str, shape: Shape, rounds: u64) -> Result<Self, Failure> {
-        eprintln!("filling {} keys of {} bytes, {rounds} times", shape.keys, shape.value_bytes);
-        Ok(Self {
-            plinth: lab.fill_in_rounds(&format!("plinth{name}"), &lab.plinth, shape, rounds)?,
-            etcd: lab.fill_in_rounds(&format!("etcd{name}"), &lab.etcd()?, shape, rounds)?,
-        })
-    }
-
-    /// That of one of them.
-    #[must_use]
-    pub fn of(&self, kind: Kind) -> &Path {
-        match kind {
-            Kind::Plinth => &self.plinth,
-            Kind::Etcd => &self.etcd,
-        }
-    }
-}
-
-impl Comparison {
-    fn ratio(&self, figure: Figure) -> Option<Ratio> {
-        Ratio::of(&values(&self.plinth, figure)?, &values(&self.etcd, figure)?)
-    }
-
-    /// plinth's CPU per request in relation to etcd's.
-    #[must_use]
-    pub fn cpu_ratio(&self) -> Option<Ratio> {
-        self.ratio(Outcome::server_us_per_request)
-    }
-
-    /// A table in Markdown.
-    #[must_use]
-    pub fn to_text(&self) -> String {
-        let mut text = format!(
-            "| {}, {} | plinth | etcd | ratio (min to max) |\n|---|---|---|---|\n",
-            self.op.name(),
-            self.clients
-        );
-        for (name, digits, figure) in FIGURES {
-            let told = |outcomes: &[Outcome]| {
-                let value = values(outcomes, figure).and_then(|values| median(&values));
-                value.map_or_else(|| "-".to_owned(), |value| format!("{value:.digits$}"))
-            };
-            let ratio = self.ratio(figure).filter(|ratio| ratio.median.is_finite());
-            let ratio = ratio.map_or_else(|| "-".to_owned(), |ratio| ratio.to_string());
-            text += &format!("| {name} | {} | {} | {ratio} |\n", told(&self.plinth), told(&self.etcd));
-        }
-        let disturbed =
-            self.plinth.iter().chain(&self.etcd).filter(|outcome| outcome.disturbance.is_too_much()).count();
-        if disturbed > 0 {
-            text += &format!("\nDISTURBED: {disturbed} of {} turns\n", self.plinth.len() + self.etcd.len());
-        }
-        text
-    }
-
-    /// Every turn whole.
-    #[must_use]
-    pub fn to_json(&self) -> Value {
-        let all = |outcomes: &[Outcome]| outcomes.iter().map(to_json).collect::<Vec<_>>();
-        json!({
-            "op": self.op.name(),
-            "connections": self.clients.connections,
-            "streams": self.clients.streams,
-            "plinth": all(&self.plinth),
-            "etcd": all(&self.etcd),
-        })
-    }
-}
-
-/// The figure of each turn; `None` if a turn doesn't give it.
-fn values(outcomes: &[Outcome], figure: Figure) -> Option<Vec<f64>> {
-    outcomes.iter().map(figure).collect()
+/// A document's `results`.
+#[derive(Default, Debug, Serialize, Deserialize)]
+struct Told {
+    members: usize,
+    comparisons: Vec<Comparison>,
 }
 
 fn usage() -> String {
     format!(
         "\
-usage: plinth-bench versus [options]
-  --op OP             put, range, list, count or empty; default: put, then range
-  --serializable      ranges don't ask the leader
-  --clients CxS       connections x streams; default: 1x1, 8x64 and 512x1 in turn
+usage: plinth-bench versus [SCENARIO...] [options]
+  SCENARIO            a name that --list tells, or the path of a file such as bench/scenarios/*.toml;
+                      default: {}
+  --all               all that --list tells
+  --list              tells them
+  --a PATH, --b PATH  the two servers, plinth or etcd, each; default: --plinth and --etcd
+  --members N         1 or 3 (then server and load share both cores); default 1
 {}",
+        DEFAULT.join(" "),
         lab::USAGE
     )
 }
@@ -170,26 +71,125 @@ pub fn command(mut args: Args) -> Result<(), Failure> {
         println!("{}", usage());
         return Ok(());
     }
-    let serializable = args.switch("--serializable");
-    let ops = match args.optional::<String>("--op")? {
-        None => vec![Op::Put, Op::Range { serializable }],
-        Some(name) => vec![Op::parse(&name, serializable)?],
-    };
-    let clients = match args.optional::<Clients>("--clients")? {
-        None => CLIENTS.to_vec(),
-        Some(clients) => vec![clients],
-    };
+    if args.switch("--list") {
+        args.finish()?;
+        print!("{}", catalogue::list()?);
+        return Ok(());
+    }
+    let all = args.switch("--all");
+    let members = args.value("--members", 1)?;
+    if members != 1 && members != 3 {
+        return Err(Failure::Usage(format!("--members is 1 or 3, not {members}")));
+    }
+    let (a, b) = (args.optional("--a")?, args.optional("--b")?);
     let lab = Lab::new(&mut args)?;
+    let names = args.words();
     args.finish()?;
-    println!("{}\n", lab.to_text()?);
-    let filled = Filled::new(&lab)?;
-    let mut results = Vec::new();
-    for op in ops {
-        for clients in &clients {
-            let comparison = compare(&lab, &filled, op, *clients)?;
-            println!("{}", comparison.to_text());
-            results.push(comparison.to_json());
+    let scenarios = chosen(&names, all, lab.is_quick)?;
+    let sides = sides::choose(&lab, a, b)?;
+    run_all(&lab, &sides, members, &scenarios)
+}
+
+fn chosen(names: &[String], all: bool, is_quick: bool) -> Result<Vec<Scenario>, Failure> {
+    let scenarios = match (all, names) {
+        (true, []) => catalogue::all(),
+        (true, _) => Err(Failure::Usage("--all are all: name none beside it".to_owned())),
+        (false, []) => DEFAULT.iter().map(|name| catalogue::find(name)).collect(),
+        (false, names) => names.iter().map(|name| catalogue::find(name)).collect(),
+    }?;
+    let quick = |scenario: Scenario| if is_quick { scenario.with_keys_max(QUICK_KEYS) } else { Ok(scenario) };
+    scenarios.into_iter().map(quick).collect()
+}
+
+/// A scenario that fails is told, and the others go on.
+fn run_all(lab: &Lab, sides: &[Side; 2], members: usize, scenarios: &[Scenario]) -> Result<(), Failure> {
+    let programs: Vec<_> = sides.iter().map(|side| side.program.facts(&side.name)).collect();
+    let document = |told: &Told| lab.document("versus", programs.clone(), None, results::encode(told));
+    let mut told = Told { members, comparisons: Vec::new() };
+    let (mut homes, mut failures) = (Homes::default(), Vec::new());
+    print!("{}", head(&document(&told), members)?);
+    for scenario in scenarios {
+        match run(lab, sides, members, scenario, &mut homes) {
+            Ok(comparison) => {
+                print!("{}", comparison.to_text());
+                told.comparisons.push(comparison);
+                lab.write_json(&document(&told))?;
+            }
+            Err(failure) => {
+                eprintln!("{} FAILED: {failure}", scenario.name);
+                failures.push(scenario.name.as_str());
+            }
         }
     }
-    lab.write_json("versus", &Value::Array(results))
+    if failures.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::Trouble(format!(
+        "{} of {} scenarios failed: {}",
+        failures.len(),
+        scenarios.len(),
+        failures.join(", ")
+    )))
 }
+
+fn run(
+    lab: &Lab,
+    sides: &[Side; 2],
+    members: usize,
+    scenario: &Scenario,
+    homes: &mut Homes,
+) -> Result<Comparison, Failure> {
+    let mut filled = Vec::with_capacity(sides.len());
+    for side in sides {
+        filled.push(homes.filled(lab, side, members, scenario)?);
+    }
+    let pairs = in_pairs(lab, &scenario.name, |number| {
+        let Side { program, .. } = &sides[number];
+        let plan = |endpoints: &[SocketAddr]| scenario.plan(endpoints, &lab.method);
+        turn::take(lab, program, &filled[number], scenario.flags(program.kind), plan)
+    })?;
+    let names = [sides[0].name.as_str(), sides[1].name.as_str()];
+    Ok(Comparison::of(&scenario.name, &scenario.description, names, &pairs))
+}
+
+/// plinth and etcd with one kind of request.
+pub fn compare(lab: &Lab, filled: &Filled, op: Op, clients: Clients) -> Result<Comparison, Failure> {
+    let title = format!("{}, {clients}", op.name());
+    let programs = [lab.plinth.clone(), lab.etcd()?];
+    let pairs = in_pairs(lab, &title, |number| {
+        let program = &programs[number];
+        let home = Home::alone(filled.of(program.kind).to_path_buf());
+        turn::take(lab, program, &home, &[], |endpoints| Ok(lab.plan_at(endpoints[0], op, clients)))
+    })?;
+    let names = programs.each_ref().map(|program| program.kind.name());
+    Ok(Comparison::of(&title, "", names, &pairs))
+}
+
+fn in_pairs(lab: &Lab, title: &str, turn: impl FnMut(usize) -> Result<Turn, Failure>) -> Result<Pairs<Turn>, Failure> {
+    pairs::take(title, lab.method.turns, lab.method.repeats_max, |turn: &Turn| turn.outcome.disturbance, turn)
+}
+
+fn head(document: &Document, members: usize) -> Result<String, Failure> {
+    let cluster = match members {
+        0 | 1 => String::new(),
+        _ => format!(
+            "clusters of {members} members, which share all these cores with the load; memory, CPU and context switches are theirs together\n"
+        ),
+    };
+    Ok(format!("{}{cluster}", lab::head(document)?))
+}
+
+/// A whole run as it was printed.
+pub fn text_of(document: &Document) -> Result<String, Failure> {
+    let told: Told = results::decode(&document.results, "results")?;
+    let tables: String = told.comparisons.iter().map(Comparison::to_text).collect();
+    Ok(head(document, told.members)? + &tables)
+}
+
+/// Whether a word of the command line is a path and no name.
+fn is_path(word: &str) -> bool {
+    word.contains('/') || Path::new(word).extension().is_some_and(|extension| extension == "toml")
+}
+
+#[cfg(test)]
+mod tests;

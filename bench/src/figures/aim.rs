@@ -1,9 +1,9 @@
 //! What a figure is held to.
 
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
 
 /// A limit, and what came of it.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Aim {
     /// What is measured, its unit included.
     pub what: String,
@@ -11,8 +11,8 @@ pub struct Aim {
     pub limit: f64,
     /// Whether it should be at or above.
     is_least: bool,
-    /// What it is.
-    pub value: f64,
+    /// What it is; nothing if it could not be told.
+    pub value: Option<f64>,
     /// Whether it does.
     pub is_reached: bool,
 }
@@ -20,17 +20,17 @@ pub struct Aim {
 impl Aim {
     /// `value` should be at most `limit`. Something that is no number reaches nothing.
     pub fn at_most(what: impl Into<String>, limit: f64, value: f64) -> Self {
-        Self { what: what.into(), limit, is_least: false, value, is_reached: value <= limit }
+        Self::new(what, limit, value, value <= limit, false)
     }
 
     /// `value` should be at least `limit`.
     pub fn at_least(what: impl Into<String>, limit: f64, value: f64) -> Self {
-        Self { what: what.into(), limit, is_least: true, value, is_reached: value >= limit }
+        Self::new(what, limit, value, value >= limit, true)
     }
 
-    /// For a results file.
-    pub fn to_json(&self) -> Value {
-        json!({ "what": self.what, "limit": self.limit, "is_least": self.is_least, "value": self.value, "is_reached": self.is_reached })
+    fn new(what: impl Into<String>, limit: f64, value: f64, is_reached: bool, is_least: bool) -> Self {
+        // JSON has no word for what is no number.
+        Self { what: what.into(), limit, is_least, value: Some(value).filter(|value| value.is_finite()), is_reached }
     }
 }
 
@@ -40,9 +40,11 @@ pub fn to_text(aims: &[Aim]) -> String {
     for Aim { what, limit, is_least, value, is_reached } in aims {
         let least = if *is_least { "at least " } else { "" };
         let verdict = if *is_reached { "reached" } else { "NOT reached" };
-        text += &format!("| {what} | {least}{limit} | {} | {verdict} |\n", short(*value));
+        let value = value.map_or_else(|| "-".to_owned(), short);
+        text += &format!("| {what} | {least}{limit} | {value} | {verdict} |\n");
     }
-    text
+    let reached = aims.iter().filter(|aim| aim.is_reached).count();
+    text + &format!("{reached} aims reached, {} not reached\n", aims.len() - reached)
 }
 
 /// Three digits that matter.
@@ -65,6 +67,8 @@ mod tests {
         assert!(Aim::at_least("a", 1.0, 1.0).is_reached && !Aim::at_least("a", 1.0, 0.9).is_reached);
         assert!(!Aim::at_least("a", 1.0, f64::NAN).is_reached);
         let text = to_text(&[Aim::at_most("CPU, %", 0.5, 0.25)]);
-        assert!(text.ends_with("| CPU, % | 0.5 | 0.250 | reached |\n"), "{text}");
+        assert!(text.ends_with("| CPU, % | 0.5 | 0.250 | reached |\n1 aims reached, 0 not reached\n"), "{text}");
+        let text = to_text(&[Aim::at_most("CPU, %", 0.5, f64::NAN)]);
+        assert!(text.contains("| CPU, % | 0.5 | - | NOT reached |\n"), "{text}");
     }
 }

@@ -9,10 +9,9 @@ use super::{
 };
 use crate::{
     failure::Failure,
-    lab::Lab,
+    lab::{Filled, Lab},
     load::{self, Clients, Op, Outcome},
     server::{Kind, Program},
-    versus::Filled,
 };
 
 const CLIENTS: Clients = Clients { connections: 8, streams: 64 };

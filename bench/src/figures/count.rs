@@ -7,10 +7,9 @@ use super::{
 };
 use crate::{
     failure::Failure,
-    lab::Lab,
+    lab::{Filled, Lab},
     load::{self, Clients, Op, Outcome, Plan, Shape},
     server::{Kind, Program},
-    versus::Filled,
 };
 
 const ONE: Clients = Clients { connections: 1, streams: 1 };

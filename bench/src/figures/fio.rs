@@ -159,7 +159,11 @@ mod tests {
         let ours = [turn(10.0, 90.0), turn(10.0, 100.0), turn(10.0, 290.0)];
         let fios = [turn(20.0, 80.0), turn(20.0, 80.0), turn(20.0, 80.0)];
         let part = part(&ours, &fios);
-        assert!(part.aims[0].is_reached && (part.aims[0].value - 0.1).abs() < 1e-9, "{:?}", part.aims);
+        assert!(
+            part.aims[0].is_reached && part.aims[0].value.is_some_and(|value| (value - 0.1).abs() < 1e-9),
+            "{:?}",
+            part.aims
+        );
         assert!(part.text.contains("| both | 110.0 | 100.0 | 1.100 (1.000 to 3.000) |"), "{}", part.text);
     }
 }

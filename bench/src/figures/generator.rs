@@ -14,10 +14,9 @@ use super::{
 };
 use crate::{
     failure::Failure,
-    lab::Lab,
+    lab::{Filled, Lab},
     load::{self, Clients, Op, Outcome, Pace, Plan},
     server::{Kind, Program, Server},
-    versus::Filled,
 };
 
 const CLIENTS: Clients = Clients { connections: 8, streams: 64 };

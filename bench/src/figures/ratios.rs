@@ -1,12 +1,11 @@
 //! Both servers in turns: requests per second, latencies, and the server's cost per request.
 
-use serde_json::Value;
-
 use super::{Figures, Part, aim::Aim};
 use crate::{
     failure::Failure,
     load::{Clients, Op},
-    versus::{CLIENTS, compare},
+    results,
+    versus::{CLIENTS, Comparison, compare},
 };
 
 /// plinth's CPU per request in parts of etcd's, over few connections with many streams.
@@ -18,17 +17,16 @@ const ONE_STREAM_COST_MAX: f64 = 0.5;
 pub(super) fn run(figures: &mut Figures, op: Op) -> Result<Part, Failure> {
     figures.filled()?;
     let filled = figures.filled.as_ref().expect("it was just filled");
-    let (mut json, mut aims) = (Vec::new(), Vec::new());
+    let (mut comparisons, mut aims) = (Vec::new(), Vec::new());
     for clients in CLIENTS {
         let comparison = compare(&figures.lab, filled, op, clients)?;
-        // At once: the whole part takes a while.
-        println!("{}", comparison.to_text());
-        json.push(comparison.to_json());
-        let ratio = comparison.cpu_ratio().map_or(f64::NAN, |ratio| ratio.median);
+        let ratio = comparison.cpu_ratio().unwrap_or(f64::NAN);
         let what = format!("server CPU per {}, {clients}, in parts of etcd's", op.name());
         aims.push(Aim::at_most(what, cost_max(op, clients), ratio));
+        comparisons.push(comparison);
     }
-    Ok(Part { text: String::new(), json: Value::Array(json), aims })
+    let text = comparisons.iter().map(Comparison::to_text).collect();
+    Ok(Part { text, json: results::encode(&comparisons), aims })
 }
 
 fn cost_max(op: Op, clients: Clients) -> f64 {

@@ -8,10 +8,9 @@ use super::{
 use crate::{
     failure::Failure,
     histogram::Latencies,
-    lab::Lab,
+    lab::{Filled, Lab},
     load::{self, Clients, Op, Outcome, Pace, Plan, Watchers},
     server::{Kind, Program},
-    versus::Filled,
 };
 
 const CLIENTS: Clients = Clients { connections: 8, streams: 64 };

@@ -166,13 +166,6 @@ fn distribution(name: &str) -> Result<Distribution, Failure> {
         .ok_or_else(|| Failure::Usage(format!("--distribution is one of {names}, not {name:?}")))
 }
 
-impl Op {
-    /// As the command line names it.
-    pub fn parse(name: &str, serializable: bool) -> Result<Self, Failure> {
-        Ops { serializable, digits: 0 }.parse("--op", name)
-    }
-}
-
 /// What makes ops of their names.
 #[derive(Clone, Copy, Debug)]
 struct Ops {

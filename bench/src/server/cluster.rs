@@ -1,0 +1,148 @@
+//! The processes that are one server to its clients: one, or several members on loopback, each with a data directory of its own.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use rustix::process::Signal;
+
+use super::{Program, Server, Start, free_ports};
+use crate::failure::Failure;
+
+/// How many members a cluster of several has.
+const MEMBERS: usize = 3;
+
+/// Where a cluster's data lies, and where its members talk to each other: both go together, because members remember the addresses.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Home {
+    dir: PathBuf,
+    /// Empty for a server that is alone.
+    peers: Vec<SocketAddr>,
+}
+
+/// Running members; killed when dropped.
+#[derive(Debug)]
+pub struct Cluster {
+    members: Vec<Server>,
+}
+
+impl Home {
+    /// Of a server that is alone: `dir` is its data directory.
+    #[must_use]
+    pub fn alone(dir: PathBuf) -> Self {
+        Self { dir, peers: Vec::new() }
+    }
+
+    /// A new one in `dir`, which is made if several members share it. There are 1 and 3 members.
+    pub fn new(dir: PathBuf, members: usize) -> Result<Self, Failure> {
+        if members == 1 {
+            return Ok(Self::alone(dir));
+        }
+        if members != MEMBERS {
+            return Err(Failure::Usage(format!("a cluster has 1 or {MEMBERS} members here, not {members}")));
+        }
+        std::fs::create_dir_all(&dir).map_err(Failure::file(&dir, "making"))?;
+        let ports: [u16; MEMBERS] = free_ports().map_err(Failure::file(&dir, "looking for ports for"))?;
+        Ok(Self { dir, peers: ports.map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port))).to_vec() })
+    }
+
+    /// The same members in another place.
+    #[must_use]
+    pub fn moved_to(&self, dir: PathBuf) -> Self {
+        Self { dir, peers: self.peers.clone() }
+    }
+
+    /// All of it.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Whether it has one member.
+    #[must_use]
+    pub fn is_alone(&self) -> bool {
+        self.peers.is_empty()
+    }
+
+    fn member_dirs(&self) -> Vec<PathBuf> {
+        match self.peers.len() {
+            0 => vec![self.dir.clone()],
+            count => (0..count).map(|number| self.dir.join(format!("m{number}"))).collect(),
+        }
+    }
+}
+
+impl Cluster {
+    /// Starts every member on `cores`, which they share.
+    pub fn start(program: &Program, home: &Home, cores: &[usize], flags: &[String]) -> Result<Self, Failure> {
+        let dirs = home.member_dirs();
+        let start = |(member, data_dir): (usize, &PathBuf)| {
+            program.start_as(Start { data_dir, cores, peers: &home.peers, member, flags })
+        };
+        Ok(Self { members: dirs.iter().enumerate().map(start).collect::<Result<_, _>>()? })
+    }
+
+    /// Waits until every member answers a linearizable range; gives how long that took from the first one's start on.
+    pub fn wait_until_ready(&mut self) -> Result<Duration, Failure> {
+        for member in &mut self.members {
+            member.wait_until_ready()?;
+        }
+        Ok(self.first().spawned.elapsed())
+    }
+
+    /// The member that clients talk to.
+    #[must_use]
+    pub fn first(&self) -> &Server {
+        &self.members[0]
+    }
+
+    /// All of them.
+    #[must_use]
+    pub fn members(&self) -> &[Server] {
+        &self.members
+    }
+
+    /// Where clients find each member.
+    #[must_use]
+    pub fn endpoints(&self) -> Vec<SocketAddr> {
+        self.members.iter().map(Server::endpoint).collect()
+    }
+
+    /// Bytes of the largest member's database.
+    pub fn db_bytes(&self) -> Result<u64, Failure> {
+        let sizes: Result<Vec<u64>, Failure> = self.members.iter().map(|server| Ok(server.status()?.db_size)).collect();
+        Ok(sizes?.into_iter().max().unwrap_or(0))
+    }
+
+    /// SIGTERM to all at once, so that none waits for another to take over, and waits for the ends.
+    pub fn stop(mut self) -> Result<(), Failure> {
+        for member in &self.members {
+            member.signal(Signal::TERM)?;
+        }
+        self.members.iter_mut().try_for_each(Server::wait_until_stopped)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn members_have_directories_and_ports_of_their_own_that_move_together() {
+        let folder = tempfile::tempdir().expect("a temporary directory");
+        let alone = Home::new(folder.path().join("one"), 1).expect("nothing is made");
+        assert_eq!((alone.member_dirs(), alone.peers.len()), (vec![folder.path().join("one")], 0));
+        let three = Home::new(folder.path().join("three"), 3).expect("a place is made");
+        let moved = three.moved_to(PathBuf::from("/elsewhere"));
+        assert_eq!(moved.peers, three.peers);
+        assert_eq!(moved.member_dirs()[2], Path::new("/elsewhere/m2"));
+        let mut ports: Vec<u16> = three.peers.iter().map(SocketAddr::port).collect();
+        ports.sort_unstable();
+        ports.dedup();
+        assert_eq!(ports.len(), 3);
+        let refused = Home::new(folder.path().join("two"), 2).expect_err("two").to_string();
+        assert_eq!(refused, "a cluster has 1 or 3 members here, not 2");
+    }
+}
