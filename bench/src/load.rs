@@ -34,19 +34,32 @@ mod watch;
 mod wire;
 mod work;
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use serde_json::Value;
 
 pub use client::call_once;
 pub use drive::{call_timed, fill, run, run_during};
 pub use keys::Distribution;
 pub use options::{USAGE, plan_of, seconds};
 pub use pace::Pace;
-pub use report::{to_json, to_text};
+pub use report::{Told, text_of};
 pub use tally::Kind;
 pub use thread::pin;
 pub use watch::Watchers;
 
-use crate::{args::Args, failure::Failure, histogram::Latencies, procfs::Disturbance};
+use crate::{
+    args::Args,
+    facts::Facts,
+    failure::Failure,
+    histogram::Latencies,
+    procfs::Disturbance,
+    results::{self, Document},
+};
 
 /// What is asked of the server.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -319,22 +332,27 @@ pub fn command(mut args: Args) -> Result<(), Failure> {
         return Ok(());
     }
     let options = options::parse(args)?;
+    if let Some(path) = &options.json {
+        results::expect_writable(path)?;
+    }
     if options.fill {
         let took = fill(&options.plan)?;
-        if !options.json {
-            println!("filled {} keys in {:.1} s", options.plan.shape.keys, took.as_secs_f64());
-        }
+        println!("filled {} keys in {:.1} s", options.plan.shape.keys, took.as_secs_f64());
     }
     if options.plan.measured.is_zero() {
         return Ok(());
     }
-    let outcome = run(&options.plan)?;
-    if options.json {
-        println!("{}", to_json(&outcome));
-    } else {
-        print!("{}", to_text(&outcome));
-    }
-    Ok(())
+    let document = document(&run(&options.plan)?);
+    print!("{}", text_of(&document)?);
+    options.json.map_or(Ok(()), |path| results::write(&path, &document))
+}
+
+/// The results of a run, with the machine as the load knows it: the disk is that of the server's data, if it was told.
+fn document(outcome: &Outcome) -> Document {
+    let watched = outcome.plan.watched.first().and_then(|watched| watched.data_dir.as_deref());
+    let facts = Facts::look(watched.unwrap_or(Path::new(".")));
+    let machine = results::Machine { text: facts.to_text(), facts: facts.to_json() };
+    Document::new("load", machine, Vec::new(), Value::Null, results::encode(&Told::of(outcome)))
 }
 
 #[cfg(test)]

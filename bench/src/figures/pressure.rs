@@ -8,8 +8,9 @@ use serde_json::json;
 use super::{Figures, Part, aim::Aim, drop_page_cache};
 use crate::{
     failure::Failure,
-    load::{self, Clients, Op, Outcome, Plan},
+    load::{self, Clients, Op, Outcome, Plan, Told},
     metrics::Metrics,
+    results,
     server::Server,
 };
 
@@ -47,14 +48,14 @@ pub(super) fn run(figures: &mut Figures) -> Result<Part, Failure> {
         MEMORY_BYTES_MAX >> 20,
         used >> 20,
         lab.method.measured.as_secs_f64(),
-        load::to_text(&reads),
-        load::to_text(&writes)
+        Told::of(&reads).to_text(),
+        Told::of(&writes).to_text()
     );
     text += &format!("\n{}", histogram(&turns));
     let aims = vec![Aim::at_most("major faults of executors' threads under memory pressure", 0.0, faults)];
     let json = json!({
-        "reads": load::to_json(&reads),
-        "writes": load::to_json(&writes),
+        "reads": results::encode(&Told::of(&reads)),
+        "writes": results::encode(&Told::of(&writes)),
         "major_faults": faults,
         "helper_jobs": loads,
         "turn_seconds_and_count": turns.iter().map(|(bound, count)| json!([bound, count])).collect::<Vec<_>>(),

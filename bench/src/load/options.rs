@@ -44,7 +44,7 @@ usage: plinth-bench load --endpoint HOST:PORT[,HOST:PORT...] [options]
   --executor N        only connections to executor N of a plinth; 0 is the shard's
   --pid PID           also tell what the server uses: CPU, memory, context switches
   --data-dir DIR      with --pid: and what goes to the block device below DIR
-  --json              one JSON document instead of text";
+  --json FILE         where the results go";
 
 /// The key `k` and 19 digits.
 const KEY_BYTES_MIN: usize = 20;
@@ -58,16 +58,16 @@ pub struct LoadOptions {
     pub plan: Plan,
     /// Whether the keys are written first.
     pub fill: bool,
-    /// Whether the result is JSON.
-    pub json: bool,
+    /// Where the results go.
+    pub json: Option<PathBuf>,
 }
 
 /// Parses the arguments behind `load`.
 pub fn parse(mut args: Args) -> Result<LoadOptions, Failure> {
-    let (fill, json) = (args.switch("--fill"), args.switch("--json"));
+    let (fill, json) = (args.switch("--fill"), args.optional("--json")?);
     let endpoints = endpoints(&args.required::<String>("--endpoint")?)?;
     let watched = watched(&mut args)?;
-    let live = stderr().is_terminal() && !json;
+    let live = stderr().is_terminal();
     let plan = Plan { endpoints, watched, live, ..plan_of(&mut args)? };
     args.finish()?;
     Ok(LoadOptions { plan, fill, json })

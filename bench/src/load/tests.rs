@@ -10,8 +10,8 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response};
 use tokio::runtime::Builder;
 
-use super::{Clients, Op, Pace, Plan, Shape, fill, run};
-use crate::failure::Failure;
+use super::{Clients, Op, Pace, Plan, Shape, Told, fill, run};
+use crate::{failure::Failure, results};
 
 fn plan(endpoint: SocketAddr) -> Plan {
     Plan {
@@ -131,6 +131,9 @@ fn what_succeeds_is_counted_and_each_second_has_its_part() {
     assert!(outcome.requests() > 0 && outcome.errors.is_empty());
     assert_eq!(outcome.series.iter().sum::<u64>(), outcome.requests());
     outcome.expect_no_errors().expect("there are none");
+    let told = Told::of(&outcome);
+    let again: Told = results::decode(&results::encode(&told), "results").expect("it was just made");
+    assert_eq!((&again, again.to_text()), (&told, told.to_text()));
 }
 
 #[test]

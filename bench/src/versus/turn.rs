@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 use crate::{
     failure::Failure,
     lab::Lab,
-    load::{self, Outcome, Plan, to_json},
+    load::{self, Outcome, Plan, Told},
+    results,
     server::{Cluster, Home, Program, Server},
 };
 
@@ -26,7 +27,7 @@ impl Turn {
     /// All of it, for a results file.
     #[must_use]
     pub fn to_json(&self) -> Value {
-        json!({ "start_seconds": self.start.as_secs_f64(), "db_bytes": self.db_bytes, "load": to_json(&self.outcome) })
+        json!({ "start_seconds": self.start.as_secs_f64(), "db_bytes": self.db_bytes, "load": results::encode(&Told::of(&self.outcome)) })
     }
 }
 
