@@ -16,6 +16,7 @@
 //! | `compaction` | puts while versions are compacted |
 //! | `snapshot` | puts while a snapshot is taken, and its memory |
 //! | `size` | the database's size after rounds of puts and compactions |
+//! | `same` | a server against itself: whether intervals hold what they promise |
 //! | `load` | what the load itself costs, and whether it sees a server that stands still |
 //! | `fio` | `plinth-bench fsync` beside fio |
 
@@ -30,6 +31,7 @@ mod path;
 mod pressure;
 mod ratios;
 mod restart;
+mod same;
 mod single;
 mod size;
 mod snapshot;
@@ -51,7 +53,7 @@ use crate::{
     results,
 };
 
-const PARTS: [&str; 15] = [
+const PARTS: [&str; 16] = [
     "put",
     "range",
     "single",
@@ -65,6 +67,7 @@ const PARTS: [&str; 15] = [
     "compaction",
     "snapshot",
     "size",
+    "same",
     "load",
     "fio",
 ];
@@ -179,6 +182,7 @@ impl Figures {
             "compaction" => compaction::run(self),
             "snapshot" => snapshot::run(self),
             "size" => size::run(self),
+            "same" => same::run(self),
             "load" => generator::run(self),
             "fio" => fio::run(self),
             _ => unreachable!("the names were checked"),

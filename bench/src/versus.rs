@@ -27,10 +27,10 @@ use self::{homes::Homes, pairs::Pairs, scenario::Scenario, sides::Side, turn::Tu
 use crate::{
     args::Args,
     failure::Failure,
-    lab::{self, Filled, Lab, QUICK_KEYS},
+    lab::{self, Lab, QUICK_KEYS},
     load::{Clients, Op},
     results::{self, Document},
-    server::Home,
+    server::{Home, Program},
 };
 
 /// The client counts of every figure here: one client, and 512 in both shapes.
@@ -152,17 +152,15 @@ fn run(
     Ok(Comparison::of(&scenario.name, &scenario.description, names, &pairs))
 }
 
-/// plinth and etcd with one kind of request.
-pub fn compare(lab: &Lab, filled: &Filled, op: Op, clients: Clients) -> Result<Comparison, Failure> {
+/// Two servers, each with its filled directory, with one kind of request.
+pub fn compare(lab: &Lab, sides: [(&Program, &Path); 2], op: Op, clients: Clients) -> Result<Comparison, Failure> {
     let title = format!("{}, {clients}", op.name());
-    let programs = [lab.plinth.clone(), lab.etcd()?];
     let pairs = in_pairs(lab, &title, |number| {
-        let program = &programs[number];
-        let home = Home::alone(filled.of(program.kind).to_path_buf());
+        let (program, filled) = sides[number];
+        let home = Home::alone(filled.to_path_buf());
         turn::take(lab, program, &home, &[], |endpoints| Ok(lab.plan_at(endpoints[0], op, clients)))
     })?;
-    let names = programs.each_ref().map(|program| program.kind.name());
-    Ok(Comparison::of(&title, "", names, &pairs))
+    Ok(Comparison::of(&title, "", sides.map(|(program, _)| program.kind.name()), &pairs))
 }
 
 fn in_pairs(lab: &Lab, title: &str, turn: impl FnMut(usize) -> Result<Turn, Failure>) -> Result<Pairs<Turn>, Failure> {

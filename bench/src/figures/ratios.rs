@@ -5,6 +5,7 @@ use crate::{
     failure::Failure,
     load::{Clients, Op},
     results,
+    server::Kind,
     versus::{CLIENTS, Comparison, compare},
 };
 
@@ -17,9 +18,11 @@ const ONE_STREAM_COST_MAX: f64 = 0.5;
 pub(super) fn run(figures: &mut Figures, op: Op) -> Result<Part, Failure> {
     figures.filled()?;
     let filled = figures.filled.as_ref().expect("it was just filled");
+    let (lab, etcd) = (&figures.lab, figures.lab.etcd()?);
+    let sides = [(&lab.plinth, filled.of(Kind::Plinth)), (&etcd, filled.of(Kind::Etcd))];
     let (mut comparisons, mut aims) = (Vec::new(), Vec::new());
     for clients in CLIENTS {
-        let comparison = compare(&figures.lab, filled, op, clients)?;
+        let comparison = compare(lab, sides, op, clients)?;
         let ratio = comparison.cpu_ratio().unwrap_or(f64::NAN);
         let what = format!("server CPU per {}, {clients}, in parts of etcd's", op.name());
         aims.push(Aim::at_most(what, cost_max(op, clients), ratio));

@@ -62,8 +62,8 @@ impl PairedRatio {
 
 impl Interval {
     /// Whether `value` lies in it.
-    #[cfg(test)]
-    fn holds(self, value: f64) -> bool {
+    #[must_use]
+    pub fn holds(self, value: f64) -> bool {
         (self.low..=self.high).contains(&value)
     }
 }

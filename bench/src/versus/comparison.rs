@@ -82,10 +82,16 @@ impl Comparison {
         }
     }
 
+    /// A figure of A in parts of B's.
+    #[must_use]
+    pub fn ratio(&self, name: &str) -> Option<PairedRatio> {
+        self.rows.iter().find(|row| row.name == name)?.ratio
+    }
+
     /// A's CPU per request in parts of B's.
     #[must_use]
     pub fn cpu_ratio(&self) -> Option<f64> {
-        self.rows.iter().find(|row| row.name == CPU)?.ratio.map(|ratio| ratio.center)
+        self.ratio(CPU).map(|ratio| ratio.center)
     }
 
     /// A table in Markdown, with what it is about above it.

@@ -25,7 +25,7 @@ const ISSUE_2: &[Step] = &[
 /// Parts of `plinth-bench figures`, by issue.
 const FIGURES_2: [&str; 7] = ["put", "range", "single", "path", "idle", "pressure", "restart"];
 const FIGURES_3: [&str; 6] = ["watch", "list", "count", "compaction", "snapshot", "size"];
-const FIGURES_4: [&str; 2] = ["fio", "load"];
+const FIGURES_4: [&str; 3] = ["fio", "load", "same"];
 
 pub(crate) const USAGE: &str = "\
 usage: cargo xtask accept 2 [proofs | figures | PART...] [options of `plinth-bench figures`]
@@ -33,7 +33,7 @@ usage: cargo xtask accept 2 [proofs | figures | PART...] [options of `plinth-ben
        cargo xtask accept 4 [figures | PART...] [options of `plinth-bench figures`]
   proofs   conformance, crashes, simulation
   figures  all figures of the issue; PART: put, range, single, path, idle, pressure, restart (2);
-           watch, list, count, compaction, snapshot, size (3); fio, load (4)
+           watch, list, count, compaction, snapshot, size (3); fio, load, same (4)
   2 without a word: both; about two hours";
 
 pub(crate) fn run(args: &[String]) -> Outcome {
