@@ -48,6 +48,12 @@ impl Latencies {
         (beyond >= SAMPLES_BEYOND_MIN - 1e-6).then(|| self.0.value_at_quantile(quantile) as f64 / 1000.0)
     }
 
+    /// The mean, in µs; 0 of none.
+    #[must_use]
+    pub fn mean_us(&self) -> f64 {
+        self.0.mean() / 1000.0
+    }
+
     /// The longest one, in µs.
     #[must_use]
     pub fn max_us(&self) -> f64 {

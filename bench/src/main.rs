@@ -13,6 +13,7 @@ mod load;
 mod memory;
 mod metrics;
 mod peer;
+mod probe;
 mod procfs;
 mod results;
 mod server;
@@ -35,6 +36,7 @@ usage: plinth-bench COMMAND [options]
   load     drive an etcd v3 endpoint in a closed loop; `load --help` lists the options
   versus   two servers in turns on the same disk: plinth and etcd, or two builds; `versus --list` lists the scenarios
   figures  the figures of docs/benchmarks.md and their aims; `figures --help` lists the parts
+  probe    a running endpoint: round trips, and what a put's time goes into
   show     print a results file again";
 
 fn main() -> ExitCode {
@@ -44,6 +46,7 @@ fn main() -> ExitCode {
     let outcome = match command.as_str() {
         "fsync" => cleanup::install().and_then(|()| fsync::command(args)),
         "load" => load::command(args),
+        "probe" => probe::command(args),
         "show" => show::command(args),
         "figures" => cleanup::install().and_then(|()| figures::command(args)),
         "versus" => cleanup::install().and_then(|()| versus::command(args)),

@@ -1,5 +1,9 @@
 //! A scrape of a server's /metrics.
 
+mod spread;
+
+pub use spread::{Spread, Within};
+
 /// The text, in Prometheus's format.
 #[derive(Clone, Debug)]
 pub struct Metrics(pub String);
@@ -9,6 +13,12 @@ impl Metrics {
     #[must_use]
     pub fn value(&self, name: &str) -> f64 {
         self.samples(name).map(|(_, value)| value).sum()
+    }
+
+    /// Whether there is such a metric.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        self.samples(name).next().is_some()
     }
 
     /// What was added to a counter since `before`.

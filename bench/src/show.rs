@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use crate::{
     args::Args,
     failure::Failure,
-    figures, load,
+    figures, load, probe,
     results::{self, Document},
     versus,
 };
@@ -14,8 +14,8 @@ use crate::{
 type Print = fn(&Document) -> Result<String, Failure>;
 
 /// Every command whose results can be shown: each prints by this very function when it makes them.
-const COMMANDS: [(&str, Print); 3] =
-    [("figures", figures::text_of), ("load", load::text_of), ("versus", versus::text_of)];
+const COMMANDS: [(&str, Print); 4] =
+    [("figures", figures::text_of), ("load", load::text_of), ("probe", probe::text_of), ("versus", versus::text_of)];
 
 const USAGE: &str = "\
 usage: plinth-bench show FILE
@@ -62,7 +62,7 @@ mod tests {
     #[test]
     fn a_command_that_nobody_knows_is_named() {
         let refused = text(&document("gate", Value::Null)).expect_err("there is no such command").to_string();
-        assert_eq!(refused, "these are results of \"gate\", and show prints those of figures, load, versus");
+        assert_eq!(refused, "these are results of \"gate\", and show prints those of figures, load, probe, versus");
     }
 
     #[test]
