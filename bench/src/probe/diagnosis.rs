@@ -74,7 +74,7 @@ fn parts(findings: &Findings) -> Vec<(Part, f64)> {
     let calls = &findings.calls;
     let Some(put) = calls.put else { return Vec::new() };
     let quorum = calls.linearizable.map_or(0.0, |linearizable| linearizable.mean_us - calls.serializable.mean_us);
-    let flush = findings.metered.as_ref().and_then(|metered| metered.flush).map_or(0.0, |flush| flush.mean_us);
+    let flush = findings.metered.as_ref().and_then(|metered| metered.flush);
     // A cut for each: no part is longer than what the ones before it have left of the put.
     let mut left = put.mean_us;
     let mut cut = |part: f64| {
@@ -82,8 +82,10 @@ fn parts(findings: &Findings) -> Vec<(Part, f64)> {
         left -= part;
         part
     };
-    let mut parts =
-        vec![(Part::Network, cut(calls.empty.mean_us)), (Part::Flush, cut(flush)), (Part::Quorum, cut(quorum))];
+    let mut parts = vec![(Part::Network, cut(calls.empty.mean_us))];
+    // Unknown is not nothing: then it is in the rest.
+    parts.extend(flush.map(|flush| (Part::Flush, cut(flush.mean_us))));
+    parts.push((Part::Quorum, cut(quorum)));
     parts.push((Part::Rest, left));
     parts.sort_by(|(_, one), (_, other)| other.total_cmp(one));
     parts
@@ -211,6 +213,7 @@ mod tests {
         let mut unmetered = findings(50.0, 60.0, 70.0, 5200.0, None);
         unmetered.metered = None;
         assert_eq!(largest(&unmetered), Part::Rest);
+        assert!(diagnose(&unmetered).parts.iter().all(|(part, _)| *part != Part::Flush), "unknown is not nothing");
         assert!(Part::Rest.advice(false).contains("no metrics"));
         let mut full = findings(50.0, 60.0, 70.0, 100.0, None);
         full.calls.put = None;

@@ -23,6 +23,8 @@ const LOOK_MAX: Duration = Duration::from_millis(1500);
 const LOOK_BYTES: usize = 1024;
 /// How a record of TLS begins that refuses what was said.
 const TLS_ALERT: u8 = 0x15;
+/// A record with a greeting that no server of TLS takes: it answers with an alert.
+const BROKEN_TLS_HELLO: &[u8] = &[0x16, 3, 1, 0, 5, 1, 0, 0, 1, 0];
 /// What Go's servers with TLS answer to plain HTTP.
 const GO_WITH_TLS: &str = "HTTP request to an HTTPS server";
 const WITHOUT_TLS: &str =
@@ -65,14 +67,22 @@ fn is_told_by_server(status: &Status) -> bool {
     ![Code::UNAVAILABLE, Code::UNKNOWN, Code::INTERNAL].contains(&status.code)
 }
 
-/// Asks in plain HTTP.
+/// Asks in plain HTTP; and who closes without a word, in TLS.
 async fn what_is_there(address: SocketAddr) -> String {
+    let get = format!("GET /version HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    let (answer, is_over) = ask(address, get.as_bytes()).await;
+    if answer.is_empty() && is_over && ask(address, BROKEN_TLS_HELLO).await.0.first() == Some(&TLS_ALERT) {
+        return WITHOUT_TLS.to_owned();
+    }
+    name(&answer, is_over)
+}
+
+/// What comes back for some bytes, and whether the connection was closed then.
+async fn ask(address: SocketAddr, bytes: &[u8]) -> (Vec<u8>, bool) {
     let mut answer = Vec::new();
-    let ask = async {
+    let exchange = async {
         let mut stream = TcpStream::connect(address).await?;
-        stream
-            .write_all(format!("GET /version HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").as_bytes())
-            .await?;
+        stream.write_all(bytes).await?;
         while answer.len() < LOOK_BYTES {
             if stream.read_buf(&mut answer).await? == 0 {
                 break;
@@ -80,8 +90,8 @@ async fn what_is_there(address: SocketAddr) -> String {
         }
         Ok::<(), std::io::Error>(())
     };
-    let is_over = timeout(LOOK_MAX, ask).await.is_ok();
-    name(&answer, is_over)
+    let is_over = timeout(LOOK_MAX, exchange).await.is_ok();
+    (answer, is_over)
 }
 
 /// What answers so to plain HTTP; `is_over`: it has closed the connection.

@@ -62,6 +62,14 @@ fn what_is_no_etcd_is_told_in_one_line() {
     assert!(refused(web).ends_with("is an HTTP server and no etcd: \"HTTP/1.1 404 Not Found\""));
     let tls = serve(|stream| answer(stream, &[0x15, 3, 1, 0, 2, 2, 70]));
     assert!(refused(tls).contains(" speaks TLS, which the probe does not"));
+    // As etcd does: not a word to those who speak plainly.
+    let silent_tls = serve(|mut stream| {
+        let mut first = [0];
+        if stream.read_exact(&mut first).is_ok() && first == [0x16] {
+            answer(stream, &[0x15, 3, 1, 0, 2, 2, 10]);
+        }
+    });
+    assert!(refused(silent_tls).contains(" speaks TLS, which the probe does not"));
 }
 
 /// A server that answers every call so, until `calls` of them were made; then it is gone.
