@@ -46,8 +46,9 @@ fn refused(endpoint: SocketAddr) -> String {
 /// Reads what comes until nothing does, and answers with `answer`.
 fn answer(mut stream: TcpStream, answer: &[u8]) {
     let mut buf = [0; 4096];
-    stream.read(&mut buf).ok();
-    stream.write_all(answer).ok();
+    if stream.read(&mut buf).is_ok_and(|read| read > 0) {
+        stream.write_all(answer).ok();
+    }
 }
 
 #[test]
