@@ -17,6 +17,9 @@ use tempfile::TempDir;
 
 use crate::failure::Failure;
 
+/// How often a directory is removed in which something is made all the while.
+const REMOVALS_MAX: usize = 100;
+
 /// What must not outlive this process.
 static KEPT: Mutex<Kept> = Mutex::new(Kept { children: Vec::new(), folders: Vec::new() });
 
@@ -47,9 +50,11 @@ impl Scratch {
     /// A fresh one in `parent`, which is made if it isn't there.
     pub fn new(parent: &Path) -> Result<Self, Failure> {
         fs::create_dir_all(parent).map_err(Failure::file(parent, "making"))?;
+        // Held while it is made: a signal in between would leave it behind.
+        let mut kept = kept();
         let made = tempfile::Builder::new().prefix("plinth-bench-").tempdir_in(parent);
         let made = made.map_err(Failure::file(parent, "making a directory in"))?;
-        kept().folders.push(made.path().to_path_buf());
+        kept.folders.push(made.path().to_path_buf());
         Ok(Self(made))
     }
 
@@ -89,7 +94,11 @@ fn clean_up() {
         kill_process(pid, Signal::KILL).ok();
     }
     for folder in &kept.folders {
-        // A dying server may still write there: what it makes in this moment stays.
-        fs::remove_dir_all(folder).ok();
+        // A dying server, or a thread of this process, may still make a file there while it is being emptied.
+        for _ in 0..REMOVALS_MAX {
+            if fs::remove_dir_all(folder).is_ok() || !folder.exists() {
+                break;
+            }
+        }
     }
 }

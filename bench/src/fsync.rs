@@ -33,7 +33,10 @@ mod summary;
 mod trouble;
 mod verdict;
 
-use std::path::Path;
+use std::{
+    io::{Write, stdout},
+    path::Path,
+};
 
 pub use self::{
     alone::{Medians, Written},
@@ -61,22 +64,28 @@ pub fn command(mut args: Args) -> Result<(), Failure> {
     let options = options::parse(args)?;
     let facts = Facts::look(&options.dir);
     place::check(&options.dir, &facts, options.anyway)?;
+    place::check_room(&options.dir, options.sizes)?;
     let scratch = Scratch::new(&options.dir)?;
-    place::check_room(scratch.path(), options.sizes)?;
-    print!("{}", facts.to_lines());
+    say(&facts.to_lines())?;
     let cells = measure(&options, scratch.path())?;
     let facts = Facts { steal_percent: steal(&cells), ..facts };
     let summaries: Vec<Summary> = cells.iter().map(|(cell, outcome)| Summary::of(*cell, outcome)).collect();
     let told: Vec<Summary> =
         summaries.iter().filter(|summary| !options.is_full || report::is_telling(summary.cell)).cloned().collect();
     let findings = verdict::judge(&facts, &summaries);
-    println!("\n{}\n{}\n{}", report::table(&told), report::parts(&told), report::findings(&findings));
+    say(&format!("{}\n{}\n{}\n", report::table(&told), report::parts(&told), report::findings(&findings)))?;
     if let Some(path) = &options.json {
         let results = report::results(&cells, &findings);
         write_json(path, "fsync", &facts.to_json(), &report::method(&options), &results)?;
     }
-    println!("{} cells measured in {}", count(&cells), options.dir.display());
-    Ok(())
+    say(&format!("{} cells measured in {}\n", count(&cells), options.dir.display()))
+}
+
+/// A reader that has gone away is an error like others: what was made is removed then, too.
+fn say(text: &str) -> Result<(), Failure> {
+    let mut out = stdout().lock();
+    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    written.map_err(|error| Failure::Trouble(format!("printing: {error}")))
 }
 
 /// All cells, in the order in which they were measured.
@@ -85,7 +94,7 @@ fn measure(options: &Options, scratch: &Path) -> Result<Vec<(Cell, Outcome)>, Fa
     let all = if options.is_full { cell::everything() } else { vec![cell::methods()] };
     let count = all.iter().map(Vec::len).sum::<usize>() + if options.is_full { 0 } else { SITUATIONS };
     let seconds = count as f64 * options.duration.as_secs_f64();
-    println!("{count} cells of {} s: about {}\n", options.duration.as_secs_f64(), long_time(seconds));
+    say(&format!("{count} cells of {} s: about {}\n\n", options.duration.as_secs_f64(), long_time(seconds)))?;
     let mut measuring = Measuring {
         files: &files,
         duration: options.duration,

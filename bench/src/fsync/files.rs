@@ -140,8 +140,8 @@ pub fn write_whole(path: &Path, bytes: u64, is_direct: bool) -> Result<(), Troub
     Ok(file.sync_all()?)
 }
 
-/// Bytes that this process may still write on the file system of `dir`.
-pub fn free_bytes(dir: &Path) -> io::Result<u64> {
+/// Bytes that this process may still write on the file system of `dir`. None if it doesn't say, as ramfs.
+pub fn free_bytes(dir: &Path) -> io::Result<Option<u64>> {
     let found = fstatvfs(File::open(dir)?)?;
-    Ok(found.f_bavail.saturating_mul(found.f_frsize))
+    Ok((found.f_blocks > 0).then(|| found.f_bavail.saturating_mul(found.f_frsize)))
 }

@@ -40,9 +40,7 @@ pub fn check(dir: &Path, facts: &Facts, anyway: bool) -> Result<(), Failure> {
 pub fn check_room(dir: &Path, sizes: Sizes) -> Result<(), Failure> {
     let free = free_bytes(dir).map_err(Failure::file(dir, "asking for the free space of"))?;
     let needed = sizes.needed();
-    if free >= needed {
-        return Ok(());
-    }
+    let Some(free) = free.filter(|free| *free < needed) else { return Ok(()) };
     let (needed, free) = (needed.div_ceil(MIB), free / MIB);
     let text = format!("{} has {free} MiB free, and {needed} MiB are needed (--quick needs less)", dir.display());
     Err(Failure::Trouble(text))

@@ -7,7 +7,7 @@ use super::{
     measure::Outcome,
     options::Options,
     summary::{Summary, to_json},
-    verdict::Finding,
+    verdict::{Finding, time},
 };
 
 const HEAD: &str = "\
@@ -34,14 +34,18 @@ fn figures(summary: &Summary) -> String {
     let per_flush = |count: u64| count as f64 / summary.flushes.max(1) as f64;
     let cells = [
         told(Some(summary.flushes_per_second), 0),
-        told(summary.p50_us, 0),
-        told(summary.p99_us, 0),
-        told(summary.p999_us, 0),
-        told(summary.max_us, 0),
+        microseconds(summary.p50_us),
+        microseconds(summary.p99_us),
+        microseconds(summary.p999_us),
+        microseconds(summary.max_us),
         told(summary.cpu_us_per_flush, 1),
         told(summary.device_flushes.map(per_flush), 2),
     ];
     cells.join(" | ")
+}
+
+fn microseconds(value: Option<f64>) -> String {
+    told(value, if value.is_some_and(|us| us < 100.0) { 1 } else { 0 })
 }
 
 fn told(value: Option<f64>, digits: usize) -> String {
@@ -56,7 +60,8 @@ pub fn parts(summaries: &[Summary]) -> String {
         let is_plain = summary.cell == Cell::plain(summary.cell.method);
         if let (true, Some(write), Some(sync)) = (is_plain, summary.write_p50_us, summary.sync_p50_us) {
             let name = summary.cell.method.name();
-            text += &format!("{name}: the write alone takes {write:.0} µs, the sync alone {sync:.0} µs (medians)\n");
+            text +=
+                &format!("{name}: the write alone takes {}, the sync alone {} (medians)\n", time(write), time(sync));
         }
     }
     text

@@ -87,7 +87,8 @@ pub fn judge(facts: &Facts, cells: &[Summary]) -> Vec<Finding> {
 }
 
 /// A time with three digits that matter.
-fn time(us: f64) -> String {
+#[must_use]
+pub fn time(us: f64) -> String {
     match us {
         us if us >= 1e6 => format!("{:.2} s", us / 1e6),
         us if us >= 100_000.0 => format!("{:.0} ms", us / 1e3),

@@ -142,12 +142,16 @@ pub(super) fn lies(record: Record<'_>) -> Finding {
     if let Some(reason) = missing_flushes(record) {
         return found("likely", reason);
     }
-    let drives = match look(record) {
-        Sight::Drives(drives) => drives,
-        Sight::Hidden(reason) => return Finding::unknown(LIES, reason),
-    };
+    let drives = look(record);
     let Some((write, flush, both)) = medians(record) else {
         return Finding::unknown(LIES, "direct write and fdatasync couldn't be measured");
+    };
+    let drives = match drives {
+        Sight::Drives(drives) => drives,
+        Sight::Hidden(reason) => {
+            let reason = format!("{reason}; here a flush takes {} beside a write of {}", time(flush), time(write));
+            return Finding::unknown(LIES, reason);
+        }
     };
     let (cached, turns, usb) = (has_volatile_cache(&drives), turns(&drives), is_carried_by_usb(&drives));
     let (write_text, flush_text, both_text) = (time(write), time(flush), time(both));
