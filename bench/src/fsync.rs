@@ -100,7 +100,7 @@ fn measure(options: &Options, scratch: &Path) -> Result<Vec<(Cell, Outcome)>, Fa
         duration: options.duration,
         core: options.core,
         disk: Disk::below(scratch).ok(),
-        progress: Progress::new(count, true),
+        progress: Progress::new(options.duration * u32::try_from(count).unwrap_or(u32::MAX)),
     };
     let mut cells = Vec::new();
     for group in &all {
@@ -133,7 +133,6 @@ fn run_group(
 ) -> Result<(), Failure> {
     let outcomes = measuring.in_turns(group, rounds).map_err(|trouble| failure(&trouble, options))?;
     cells.extend(group.iter().copied().zip(outcomes));
-    measuring.progress.done = cells.len();
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 use std::{
     io::{IsTerminal, Write, stderr},
     sync::atomic::{AtomicU64, Ordering},
+    time::{Duration, Instant},
 };
 
 use super::{cell::Cell, slice::Tally};
@@ -11,17 +12,15 @@ use super::{cell::Cell, slice::Tally};
 #[derive(Debug)]
 pub struct Progress {
     is_live: bool,
-    /// Cells before the group under way.
-    pub done: usize,
-    /// All cells.
-    pub all: usize,
+    start: Instant,
+    about: Duration,
 }
 
 impl Progress {
-    /// For a run of so many cells.
+    /// For a run that begins now and takes about so long.
     #[must_use]
-    pub fn new(all: usize, is_wanted: bool) -> Self {
-        Self { is_live: is_wanted && stderr().is_terminal(), done: 0, all }
+    pub fn new(about: Duration) -> Self {
+        Self { is_live: stderr().is_terminal(), start: Instant::now(), about }
     }
 
     /// A file is made.
@@ -45,7 +44,8 @@ impl Progress {
 
     fn line(&self, text: &str) {
         if self.is_live {
-            eprint!("\r\x1b[K{} of {} cells done; {text}", self.done, self.all);
+            let (done, about) = (self.start.elapsed().as_secs(), self.about.as_secs());
+            eprint!("\r\x1b[K{done} of about {about} s; {text}");
             // A line that isn't shown is no loss.
             stderr().flush().ok();
         }

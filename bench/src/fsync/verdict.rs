@@ -82,7 +82,8 @@ pub fn judge(facts: &Facts, cells: &[Summary]) -> Vec<Finding> {
     let mut findings = vec![choice::method(record), choice::flag(record), rules::etcd(record), rules::plinth(record)];
     findings.extend([power::protection(record), power::lies(record)]);
     findings.extend([cost::recycling(record), cost::block(record), cost::neighbours(record)]);
-    findings.extend([around::scheduler(record), around::sleep(record), around::limits(record), around::steal(record)]);
+    findings.extend([around::scheduler(record), around::sleep(record), around::numa(record)]);
+    findings.extend([around::limits(record), around::steal(record)]);
     findings
 }
 

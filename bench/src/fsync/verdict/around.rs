@@ -5,6 +5,7 @@ use crate::facts::Device;
 
 const SCHEDULER: (&str, &str) = ("scheduler", "the I/O scheduler");
 const SLEEP: (&str, &str) = ("sleep", "cores that sleep while a flush is under way");
+const NUMA: (&str, &str) = ("numa", "the drive's NUMA node");
 const LIMITS: (&str, &str) = ("limits", "limits of control groups");
 const STEAL: (&str, &str) = ("steal", "time stolen by the hypervisor");
 
@@ -61,6 +62,20 @@ pub(super) fn sleep(record: Record<'_>) -> Finding {
         )
     } else {
         Finding::new(SLEEP, "don't matter", reason)
+    }
+}
+
+pub(super) fn numa(record: Record<'_>) -> Finding {
+    let drives = record.facts.device.as_ref().map(Device::drives).unwrap_or_default();
+    let on = |drive: &&Device| Some(format!("{} is attached to node {}", drive.name, drive.numa_node?));
+    let attached: Vec<String> = drives.iter().filter_map(on).collect();
+    match record.facts.cpu.numa_nodes {
+        Some(1) => Finding::new(NUMA, "doesn't matter", "all cores are on one node"),
+        Some(nodes) if !attached.is_empty() => {
+            let reason = format!("{} of {nodes}: keep the server's cores there", attached.join(", "));
+            Finding::new(NUMA, "matters", reason)
+        }
+        _ => Finding::unknown(NUMA, "the kernel doesn't say where the drive is attached"),
     }
 }
 

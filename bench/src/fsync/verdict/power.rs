@@ -22,6 +22,9 @@ const STORE_US_MIN: f64 = 250.0;
 /// Half a turn of the fastest disks (15,000 a minute): writes in sequence wait for nearly a whole one.
 const TURN_US_MIN: f64 = 2000.0;
 
+/// Flushes of several writers may be sent as one; fewer than one for so many syncs of ours means that they aren't sent.
+const COUNTED_MIN: u64 = 4;
+
 /// Models by which clouds name their network volumes, where these look like drives.
 const NETWORK_MODELS: [&str; 6] =
     ["Elastic Block Store", "PersistentDisk", "nvme_card-pd", "Virtual Disk", "MSFT NVMe Accelerator", "BlockVolume"];
@@ -209,6 +212,6 @@ fn missing_flushes(record: Record<'_>) -> Option<String> {
     let device = record.facts.device.as_ref()?.whole();
     let is_sent_flushes = device.below.is_empty() && device.write_cache.as_deref() == Some("write back");
     let Summary { device_flushes, flushes, .. } = record.plain(Method::DirectFdatasync)?;
-    let counted = (*device_flushes).filter(|counted| is_sent_flushes && counted * 2 < *flushes)?;
+    let counted = (*device_flushes).filter(|counted| is_sent_flushes && counted * COUNTED_MIN < *flushes)?;
     Some(format!("{} has a volatile cache, and was sent {counted} flushes for {flushes} syncs", device.name))
 }
