@@ -17,6 +17,7 @@
 //! | `snapshot` | puts while a snapshot is taken, and its memory |
 //! | `size` | the database's size after rounds of puts and compactions |
 //! | `same` | a server against itself: whether intervals hold what they promise |
+//! | `probe` | what a put's time goes into, as `probe` tells it of both servers |
 //! | `load` | what the load itself costs, and whether it sees a server that stands still |
 //! | `fio` | `plinth-bench fsync` beside fio |
 
@@ -29,6 +30,7 @@ mod idle;
 mod list;
 mod path;
 mod pressure;
+mod probe;
 mod ratios;
 mod restart;
 mod same;
@@ -53,7 +55,7 @@ use crate::{
     results,
 };
 
-const PARTS: [&str; 16] = [
+const PARTS: [&str; 17] = [
     "put",
     "range",
     "single",
@@ -68,6 +70,7 @@ const PARTS: [&str; 16] = [
     "snapshot",
     "size",
     "same",
+    "probe",
     "load",
     "fio",
 ];
@@ -183,6 +186,7 @@ impl Figures {
             "snapshot" => snapshot::run(self),
             "size" => size::run(self),
             "same" => same::run(self),
+            "probe" => probe::run(self),
             "load" => generator::run(self),
             "fio" => fio::run(self),
             _ => unreachable!("the names were checked"),

@@ -22,7 +22,7 @@ use std::{
 use serde_json::json;
 use tokio::{runtime::Builder, time::timeout};
 
-pub use self::told::text_of;
+pub use self::told::{text, text_of};
 use self::{
     calls::Caller,
     diagnosis::diagnose,
@@ -63,12 +63,17 @@ pub fn command(mut args: Args) -> Result<(), Failure> {
         return Err(Failure::Usage(format!("--seconds is more than 0 and at most {SECONDS_MAX}, not {total}")));
     }
     json.as_deref().map_or(Ok(()), results::expect_writable)?;
-    let runtime = Builder::new_current_thread().enable_io().enable_time().build();
-    let runtime = runtime.map_err(|error| Failure::Trouble(format!("starting the probe: {error}")))?;
-    let findings = runtime.block_on(probe(&endpoint, seconds("--seconds", total)?))?;
+    let findings = look(&endpoint, seconds("--seconds", total)?)?;
     let document = document(&findings, total);
     print!("{}", text_of(&document)?);
     json.map_or(Ok(()), |path| results::write(&path, &document))
+}
+
+/// Everything that can be seen of an endpoint in about `total`.
+pub fn look(endpoint: &str, total: Duration) -> Result<Findings, Failure> {
+    let runtime = Builder::new_current_thread().enable_io().enable_time().build();
+    let runtime = runtime.map_err(|error| Failure::Trouble(format!("starting the probe: {error}")))?;
+    runtime.block_on(probe(endpoint, total))
 }
 
 fn document(findings: &Findings, total: f64) -> Document {
@@ -81,7 +86,6 @@ fn document(findings: &Findings, total: f64) -> Document {
     Document::new("probe", machine, vec![program], json!({ "seconds": total }), results)
 }
 
-/// Everything that can be seen of an endpoint.
 async fn probe(endpoint: &str, total: Duration) -> Result<Findings, Failure> {
     let address = reach::resolve(endpoint)?;
     let (client, status) = reach::connect(address).await?;

@@ -13,8 +13,8 @@ use bytes::Bytes;
 use plinth_client::{Call, Client, Code, Status};
 use plinth_rpc::etcdserverpb::{
     DeleteRangeRequest, LeaseGrantRequest, LeaseGrantResponse, LeaseRevokeRequest, MemberListRequest,
-    MemberListResponse, PutRequest, RangeRequest, StatusRequest, StatusResponse, WatchCreateRequest, WatchRequest,
-    WatchResponse, watch_request::RequestUnion,
+    MemberListResponse, PutRequest, RangeRequest, RangeResponse, StatusRequest, StatusResponse, WatchCreateRequest,
+    WatchRequest, WatchResponse, watch_request::RequestUnion,
 };
 use prost::Message;
 use tokio::{
@@ -112,13 +112,19 @@ impl Caller {
         Ok(tally.facts(refused))
     }
 
-    /// Removes what was written.
+    /// Removes what was written, and looks whether it is gone.
     pub async fn clean_up(&mut self) -> Result<(), Failure> {
         let Some(id) = self.lease.take() else { return Ok(()) };
-        let delete = DeleteRangeRequest { key: self.key(""), range_end: self.key("~"), ..Default::default() };
+        let (key, range_end) = (self.key(""), self.key("~"));
+        let delete = DeleteRangeRequest { key: key.clone(), range_end: range_end.clone(), ..Default::default() };
         self.answer("a deletion", "/etcdserverpb.KV/DeleteRange", &delete).await?;
         self.answer("a revocation", "/etcdserverpb.Lease/LeaseRevoke", &LeaseRevokeRequest { id }).await?;
-        Ok(())
+        let left = RangeRequest { key, range_end, count_only: true, ..Default::default() };
+        let left: RangeResponse = self.decoded("a count", RANGE, &left).await?;
+        match left.count {
+            0 => Ok(()),
+            count => Err(self.trouble("a deletion", &format!("{count} keys below {} are left", self.prefix))),
+        }
     }
 
     /// Asks for the lease of all keys; gives why a server that works takes no writes.

@@ -31,8 +31,7 @@ fn serve(handle: fn(TcpStream)) -> SocketAddr {
 }
 
 fn probed(endpoint: SocketAddr) -> Result<Findings, Failure> {
-    let runtime = Builder::new_current_thread().enable_io().enable_time().build().expect("a runtime");
-    runtime.block_on(probe(&endpoint.to_string(), Duration::from_millis(20)))
+    look(&endpoint.to_string(), Duration::from_millis(20))
 }
 
 fn refused(endpoint: SocketAddr) -> String {

@@ -25,7 +25,8 @@ pub fn text_of(document: &Document) -> Result<String, Failure> {
     Ok(text(&findings))
 }
 
-fn text(findings: &Findings) -> String {
+/// Findings as they are printed.
+pub fn text(findings: &Findings) -> String {
     let parts = [
         server_text(&findings.server),
         calls_text(&findings.calls),

@@ -89,6 +89,19 @@ mod tests {
     }
 
     #[test]
+    fn every_file_in_the_folder_is_known() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios");
+        let mut files: Vec<String> = fs::read_dir(folder)
+            .expect("the folder is there")
+            .map(|entry| entry.expect("readable").path().file_stem().expect("a name").to_string_lossy().into_owned())
+            .collect();
+        let mut known: Vec<&str> = SCENARIOS.iter().map(|(name, _)| *name).collect();
+        files.sort_unstable();
+        known.sort_unstable();
+        assert_eq!(files, known);
+    }
+
+    #[test]
     fn a_scenario_is_found_by_its_name_or_in_a_file() {
         assert_eq!(find("put-8x64").expect("known").name, "put-8x64");
         let folder = tempfile::tempdir().expect("a temporary directory");

@@ -59,7 +59,12 @@ const AFTER_TESTS: &[Step] = &[
     },
     Step {
         name: "figures of issue 4",
-        command: &["cargo", "xtask", "accept", "4", "fio", "--quick"],
+        command: &["cargo", "xtask", "accept", "4", "fio", "probe", "--quick"],
+        needs: &[Need::Peers],
+    },
+    Step {
+        name: "versus",
+        command: &["cargo", "xtask", "accept", "4", "versus", "put-8x64", "--quick"],
         needs: &[Need::Peers],
     },
     // Containers build on overlay file systems, and whether it runs is all that counts here.
