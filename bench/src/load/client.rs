@@ -11,8 +11,8 @@ use prost::Message;
 use super::wire::{Events, Sockets, Status, What};
 use crate::failure::Failure;
 
-/// A call that takes longer is stuck, unless something comes meanwhile.
-const SILENCE_MAX: Duration = Duration::from_secs(120);
+/// A call for which nothing comes for so long is stuck. A compaction of a long history under load takes minutes.
+const SILENCE_MAX: Duration = Duration::from_secs(900);
 /// Before a message: not compressed, and its length.
 pub const PREFIX_BYTES: usize = 5;
 

@@ -161,8 +161,8 @@ impl<E: Env> Shard<E> {
     pub(super) fn handle_tick(&mut self) {
         let now = self.env.now();
         self.start_flush();
-        let is_idle = now.since(self.last_logged) >= self.options.seal_after;
-        if is_idle && let Some(seal) = self.wal.begin_seal() {
+        let quiet = now.since(self.last_logged);
+        if quiet >= self.options.seal_after && let Some(seal) = self.wal.begin_seal() {
             self.run_flush(seal);
         }
         self.force_oldest();
@@ -174,7 +174,8 @@ impl<E: Env> Shard<E> {
             let raised = group.machine.state().alarms.iter().any(|(_, kind)| *kind == AlarmKind::NoSpace);
             group.work.alarm_is_proposed &= !raised;
             let age = now.since(group.work.last_checkpoint);
-            let is_idle = group.store.dirty_bytes() == 0;
+            // Also with changes that are not written yet, if they are the last ones: what a sweep leaves behind, for example.
+            let is_idle = group.store.dirty_bytes() == 0 || quiet >= IDLE_CHECKPOINT_AGE;
             let age_max = self.options.checkpoint_age.min(if is_idle { IDLE_CHECKPOINT_AGE } else { Duration::MAX });
             if age >= age_max {
                 self.start_aged_checkpoint(at);

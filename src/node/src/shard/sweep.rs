@@ -29,9 +29,11 @@ const SWEEP_PAUSE: Duration = Duration::from_millis(20);
 /// Above this part of the limit for changed pages in memory a sweep keeps step with the writes.
 const HELD_DIVISOR: u64 = 2;
 
-/// How long it pauses between slices then, and the fewest steps of such a slice.
+/// How long it pauses between slices then, and the fewest and most steps of such a slice. A shard that is busy without a break comes to it every few
+/// milliseconds: with fewer steps the sweep would fall behind.
 const STEPPING_PAUSE: Duration = Duration::from_millis(1);
-const STEPS_MIN: u64 = 8;
+const IN_STEP_MIN: u64 = 8;
+const IN_STEP_MAX: u64 = 96;
 
 /// How long a compaction waits for reads that began before it. A read that takes longer is told that its revision was compacted.
 const READERS_WAIT_MAX: Duration = Duration::from_secs(10);
@@ -77,7 +79,7 @@ impl<E: Env> Shard<E> {
         let written = applied.0 - std::mem::replace(&mut group.work.swept_at, applied).0;
         let (mut steps, mut pause) = (STEPS, Duration::ZERO);
         if group.held_bytes() >= held_bytes_max / HELD_DIVISOR {
-            let in_step = (written / u64::from(STEP_ENTRIES)).clamp(STEPS_MIN, STEPS as u64);
+            let in_step = (written / u64::from(STEP_ENTRIES)).clamp(IN_STEP_MIN, IN_STEP_MAX);
             (steps, pause) = (in_step as usize, STEPPING_PAUSE);
         }
         let step_pages = u64::from(STEP_ENTRIES) * REMOVALS_MAX * remove_pages_max();
