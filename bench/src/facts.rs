@@ -47,6 +47,9 @@ pub struct Facts {
     /// Time that the hypervisor gave to others while something was measured, in percent of all cores' time.
     #[serde(default)]
     pub steal_percent: Option<f64>,
+    /// CPU time of programs that took no part meanwhile, in the same unit.
+    #[serde(default)]
+    pub foreign_percent: Option<f64>,
 }
 
 /// What direct I/O must be aligned to, in bytes.
@@ -85,6 +88,7 @@ impl Facts {
             device,
             direct_io: None,
             steal_percent: None,
+            foreign_percent: None,
         }
     }
 

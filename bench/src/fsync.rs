@@ -11,6 +11,7 @@
 //! | `slice` | a stretch of one cell |
 //! | `neighbour` | who else uses the device meanwhile |
 //! | `measure` | cells in turns |
+//! | `first_start` | plinth's own measurement |
 //! | `progress` | the live line |
 //! | `summary` | a cell in a few numbers |
 //! | `verdict` | what they mean |
@@ -21,6 +22,7 @@
 mod alone;
 mod cell;
 mod files;
+mod first_start;
 mod measure;
 mod method;
 mod neighbour;
@@ -45,15 +47,24 @@ pub use self::{
 use self::{
     cell::Cell,
     files::Files,
+    first_start::FirstStart,
     measure::{Measuring, Outcome},
     options::Options,
     progress::Progress,
     summary::Summary,
     trouble::Trouble,
 };
-use crate::{args::Args, cleanup::Scratch, facts::Facts, failure::Failure, procfs::Disk};
+use crate::{
+    args::Args,
+    cleanup::Scratch,
+    facts::Facts,
+    failure::Failure,
+    procfs::{Disk, Disturbance},
+};
 
 const MIB: u64 = 1 << 20;
+/// One lasts for 100 ms; the median of some is steadier than one.
+const FIRST_STARTS: usize = 9;
 
 /// `plinth-bench fsync`.
 pub fn command(mut args: Args) -> Result<(), Failure> {
@@ -68,14 +79,16 @@ pub fn command(mut args: Args) -> Result<(), Failure> {
     let scratch = Scratch::new(&options.dir)?;
     say(&facts.to_lines())?;
     let cells = measure(&options, scratch.path())?;
-    let facts = Facts { steal_percent: steal(&cells), ..facts };
+    let first_start = FirstStart::measure(scratch.path(), if options.is_quick { 1 } else { FIRST_STARTS });
+    let [steal_percent, foreign_percent] = disturbance(&cells);
+    let facts = Facts { steal_percent, foreign_percent, ..facts };
     let summaries: Vec<Summary> = cells.iter().map(|(cell, outcome)| Summary::of(*cell, outcome)).collect();
     let told: Vec<Summary> =
         summaries.iter().filter(|summary| !options.is_full || report::is_telling(summary.cell)).cloned().collect();
-    let findings = verdict::judge(&facts, &summaries);
+    let findings = verdict::judge(&facts, &summaries, &first_start);
     say(&format!("{}\n{}\n{}\n", report::table(&told), report::parts(&told), report::findings(&findings)))?;
     if let Some(path) = &options.json {
-        let results = report::results(&cells, &findings);
+        let results = report::results(&cells, &first_start, &findings);
         write_json(path, "fsync", &facts.to_json(), &report::method(&options), &results)?;
     }
     say(&format!("{} cells measured in {}\n", count(&cells), options.dir.display()))
@@ -147,19 +160,19 @@ fn failure(trouble: &Trouble, options: &Options) -> Failure {
     })
 }
 
-/// Over all that was measured.
-fn steal(cells: &[(Cell, Outcome)]) -> Option<f64> {
-    let measured = cells.iter().filter_map(|(_, outcome)| match outcome {
-        Outcome::Measured(measured) => Some((measured.steal_percent, measured.tally.elapsed.as_secs_f64())),
-        Outcome::Impossible(_) => None,
-    });
-    let (weighted, seconds) =
-        measured.fold((0.0, 0.0), |(sum, all), (percent, seconds)| (sum + percent * seconds, all + seconds));
-    (seconds > 0.0).then(|| weighted / seconds)
+/// Steal and foreign CPU time over all that was measured.
+fn disturbance(cells: &[(Cell, Outcome)]) -> [Option<f64>; 2] {
+    let measured = || cells.iter().filter_map(|(_, outcome)| outcome.measured());
+    let seconds: f64 = measured().map(|measured| measured.tally.elapsed.as_secs_f64()).sum();
+    let of = |percent: fn(&Disturbance) -> f64| {
+        let weighted = measured().map(|found| percent(&found.disturbance) * found.tally.elapsed.as_secs_f64());
+        (seconds > 0.0).then(|| weighted.sum::<f64>() / seconds)
+    };
+    [of(|others| others.steal_percent), of(|others| others.foreign_percent)]
 }
 
 fn count(cells: &[(Cell, Outcome)]) -> usize {
-    cells.iter().filter(|(_, outcome)| matches!(outcome, Outcome::Measured(_))).count()
+    cells.iter().filter_map(|(_, outcome)| outcome.measured()).count()
 }
 
 fn long_time(seconds: f64) -> String {

@@ -92,9 +92,6 @@ impl Facts {
             },
         );
         line("direct I/O", &direct);
-        if let Some(steal) = self.steal_percent {
-            line("steal", &format!("{steal:.1} % while it was measured"));
-        }
         text
     }
 

@@ -18,7 +18,7 @@ use super::{
     slice::{self, Slice, Tally},
     trouble::Trouble,
 };
-use crate::procfs::{CpuSample, Disk};
+use crate::procfs::{CpuSample, Disk, Disturbance};
 
 /// How often the live line changes.
 const TICK: Duration = Duration::from_millis(200);
@@ -34,6 +34,17 @@ pub enum Outcome {
     Impossible(String),
 }
 
+impl Outcome {
+    /// The figures, if there are any.
+    #[must_use]
+    pub fn measured(&self) -> Option<&Measured> {
+        match self {
+            Self::Measured(measured) => Some(measured),
+            Self::Impossible(_) => None,
+        }
+    }
+}
+
 /// The figures of a cell.
 #[derive(Clone, Debug)]
 pub struct Measured {
@@ -43,8 +54,8 @@ pub struct Measured {
     pub device_flushes: Option<u64>,
     /// Operations of the neighbour in a second.
     pub neighbour_per_second: Option<f64>,
-    /// Time of the machine that went to others, in percent.
-    pub steal_percent: f64,
+    /// What others did to this machine.
+    pub disturbance: Disturbance,
 }
 
 /// How cells are measured.
@@ -69,8 +80,9 @@ struct Turn {
     first: u64,
     tally: Tally,
     flushes: Option<u64>,
-    /// Steal and neighbour's operations, each times the seconds that it was so.
+    /// What others did, and the neighbour's operations, each times the seconds that it was so.
     steal_seconds: f64,
+    foreign_seconds: f64,
     neighbour_operations: f64,
     impossible: Option<String>,
 }
@@ -130,7 +142,9 @@ impl Measuring<'_> {
         let tally = self.watched(&slice, &beside, &turn.tally)?;
         let per_second = beside.stop()?;
         let seconds = tally.elapsed.as_secs_f64();
-        turn.steal_seconds += CpuSample::read()?.since(&before.0, &[]).steal_percent * seconds;
+        let others = CpuSample::read()?.since(&before.0, &[std::process::id()]);
+        turn.steal_seconds += others.steal_percent * seconds;
+        turn.foreign_seconds += others.foreign_percent * seconds;
         turn.neighbour_operations += per_second * seconds;
         let flushes = self.disk_flushes().zip(before.1).map(|(after, before)| after.saturating_sub(before));
         turn.flushes = turn.flushes.zip(flushes).map(|(sum, more)| sum + more);
@@ -176,6 +190,7 @@ impl Turn {
             tally: Tally::new(),
             flushes: Some(0),
             steal_seconds: 0.0,
+            foreign_seconds: 0.0,
             neighbour_operations: 0.0,
             impossible: None,
         }
@@ -191,8 +206,14 @@ impl Turn {
         Outcome::Measured(Box::new(Measured {
             device_flushes: self.flushes,
             neighbour_per_second: has_neighbour.then(|| self.neighbour_operations / seconds),
-            steal_percent: self.steal_seconds / seconds,
+            disturbance: Disturbance {
+                steal_percent: self.steal_seconds / seconds,
+                foreign_percent: self.foreign_seconds / seconds,
+            },
             tally: self.tally,
         }))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::{
     cell::{Cell, FileKind, Neighbour},
+    first_start::FirstStart,
     measure::Outcome,
     options::Options,
     summary::{Summary, to_json},
@@ -92,9 +93,10 @@ pub fn method(options: &Options) -> Value {
 
 /// What came of it, for a results file.
 #[must_use]
-pub fn results(cells: &[(Cell, Outcome)], findings: &[Finding]) -> Value {
+pub fn results(cells: &[(Cell, Outcome)], first_start: &FirstStart, findings: &[Finding]) -> Value {
     json!({
         "cells": cells.iter().map(|(cell, outcome)| to_json(*cell, outcome)).collect::<Vec<_>>(),
+        "first_start": first_start,
         "verdict": findings,
     })
 }

@@ -58,6 +58,9 @@ pub struct Summary {
     /// Stolen time of the machine.
     #[serde(default)]
     pub steal_percent: Option<f64>,
+    /// CPU time of programs that took no part, in percent of all cores' time.
+    #[serde(default)]
+    pub foreign_percent: Option<f64>,
 }
 
 impl Summary {
@@ -80,6 +83,7 @@ impl Summary {
             device_flushes: None,
             neighbour_per_second: None,
             steal_percent: None,
+            foreign_percent: None,
         };
         let measured = match outcome {
             Outcome::Impossible(reason) => return Self { not_possible: Some(reason.clone()), ..nothing },
@@ -101,7 +105,8 @@ impl Summary {
             cpu_us_per_flush: (flushes > 0).then(|| tally.cpu.as_secs_f64() * 1e6 / flushes as f64),
             device_flushes: measured.device_flushes,
             neighbour_per_second: measured.neighbour_per_second,
-            steal_percent: Some(measured.steal_percent),
+            steal_percent: Some(measured.disturbance.steal_percent),
+            foreign_percent: Some(measured.disturbance.foreign_percent),
             ..nothing
         }
     }

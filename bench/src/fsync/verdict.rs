@@ -20,7 +20,7 @@ mod tests;
 use serde::Serialize;
 
 pub use self::choice::best;
-use super::{cell::Cell, method::Method, summary::Summary};
+use super::{cell::Cell, first_start::FirstStart, method::Method, summary::Summary};
 use crate::facts::Facts;
 
 /// The answer where nothing is known.
@@ -58,6 +58,7 @@ impl Finding {
 struct Record<'a> {
     facts: &'a Facts,
     cells: &'a [Summary],
+    first_start: &'a FirstStart,
 }
 
 impl Record<'_> {
@@ -77,13 +78,13 @@ impl Record<'_> {
 
 /// All findings.
 #[must_use]
-pub fn judge(facts: &Facts, cells: &[Summary]) -> Vec<Finding> {
-    let record = Record { facts, cells };
+pub fn judge(facts: &Facts, cells: &[Summary], first_start: &FirstStart) -> Vec<Finding> {
+    let record = Record { facts, cells, first_start };
     let mut findings = vec![choice::method(record), choice::flag(record), rules::etcd(record), rules::plinth(record)];
     findings.extend([power::protection(record), power::lies(record)]);
     findings.extend([cost::recycling(record), cost::block(record), cost::neighbours(record)]);
     findings.extend([around::scheduler(record), around::sleep(record), around::numa(record)]);
-    findings.extend([around::limits(record), around::steal(record)]);
+    findings.extend([around::limits(record), around::others(record)]);
     findings
 }
 

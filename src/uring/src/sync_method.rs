@@ -71,14 +71,6 @@ impl SyncMedians {
         if u128::from(best_ns) < worth_ns { best } else { SyncMethod::WriteDsync }
     }
 
-    /// Whether a first start has the time for enough rounds of writes that take so long.
-    #[must_use]
-    pub fn can_be_measured(&self) -> bool {
-        let round_ns =
-            [self.write_dsync_ns, self.linked_sync_ns, self.thread_dsync_ns].map(u128::from).iter().sum::<u128>();
-        round_ns * ROUNDS_MIN as u128 <= ROUNDS_TIME.as_nanos()
-    }
-
     /// Of the times of all rounds; none if there are too few.
     fn of_rounds(mut rounds: [Vec<u64>; METHODS.len()]) -> Option<Self> {
         let [write_dsync_ns, linked_sync_ns, thread_dsync_ns] = rounds.each_mut().map(|times| {
@@ -261,13 +253,6 @@ mod tests {
         assert_eq!(medians(100, 94, 93).choose(), SyncMethod::ThreadDsync, "the faster of two that are clearly faster");
         assert_eq!(medians(50, 94, 93).choose(), SyncMethod::WriteDsync);
         assert_eq!(medians(u64::MAX, u64::MAX / 2, u64::MAX).choose(), SyncMethod::LinkedSync);
-    }
-
-    #[test]
-    fn a_device_too_slow_for_five_rounds_can_not_be_measured_at_a_first_start() {
-        assert!(medians(6_000_000, 7_000_000, 7_000_000).can_be_measured(), "100 ms in all");
-        assert!(!medians(8_000_000, 8_000_000, 8_000_000).can_be_measured());
-        assert!(!medians(u64::MAX, u64::MAX, u64::MAX).can_be_measured());
     }
 
     #[test]

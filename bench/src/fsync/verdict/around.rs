@@ -1,18 +1,19 @@
 //! What else on this machine makes flushes slower than the drive does.
 
 use super::{Finding, Record, choice, time};
-use crate::facts::Device;
+use crate::{
+    facts::{Device, Facts},
+    procfs::Disturbance,
+};
 
 const SCHEDULER: (&str, &str) = ("scheduler", "the I/O scheduler");
 const SLEEP: (&str, &str) = ("sleep", "cores that sleep while a flush is under way");
 const NUMA: (&str, &str) = ("numa", "the drive's NUMA node");
 const LIMITS: (&str, &str) = ("limits", "limits of control groups");
-const STEAL: (&str, &str) = ("steal", "time stolen by the hypervisor");
+const OTHERS: (&str, &str) = ("others", "what others did meanwhile");
 
 /// Waking up for longer than this part of a flush is seen in it.
 const WAKE_PART: f64 = 0.1;
-/// A run with more was disturbed, as everywhere here.
-const STEAL_PERCENT_MAX: f64 = 2.0;
 /// Less than a core and a bit can't serve and flush at the same time.
 const CPUS_MIN: f64 = 1.0;
 
@@ -95,14 +96,15 @@ pub(super) fn limits(record: Record<'_>) -> Finding {
     }
 }
 
-pub(super) fn steal(record: Record<'_>) -> Finding {
-    match record.facts.steal_percent {
-        None => Finding::unknown(STEAL, "not measured"),
-        Some(percent) if percent > STEAL_PERCENT_MAX => Finding::new(
-            STEAL,
-            "disturbed",
-            format!("{percent:.1} % of all cores' time: measure again on a quieter host"),
-        ),
-        Some(percent) => Finding::new(STEAL, "quiet", format!("{percent:.1} % of all cores' time")),
+pub(super) fn others(record: Record<'_>) -> Finding {
+    let Facts { steal_percent: Some(steal_percent), foreign_percent, .. } = *record.facts else {
+        return Finding::unknown(OTHERS, "not measured");
+    };
+    let foreign_percent = foreign_percent.unwrap_or(0.0);
+    let told =
+        format!("{steal_percent:.1} % of all cores' time was stolen, {foreign_percent:.1} % went to other programs");
+    if (Disturbance { steal_percent, foreign_percent }).is_too_much() {
+        return Finding::new(OTHERS, "disturbed", format!("{told}: measure again when it is quiet"));
     }
+    Finding::new(OTHERS, "quiet", told)
 }

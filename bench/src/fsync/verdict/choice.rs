@@ -1,11 +1,8 @@
 //! The method to use: the lowest median. Medians within 5 % are the same, for two runs of one method differ by as much; then the method that
 //! costs less CPU is the better one. (Higher percentiles need more samples than a short run has, and depend on what else the drive does.)
 
-use plinth_env::SyncMethod;
-use plinth_uring::SyncMedians;
-
-use super::{Finding, Record, time};
-use crate::fsync::{cell::Cell, method::Method, summary::Summary};
+use super::{Finding, Record, UNKNOWN, time};
+use crate::fsync::{cell::Cell, first_start::FirstStart, method::Method, summary::Summary};
 
 const METHOD: (&str, &str) = ("sync-method", "the method to use");
 const FLAG: (&str, &str) = ("plinth-sync-method", "plinth's --wal-sync-method");
@@ -40,30 +37,16 @@ pub(super) fn method(record: Record<'_>) -> Finding {
 }
 
 pub(super) fn flag(record: Record<'_>) -> Finding {
-    let ns = |method| Some((record.plain_p50(method)? * 1000.0) as u64);
-    let medians = || {
-        Some(SyncMedians {
-            write_dsync_ns: ns(Method::RingDsync)?,
-            linked_sync_ns: ns(Method::RingLinked)?,
-            thread_dsync_ns: ns(Method::DirectDsync)?,
-        })
+    let whose = "plinth's own measurement of a first start";
+    let (write, linked, thread) = match record.first_start {
+        FirstStart::Medians { write_dsync_us, linked_sync_us, thread_dsync_us } => {
+            (time(*write_dsync_us), time(*linked_sync_us), time(*thread_dsync_us))
+        }
+        FirstStart::Trouble(trouble) => return Finding::unknown(FLAG, format!("{whose}: {trouble}")),
     };
-    let Some(medians) = medians() else {
-        return Finding::unknown(
-            FLAG,
-            "not all of plinth's methods could be measured here; plinth needs direct I/O and io_uring",
-        );
-    };
-    let chosen = match medians.choose() {
-        SyncMethod::WriteDsync => Method::RingDsync,
-        SyncMethod::LinkedSync => Method::RingLinked,
-        SyncMethod::ThreadDsync => Method::DirectDsync,
-    };
-    let rule = "write-dsync stays unless another one's median is more than 5 % lower";
-    let start = if medians.can_be_measured() {
-        "plinth's first start measures the same, with a neighbour"
-    } else {
-        "this device is too slow for the measurement of plinth's first start: give the flag"
-    };
-    Finding::new(FLAG, chosen.flag().unwrap_or_default(), format!("{rule}; {start}"))
+    let reason = format!(
+        "{whose}, with a checkpoint beside it: write-dsync {write}, linked-sync {linked}, thread-dsync {thread}; \
+         write-dsync stays unless another one is more than 5 % faster"
+    );
+    Finding::new(FLAG, record.first_start.choice().unwrap_or(UNKNOWN), reason)
 }

@@ -16,6 +16,7 @@ struct Profile {
     /// Answers by topic; what isn't named may be anything.
     expect: BTreeMap<String, String>,
     facts: Facts,
+    first_start: FirstStart,
     cells: Vec<Summary>,
 }
 
@@ -46,7 +47,7 @@ fn each_kind_of_drive_gets_its_verdict() {
     assert!(profiles.len() >= 8, "{} profiles", profiles.len());
     let mut wrong = Vec::new();
     for (file, profile) in &profiles {
-        let findings = judge(&profile.facts, &profile.cells);
+        let findings = judge(&profile.facts, &profile.cells, &profile.first_start);
         for (topic, expected) in &profile.expect {
             let found = findings.iter().find(|finding| finding.topic == topic);
             let found = found.unwrap_or_else(|| panic!("{file}: nothing was found about {topic}"));
@@ -64,7 +65,7 @@ fn every_finding_has_a_reason_and_every_profile_a_source() {
         let is_told = profile.source.starts_with("Made up");
         assert_eq!(is_told, profile.is_made_up, "{file} says whether its figures are made up");
         assert!(!profile.name.is_empty() && !profile.expect.is_empty(), "{file}");
-        for Finding { topic, answer, reason, .. } in judge(&profile.facts, &profile.cells) {
+        for Finding { topic, answer, reason, .. } in judge(&profile.facts, &profile.cells, &profile.first_start) {
             assert!(!answer.is_empty() && !reason.is_empty() && !reason.contains('\n'), "{file}: {topic}");
         }
     }
@@ -73,6 +74,7 @@ fn every_finding_has_a_reason_and_every_profile_a_source() {
 #[test]
 fn where_nothing_could_be_measured_everything_about_figures_is_unknown() {
     let Profile { facts, mut cells, .. } = profile("nvme-of-a-desktop");
+    let trouble = FirstStart::Trouble("no reason".to_owned());
     for cells in [Vec::new(), std::mem::take(&mut cells)] {
         let nothing: Vec<Summary> = cells
             .into_iter()
@@ -85,7 +87,7 @@ fn where_nothing_could_be_measured_everything_about_figures_is_unknown() {
                 ..summary
             })
             .collect();
-        let findings = judge(&facts, &nothing);
+        let findings = judge(&facts, &nothing, &trouble);
         for topic in
             ["sync-method", "plinth-sync-method", "etcd-rule", "plinth-limits", "lies", "recycling", "neighbours"]
         {
@@ -96,21 +98,21 @@ fn where_nothing_could_be_measured_everything_about_figures_is_unknown() {
 
 #[test]
 fn a_virtual_machine_hides_even_a_drive_that_looks_real() {
-    let Profile { mut facts, cells, .. } = profile("nvme-with-protection");
+    let Profile { mut facts, cells, first_start, .. } = profile("nvme-with-protection");
     facts.cpu.is_virtual = true;
-    let findings = judge(&facts, &cells);
+    let findings = judge(&facts, &cells, &first_start);
     assert_eq!(answer(&findings, "power-loss-protection"), UNKNOWN);
     assert_eq!(answer(&findings, "lies"), UNKNOWN);
 }
 
 #[test]
 fn etcds_rule_needs_a_p99_unless_less_decides_it() {
-    let Profile { facts, mut cells, .. } = profile("nvme-with-protection");
+    let Profile { facts, mut cells, first_start, .. } = profile("nvme-with-protection");
     let mut judged = |p50, p90, p99| {
         let cell = cells.iter_mut().find(|summary| summary.cell == Cell::plain(Method::BufferedFdatasync));
         let cell = cell.expect("it was measured");
         (cell.p50_us, cell.p90_us, cell.p99_us) = (p50, p90, p99);
-        answer(&judge(&facts, &cells), "etcd-rule")
+        answer(&judge(&facts, &cells, &first_start), "etcd-rule")
     };
     assert_eq!(judged(Some(50.0), Some(9000.0), Some(9999.0)), "met");
     assert_eq!(judged(Some(50.0), Some(60.0), Some(10_000.0)), "not met");
@@ -120,12 +122,12 @@ fn etcds_rule_needs_a_p99_unless_less_decides_it() {
 
 #[test]
 fn a_stall_breaks_plinths_limits_and_small_or_growing_writes_do_not_count() {
-    let Profile { facts, cells, .. } = profile("nvme-with-protection");
+    let Profile { facts, cells, first_start, .. } = profile("nvme-with-protection");
     let with = |change: fn(Cell) -> Cell| {
         let mut cells = cells.clone();
         let stalled = Summary { max_us: Some(600_000.0), ..cells[0].clone() };
         cells.push(Summary { cell: change(Cell::plain(Method::RingDsync)), ..stalled });
-        answer(&judge(&facts, &cells), "plinth-limits")
+        answer(&judge(&facts, &cells, &first_start), "plinth-limits")
     };
     assert_eq!(with(|cell| Cell { neighbour: Neighbour::Writes, ..cell }), "broken");
     assert_eq!(with(|cell| Cell { bytes: BLOCK / 8, ..cell }), "kept");
