@@ -57,7 +57,7 @@ use self::{
 use crate::{
     args::Args,
     cleanup::Scratch,
-    facts::Facts,
+    facts::{Device, Facts},
     failure::Failure,
     procfs::{Disk, Disturbance},
 };
@@ -76,9 +76,12 @@ pub fn command(mut args: Args) -> Result<(), Failure> {
     let facts = Facts::look(&options.dir);
     place::check(&options.dir, &facts, options.anyway)?;
     place::check_room(&options.dir, options.sizes)?;
+    if let Some(path) = &options.json {
+        place::check_output(path)?;
+    }
     let scratch = Scratch::new(&options.dir)?;
     say(&facts.to_lines())?;
-    let cells = measure(&options, scratch.path())?;
+    let cells = measure(&options, &facts, scratch.path())?;
     let first_start = FirstStart::measure(scratch.path(), if options.is_quick { 1 } else { FIRST_STARTS });
     let [steal_percent, foreign_percent] = disturbance(&cells);
     let facts = Facts { steal_percent, foreign_percent, ..facts };
@@ -102,7 +105,7 @@ fn say(text: &str) -> Result<(), Failure> {
 }
 
 /// All cells, in the order in which they were measured.
-fn measure(options: &Options, scratch: &Path) -> Result<Vec<(Cell, Outcome)>, Failure> {
+fn measure(options: &Options, facts: &Facts, scratch: &Path) -> Result<Vec<(Cell, Outcome)>, Failure> {
     let files = Files::new(scratch, options.sizes);
     let all = if options.is_full { cell::everything() } else { vec![cell::methods()] };
     let count = all.iter().map(Vec::len).sum::<usize>() + if options.is_full { 0 } else { SITUATIONS };
@@ -112,7 +115,7 @@ fn measure(options: &Options, scratch: &Path) -> Result<Vec<(Cell, Outcome)>, Fa
         files: &files,
         duration: options.duration,
         core: options.core,
-        disk: Disk::below(scratch).ok(),
+        disk: counting(facts),
         progress: Progress::new(options.duration * u32::try_from(count).unwrap_or(u32::MAX)),
     };
     let mut cells = Vec::new();
@@ -132,6 +135,12 @@ fn measure(options: &Options, scratch: &Path) -> Result<Vec<(Cell, Outcome)>, Fa
     }
     measuring.progress.clear();
     Ok(cells)
+}
+
+/// The first device from the top that counts flushes: those made of others leave it to them.
+fn counting(facts: &Facts) -> Option<Disk> {
+    let mut disks = facts.device.iter().flat_map(Device::all).map(|device| Disk::named(&device.name));
+    disks.find(|disk| disk.sample().is_ok_and(|sample| sample.flushes > 0))
 }
 
 /// How many cells [`cell::situations`] gives.
@@ -194,9 +203,6 @@ fn write_json(
         "method": method,
         "results": results,
     });
-    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        std::fs::create_dir_all(parent).map_err(Failure::file(parent, "making"))?;
-    }
     std::fs::write(path, format!("{document}\n")).map_err(Failure::file(path, "writing"))?;
     eprintln!("results: {}", path.display());
     Ok(())

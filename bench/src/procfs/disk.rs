@@ -48,6 +48,12 @@ impl Disk {
         Ok(Self { name, folder })
     }
 
+    /// A whole device by the kernel's name for it.
+    #[must_use]
+    pub fn named(name: &str) -> Self {
+        Self { name: name.to_owned(), folder: Path::new("/sys/block").join(name) }
+    }
+
     /// Its counters now.
     pub fn sample(&self) -> io::Result<DiskSample> {
         let stat = fs::read_to_string(self.folder.join("stat"))?;
@@ -80,5 +86,6 @@ mod tests {
     #[test]
     fn a_file_system_without_a_device_has_no_disk() {
         assert!(Disk::below(Path::new("/proc")).is_err());
+        assert!(Disk::named("nothing").sample().is_err());
     }
 }

@@ -207,11 +207,12 @@ fn told_by_mount(record: Record<'_>) -> Option<Finding> {
     None
 }
 
-/// Whether the kernel's own count shows that syncs don't become flushes. Devices that consist of others don't count theirs.
+/// Whether the kernel's own count shows that syncs don't become flushes.
 fn missing_flushes(record: Record<'_>) -> Option<String> {
-    let device = record.facts.device.as_ref()?.whole();
-    let is_sent_flushes = device.below.is_empty() && device.write_cache.as_deref() == Some("write back");
+    let drives = record.facts.device.as_ref()?.drives();
+    let are_sent_flushes = drives.iter().all(|drive| drive.write_cache.as_deref() == Some("write back"));
     let Summary { device_flushes, flushes, .. } = record.plain(Method::DirectFdatasync)?;
-    let counted = (*device_flushes).filter(|counted| is_sent_flushes && counted * COUNTED_MIN < *flushes)?;
-    Some(format!("{} has a volatile cache, and was sent {counted} flushes for {flushes} syncs", device.name))
+    let counted = (*device_flushes).filter(|counted| are_sent_flushes && counted * COUNTED_MIN < *flushes)?;
+    let names: Vec<&str> = drives.iter().map(|drive| drive.name.as_str()).collect();
+    Some(format!("{} has a volatile cache, and was sent {counted} flushes for {flushes} syncs", names.join(" + ")))
 }
