@@ -133,7 +133,6 @@ fn measure(options: &Options, facts: &Facts, scratch: &Path) -> Result<Vec<(Cell
             run_group(&mut measuring, &cell::situations(best.cell.method), options.rounds.1, &mut cells, options)?;
         }
     }
-    measuring.progress.clear();
     Ok(cells)
 }
 

@@ -126,8 +126,7 @@ impl Device {
             scheduler: read(&queue.join("scheduler")).map(|text| active_scheduler(&text)),
             logical_block: read_number(&queue.join("logical_block_size")),
             physical_block: read_number(&queue.join("physical_block_size")),
-            numa_node: read_number(&folder.join("device/numa_node"))
-                .or_else(|| read_number(&folder.join("device/device/numa_node"))),
+            numa_node: numa_node(folder),
             below: below.iter().map(|folder| Self::look(root, folder, layers_max - 1)).collect(),
         }
     }
@@ -154,6 +153,13 @@ impl Device {
             _ => self,
         }
     }
+}
+
+/// Of the nearest thing on the way to the device that has one: its controller, or the controller's place on the bus. A node of -1 is none.
+fn numa_node(folder: &Path) -> Option<u64> {
+    let device = folder.join("device");
+    let mut places = [device.as_path()].into_iter().chain(folder.ancestors());
+    places.find_map(|place| read_number(&place.join("numa_node")))
 }
 
 fn folders_below(root: &Path, folder: &Path, kind: Kind, detail: Option<&str>) -> Vec<PathBuf> {

@@ -100,10 +100,13 @@ fn a_file_system_with_numbers_of_its_own_is_found_by_its_source() {
     tree.drive("pci0/ata1/host0/block/sda", "8:0", "write back")
         .file("sys/devices/pci0/ata1/host0/block/sda/device/vendor", "ATA     \n")
         .file("sys/devices/pci0/ata1/host0/block/sda/device/model", "Slow One\n")
+        .file("sys/devices/pci0/ata1/host0/numa_node", "-1\n")
+        .file("sys/devices/pci0/numa_node", "1\n")
         .link("sys/class/block/sda", "sys/devices/pci0/ata1/host0/block/sda")
         .mount("0:42", "btrfs", "/dev/sda");
     let device = tree.facts().device.expect("found");
     assert_eq!((device.kind, device.model.as_deref()), (Kind::Ata, Some("Slow One")));
+    assert_eq!(device.numa_node, Some(1), "that of its place on the bus");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::{
 };
 
 use plinth_base::{AlignedBuf, Prng};
-use rustix::fs::{FallocateFlags, OFlags, fallocate, fstatvfs};
+use rustix::fs::{FallocateFlags, OFlags, fallocate, statvfs};
 
 use super::{
     cell::{Cell, FileKind, Neighbour},
@@ -142,6 +142,6 @@ pub fn write_whole(path: &Path, bytes: u64, is_direct: bool) -> Result<(), Troub
 
 /// Bytes that this process may still write on the file system of `dir`. None if it doesn't say, as ramfs.
 pub fn free_bytes(dir: &Path) -> io::Result<Option<u64>> {
-    let found = fstatvfs(File::open(dir)?)?;
+    let found = statvfs(dir)?;
     Ok((found.f_blocks > 0).then(|| found.f_bavail.saturating_mul(found.f_frsize)))
 }

@@ -35,19 +35,20 @@ impl Progress {
         self.line(&format!("{}: {count} durable writes{p50}", cell_text(cell)));
     }
 
-    /// The line goes away.
-    pub fn clear(&self) {
-        if self.is_live {
-            eprint!("\r\x1b[K");
-        }
-    }
-
     fn line(&self, text: &str) {
         if self.is_live {
             let (done, about) = (self.start.elapsed().as_secs(), self.about.as_secs());
             eprint!("\r\x1b[K{done} of about {about} s; {text}");
             // A line that isn't shown is no loss.
             stderr().flush().ok();
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if self.is_live {
+            eprint!("\r\x1b[K");
         }
     }
 }
