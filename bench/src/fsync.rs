@@ -60,6 +60,7 @@ use crate::{
     facts::{Device, Facts},
     failure::Failure,
     procfs::{Disk, Disturbance},
+    results::{self, Document},
 };
 
 const MIB: u64 = 1 << 20;
@@ -77,7 +78,7 @@ pub fn command(mut args: Args) -> Result<(), Failure> {
     place::check(&options.dir, &facts, options.anyway)?;
     place::check_room(&options.dir, options.sizes)?;
     if let Some(path) = &options.json {
-        place::check_output(path)?;
+        results::expect_writable(path)?;
     }
     let scratch = Scratch::new(&options.dir)?;
     say(&facts.to_lines())?;
@@ -85,16 +86,21 @@ pub fn command(mut args: Args) -> Result<(), Failure> {
     let first_start = FirstStart::measure(scratch.path(), if options.is_quick { 1 } else { FIRST_STARTS });
     let [steal_percent, foreign_percent] = disturbance(&cells);
     let facts = Facts { steal_percent, foreign_percent, ..facts };
+    let machine = results::Machine { text: facts.to_text(), facts: facts.to_json() };
     let summaries: Vec<Summary> = cells.iter().map(|(cell, outcome)| Summary::of(*cell, outcome)).collect();
-    let told: Vec<Summary> =
-        summaries.iter().filter(|summary| !options.is_full || report::is_telling(summary.cell)).cloned().collect();
-    let findings = verdict::judge(&facts, &summaries, &first_start);
-    say(&format!("{}\n{}\n{}\n", report::table(&told), report::parts(&told), report::findings(&findings)))?;
+    let results = report::results(&cells, &first_start, &verdict::judge(&facts, &summaries, &first_start));
+    let document = Document::new("fsync", machine, Vec::new(), report::method(&options), results);
+    say(&report::of_document(&document)?)?;
     if let Some(path) = &options.json {
-        let results = report::results(&cells, &first_start, &findings);
-        write_json(path, "fsync", &facts.to_json(), &report::method(&options), &results)?;
+        results::write(path, &document)?;
     }
     say(&format!("{} cells measured in {}\n", count(&cells), options.dir.display()))
+}
+
+/// A whole run as it was printed.
+pub fn text_of(document: &Document) -> Result<String, Failure> {
+    let facts: Facts = results::decode(&document.machine.facts, "facts")?;
+    Ok(format!("{}\n{}", facts.to_lines(), report::of_document(document)?))
 }
 
 /// A reader that has gone away is an error like others: what was made is removed then, too.
@@ -185,26 +191,6 @@ fn count(cells: &[(Cell, Outcome)]) -> usize {
 
 fn long_time(seconds: f64) -> String {
     if seconds >= 120.0 { format!("{:.0} minutes", seconds / 60.0) } else { format!("{:.0} seconds", seconds.ceil()) }
-}
-
-/// One document: format, machine, method, results.
-fn write_json(
-    path: &Path,
-    command: &str,
-    machine: &serde_json::Value,
-    method: &serde_json::Value,
-    results: &serde_json::Value,
-) -> Result<(), Failure> {
-    let document = serde_json::json!({
-        "format": "plinth-bench results 1",
-        "command": command,
-        "machine": machine,
-        "method": method,
-        "results": results,
-    });
-    std::fs::write(path, format!("{document}\n")).map_err(Failure::file(path, "writing"))?;
-    eprintln!("results: {}", path.display());
-    Ok(())
 }
 
 #[cfg(test)]

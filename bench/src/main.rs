@@ -33,7 +33,7 @@ const USAGE: &str = "\
 usage: plinth-bench COMMAND [options]
 
   fsync    what a disk can do for a log; `fsync --help` lists the options
-  load     drive an etcd v3 endpoint in a closed loop; `load --help` lists the options
+  load     requests to any etcd v3 endpoint, in a closed loop or at a rate; `load --help` lists the options
   versus   two servers in turns on the same disk: plinth and etcd, or two builds; `versus --list` lists the scenarios
   figures  the figures of docs/benchmarks.md and their aims; `figures --help` lists the parts
   probe    a running endpoint: round trips, and what a put's time goes into

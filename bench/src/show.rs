@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use crate::{
     args::Args,
     failure::Failure,
-    figures, load, probe,
+    figures, fsync, load, probe,
     results::{self, Document},
     versus,
 };
@@ -14,8 +14,13 @@ use crate::{
 type Print = fn(&Document) -> Result<String, Failure>;
 
 /// Every command whose results can be shown: each prints by this very function when it makes them.
-const COMMANDS: [(&str, Print); 4] =
-    [("figures", figures::text_of), ("load", load::text_of), ("probe", probe::text_of), ("versus", versus::text_of)];
+const COMMANDS: [(&str, Print); 5] = [
+    ("figures", figures::text_of),
+    ("fsync", fsync::text_of),
+    ("load", load::text_of),
+    ("probe", probe::text_of),
+    ("versus", versus::text_of),
+];
 
 const USAGE: &str = "\
 usage: plinth-bench show FILE
@@ -62,7 +67,10 @@ mod tests {
     #[test]
     fn a_command_that_nobody_knows_is_named() {
         let refused = text(&document("gate", Value::Null)).expect_err("there is no such command").to_string();
-        assert_eq!(refused, "these are results of \"gate\", and show prints those of figures, load, probe, versus");
+        assert_eq!(
+            refused,
+            "these are results of \"gate\", and show prints those of figures, fsync, load, probe, versus"
+        );
     }
 
     #[test]

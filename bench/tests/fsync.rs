@@ -130,7 +130,7 @@ fn a_run_leaves_a_document_and_nothing_else() {
     assert!(is_empty(dir.path()), "its files are gone");
     let document: Value = serde_json::from_slice(&fs::read(&json).expect("there")).expect("JSON");
     assert_eq!(document["command"], "fsync");
-    assert!(document["format"].is_string() && document["machine"]["kernel"].is_string());
+    assert!(document["format"].is_string() && document["machine"]["facts"]["kernel"].is_string());
     let cells = document["results"]["cells"].as_array().expect("a list");
     assert_eq!(cells.len(), 13);
     for cell in cells.iter().filter(|cell| cell["not_possible"].is_null()) {
@@ -140,6 +140,13 @@ fn a_run_leaves_a_document_and_nothing_else() {
         let in_series: u64 = series.iter().filter_map(Value::as_u64).sum();
         assert!(counted > 0 && cell["flushes"].as_u64() == Some(counted) && in_series == counted, "{cell}");
     }
+    let shown = Command::new(env!("CARGO_BIN_EXE_plinth-bench")).arg("show").arg(&json).output().expect("it runs");
+    let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+    let table = text.lines().filter(|line| line.starts_with("| ") || line.starts_with("- "));
+    assert!(
+        table.clone().count() > 13 && table.clone().all(|line| shown.contains(line)),
+        "{text}\nwas shown as\n{shown}"
+    );
     let topics = document["results"]["verdict"].as_array().expect("a list").iter().map(|finding| &finding["topic"]);
     assert!(topics.clone().any(|topic| topic == "lies") && topics.clone().any(|topic| topic == "etcd-rule"));
 }

@@ -46,17 +46,6 @@ pub fn check_room(dir: &Path, sizes: Sizes) -> Result<(), Failure> {
     Err(Failure::Trouble(text))
 }
 
-/// Makes sure of the place of the results before a minute is spent on them.
-pub fn check_output(path: &Path) -> Result<(), Failure> {
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    fs::create_dir_all(parent).map_err(Failure::file(parent, "making"))?;
-    tempfile::tempfile_in(parent).map_err(Failure::file(path, "writing"))?;
-    if path.is_dir() {
-        return Err(Failure::Trouble(format!("{} is a directory: --json wants a file", path.display())));
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -103,15 +92,5 @@ mod tests {
         let refused = check_room(Path::new("/"), sizes).expect_err("nobody has that much").to_string();
         assert!(refused.contains("2281701376 MiB are needed"), "{refused}");
         assert!(check_room(Path::new("/"), Sizes { file: 0, neighbour: 0, own_files: 0 }).is_ok());
-    }
-
-    #[test]
-    fn results_that_could_not_be_written_are_refused_at_once() {
-        let dir = tempfile::tempdir().expect("a temporary directory");
-        assert!(check_output(&dir.path().join("new/results.json")).is_ok());
-        assert!(dir.path().join("new").is_dir(), "its directory is made");
-        for wrong in [dir.path().to_path_buf(), Path::new("/proc/results.json").to_path_buf()] {
-            assert_eq!(check_output(&wrong).expect_err("no place for a file").exit_code(), 1);
-        }
     }
 }

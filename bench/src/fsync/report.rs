@@ -1,5 +1,6 @@
 //! A run as text and as JSON.
 
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
@@ -8,7 +9,12 @@ use super::{
     measure::Outcome,
     options::Options,
     summary::{Summary, to_json},
-    verdict::{Finding, time},
+    verdict::{self, Finding, time},
+};
+use crate::{
+    facts::Facts,
+    failure::Failure,
+    results::{self, Document},
 };
 
 const HEAD: &str = "\
@@ -99,6 +105,21 @@ pub fn results(cells: &[(Cell, Outcome)], first_start: &FirstStart, findings: &[
         "first_start": first_start,
         "verdict": findings,
     })
+}
+
+/// What was measured, and what follows from it: judged again, from what was recorded.
+pub fn of_document(document: &Document) -> Result<String, Failure> {
+    #[derive(Deserialize)]
+    struct Recorded {
+        cells: Vec<Summary>,
+        first_start: FirstStart,
+    }
+    let facts: Facts = results::decode(&document.machine.facts, "facts")?;
+    let Recorded { cells, first_start } = results::decode(&document.results, "results")?;
+    let is_full = document.method["is_full"].as_bool().unwrap_or(false);
+    let told: Vec<Summary> = cells.iter().filter(|summary| !is_full || is_telling(summary.cell)).cloned().collect();
+    let verdict = findings(&verdict::judge(&facts, &cells, &first_start));
+    Ok(format!("{}\n{}\n{verdict}\n", table(&told), parts(&told)))
 }
 
 /// Whether a cell is in the short table of a full run.

@@ -204,7 +204,12 @@ impl Told {
             server: outcome.server.as_ref().map(|server| ServerTold::of(outcome, server)),
             steal_percent: outcome.disturbance.steal_percent,
             foreign_percent: outcome.disturbance.foreign_percent,
-            is_disturbed: outcome.disturbance.is_too_much(),
+            // Nobody said which process the server is: what it uses is foreign, too.
+            is_disturbed: if plan.watched.is_empty() {
+                outcome.disturbance.is_stolen_from()
+            } else {
+                outcome.disturbance.is_too_much()
+            },
             requests_of_each_second: outcome.series.clone(),
         }
     }
@@ -248,10 +253,11 @@ impl Told {
         if let Some(server) = &self.server {
             line("server", server.to_text(self.requests));
         }
+        let server = if self.server.is_none() { " with the server's" } else { "" };
         let verdict = if self.is_disturbed { ": DISTURBED" } else { "" };
         line(
             "others",
-            format!("steal {:.1} %, foreign CPU {:.1} %{verdict}", self.steal_percent, self.foreign_percent),
+            format!("steal {:.1} %, foreign CPU{server} {:.1} %{verdict}", self.steal_percent, self.foreign_percent),
         );
         text
     }

@@ -75,6 +75,12 @@ impl CpuSample {
 }
 
 impl Disturbance {
+    /// Whether the hypervisor took too much.
+    #[must_use]
+    pub fn is_stolen_from(&self) -> bool {
+        self.steal_percent > STEAL_PERCENT_MAX
+    }
+
     /// Whether the run doesn't count.
     #[must_use]
     pub fn is_too_much(&self) -> bool {

@@ -20,6 +20,13 @@ use crate::{
     trees::{LOG, PAST},
 };
 
+/// Changes that are looked at ahead of one whose pages are missing: superseded versions lie anywhere, and one page at a time would make the sweep wait for
+/// nearly every one of them.
+const AHEAD_CHANGES_MAX: usize = 256;
+
+/// Pages that are asked for at once.
+const AHEAD_WANTS_MAX: usize = 64;
+
 /// A change of one key that outlives the pages it was read from.
 struct Change {
     revision: Revision,
@@ -30,6 +37,10 @@ struct Change {
 
 /// Goes on with the sweep; true when nothing is left of it. A step that misses a page is done again as far as it wasn't done.
 pub(crate) fn sweep<E: Env>(store: &mut Store<E>, state: &mut State, budget: &mut Budget) -> Result<bool, Missing> {
+    sweep_what_is_here(store, state, budget).map_err(|missing| with_those_ahead(store, state, missing))
+}
+
+fn sweep_what_is_here<E: Env>(store: &mut Store<E>, state: &mut State, budget: &mut Budget) -> Result<bool, Missing> {
     while !state.is_swept() {
         if !budget.spend() {
             return Ok(false);
@@ -57,6 +68,36 @@ fn next_change<E: Env>(store: &Store<E>, state: &State) -> Result<Option<Change>
         return Ok(None);
     }
     Ok(Some(Change { revision, is_put, previous, key: Bytes::copy_from_slice(key) }))
+}
+
+/// What is missing, and what the next changes will miss.
+fn with_those_ahead<E: Env>(store: &Store<E>, state: &State, mut missing: Missing) -> Missing {
+    let mut changes = ChangeCursor::new(store.view());
+    let mut is_at_one = changes.seek(state.swept).unwrap_or(false);
+    for _ in 0..AHEAD_CHANGES_MAX {
+        let Some(change) = is_at_one.then(|| changes.change().ok()).flatten() else { break };
+        if change.revision.main > state.compacted || missing.wants.len() >= AHEAD_WANTS_MAX {
+            break;
+        }
+        if let Err(more) = look_at(store, &change) {
+            missing.wants.extend(more.wants);
+        }
+        is_at_one = changes.advance().unwrap_or(false);
+    }
+    missing.wants.sort_unstable_by_key(|want| want.run.first);
+    missing.wants.dedup_by_key(|want| want.run.first);
+    missing
+}
+
+/// Reads what removing a change reads.
+fn look_at<E: Env>(store: &Store<E>, change: &LoggedChange<'_>) -> Result<(), Missing> {
+    let Some(previous) = change.previous else { return Ok(()) };
+    let mut place = Vec::new();
+    past_key(epoch(change.revision.main), change.key, previous, &mut place);
+    if let Some(old) = store.view().get(PAST, &place)? {
+        old.body()?;
+    }
+    store.view().get(LOG, &log_key(previous)).map(drop)
 }
 
 fn remove<E: Env>(store: &mut Store<E>, state: &mut State, change: &Change) -> Result<(), Missing> {

@@ -162,7 +162,9 @@ impl<E: Env> Shard<E> {
         let now = self.env.now();
         self.start_flush();
         let quiet = now.since(self.last_logged);
-        if quiet >= self.options.seal_after && let Some(seal) = self.wal.begin_seal() {
+        if quiet >= self.options.seal_after
+            && let Some(seal) = self.wal.begin_seal()
+        {
             self.run_flush(seal);
         }
         self.force_oldest();

@@ -29,6 +29,9 @@ const SWEEP_PAUSE: Duration = Duration::from_millis(20);
 /// Above this part of the limit for changed pages in memory a sweep keeps step with the writes.
 const HELD_DIVISOR: u64 = 2;
 
+/// It may go beyond the limit by this part of it: writes, which may not, can't take all of the memory away from it.
+const OVER_DIVISOR: u64 = 8;
+
 /// How long it pauses between slices then, and the fewest and most steps of such a slice. A shard that is busy without a break comes to it every few
 /// milliseconds: with fewer steps the sweep would fall behind.
 const STEPPING_PAUSE: Duration = Duration::from_millis(1);
@@ -71,7 +74,10 @@ impl<E: Env> Shard<E> {
         let compacted = group.machine.state().compacted;
         let is_read = group.published.readers.oldest().is_some_and(|oldest| oldest < compacted);
         let may_wait = group.work.sweep_began.is_some_and(|began| now.since(began) < READERS_WAIT_MAX);
-        if group.machine.is_applying() || group.held_bytes() >= held_bytes_max || is_read && may_wait {
+        if group.machine.is_applying()
+            || group.held_bytes() >= held_bytes_max + held_bytes_max / OVER_DIVISOR
+            || is_read && may_wait
+        {
             return self.sweep_after(SWEEP_PAUSE, at);
         }
         let swept = group.machine.state().swept;
