@@ -5,7 +5,7 @@
 //!
 //! | module | job |
 //! |---|---|
-//! | `options` | the command line |
+//! | `command`, `options` | the command line |
 //! | `work` | requests: which, and what their answers say |
 //! | `keys`, `pace` | which key comes next, and when |
 //! | `engine` | the loop: clients on connections, and the time in which calls count |
@@ -20,6 +20,7 @@
 //! | `report` | a run as text and as JSON |
 
 mod client;
+mod command;
 mod drive;
 mod engine;
 mod keys;
@@ -34,32 +35,20 @@ mod watch;
 mod wire;
 mod work;
 
-use std::{
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    time::Duration,
-};
-
-use serde_json::Value;
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 pub use client::call_once;
+pub use command::command;
 pub use drive::{call_timed, fill, run, run_during};
 pub use keys::Distribution;
-pub use options::{USAGE, plan_of, seconds};
+pub use options::{plan_of, seconds};
 pub use pace::Pace;
 pub use report::{Told, text_of};
 pub use tally::Kind;
 pub use thread::pin;
 pub use watch::Watchers;
 
-use crate::{
-    args::Args,
-    facts::Facts,
-    failure::Failure,
-    histogram::Latencies,
-    procfs::Disturbance,
-    results::{self, Document},
-};
+use crate::{failure::Failure, histogram::Latencies, procfs::Disturbance};
 
 /// What is asked of the server.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -323,36 +312,6 @@ impl Outcome {
             }
         }
     }
-}
-
-/// `plinth-bench load`.
-pub fn command(mut args: Args) -> Result<(), Failure> {
-    if args.switch("--help") {
-        println!("{USAGE}");
-        return Ok(());
-    }
-    let options = options::parse(args)?;
-    if let Some(path) = &options.json {
-        results::expect_writable(path)?;
-    }
-    if options.fill {
-        let took = fill(&options.plan)?;
-        println!("filled {} keys in {:.1} s", options.plan.shape.keys, took.as_secs_f64());
-    }
-    if options.plan.measured.is_zero() {
-        return Ok(());
-    }
-    let document = document(&run(&options.plan)?);
-    print!("{}", text_of(&document)?);
-    options.json.map_or(Ok(()), |path| results::write(&path, &document))
-}
-
-/// The results of a run, with the machine as the load knows it: the disk is that of the server's data, if it was told.
-fn document(outcome: &Outcome) -> Document {
-    let watched = outcome.plan.watched.first().and_then(|watched| watched.data_dir.as_deref());
-    let facts = Facts::look(watched.unwrap_or(Path::new(".")));
-    let machine = results::Machine { text: facts.to_text(), facts: facts.to_json() };
-    Document::new("load", machine, Vec::new(), Value::Null, results::encode(&Told::of(outcome)))
 }
 
 #[cfg(test)]

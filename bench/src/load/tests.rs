@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderValue, Response};
 use tokio::runtime::Builder;
 
 use super::{Clients, Op, Pace, Plan, Shape, Told, fill, run};
-use crate::{failure::Failure, results};
+use crate::{args::Args, failure::Failure, results};
 
 fn plan(endpoint: SocketAddr) -> Plan {
     Plan {
@@ -26,8 +26,8 @@ fn plan(endpoint: SocketAddr) -> Plan {
 
 /// A plan of the defaults, without endpoints.
 pub fn plan_of(op: Op) -> Plan {
-    let args = super::Args::new(std::iter::empty());
-    Plan { op, ..super::options::plan_of(&mut { args }).expect("the defaults are a plan") }
+    let plan = super::plan_of(&mut Args::new(std::iter::empty()));
+    Plan { op, ..plan.expect("the defaults are a plan") }
 }
 
 fn listen() -> (TcpListener, SocketAddr) {
@@ -86,8 +86,8 @@ fn a_server_that_is_not_there_goes_away_or_is_silent_gives_one_line() {
     assert!(refused.starts_with(&format!("cannot connect to {endpoint}: ")), "{refused}");
 }
 
-#[test]
-fn a_server_that_goes_away_in_the_middle_is_told() {
+/// A server of two connections. After `pause` it does `then`, during which nothing else goes on there; unless that says so it goes away.
+fn serve_two(pause: Duration, then: impl FnOnce() -> bool + Send + 'static) -> SocketAddr {
     let (listener, endpoint) = listen();
     listener.set_nonblocking(true).expect("a socket can be");
     thread::spawn(move || {
@@ -98,10 +98,19 @@ fn a_server_that_goes_away_in_the_middle_is_told() {
                 let (stream, _) = listener.accept().await.expect("two come");
                 tokio::spawn(answer_all(stream, "0"));
             }
+            tokio::time::sleep(pause).await;
+            if then() {
+                std::future::pending::<()>().await;
+            }
             // The end of the runtime closes the connections.
-            tokio::time::sleep(Duration::from_millis(50)).await;
         });
     });
+    endpoint
+}
+
+#[test]
+fn a_server_that_goes_away_in_the_middle_is_told() {
+    let endpoint = serve_two(Duration::from_millis(50), || false);
     let gone = text(run(&Plan { measured: Duration::from_secs(60), ..plan(endpoint) }));
     assert!(gone.starts_with(&format!("{endpoint} went away after ")), "{gone}");
 }
@@ -151,21 +160,9 @@ fn what_fails_is_counted_by_code_and_fails_a_filling() {
 #[test]
 fn a_server_that_stops_for_half_a_second_shows_in_an_open_loop() {
     const STOP: Duration = Duration::from_millis(500);
-    let (listener, endpoint) = listen();
-    listener.set_nonblocking(true).expect("a socket can be");
-    thread::spawn(move || {
-        let runtime = Builder::new_current_thread().enable_io().enable_time().build().expect("a runtime");
-        runtime.block_on(async {
-            let listener = tokio::net::TcpListener::from_std(listener).expect("it is nonblocking");
-            for _ in 0..2 {
-                let (stream, _) = listener.accept().await.expect("two come");
-                tokio::spawn(answer_all(stream, "0"));
-            }
-            tokio::time::sleep(Duration::from_millis(700)).await;
-            // Nothing else goes on in this runtime meanwhile.
-            thread::sleep(STOP);
-            std::future::pending::<()>().await;
-        });
+    let endpoint = serve_two(Duration::from_millis(700), || {
+        thread::sleep(STOP);
+        true
     });
     let measured = Duration::from_secs(2);
     let outcome = run(&Plan { pace: Pace::Open { rate: 1000.0 }, measured, ..plan(endpoint) }).expect("it answers");
