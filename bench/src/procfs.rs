@@ -3,10 +3,12 @@
 //! Parsing is apart from reading, and tested on text.
 
 mod disk;
+mod files;
 mod machine;
 mod process;
 
 pub use disk::{Disk, DiskSample};
+pub use files::written_directory;
 pub use machine::{CpuSample, Disturbance};
 pub use process::{ProcessSample, memory_bytes};
 

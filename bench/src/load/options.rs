@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{Clients, Distribution, Op, Pace, Plan, Shape, Watched, Watchers, keys::DISTRIBUTIONS, work::STAMP_BYTES};
-use crate::{args::Args, failure::Failure};
+use crate::{args::Args, failure::Failure, procfs::written_directory};
 
 /// What it takes.
 pub const USAGE: &str = "\
@@ -33,7 +33,7 @@ usage: plinth-bench load --endpoint HOST:PORT[,HOST:PORT...] [options]
   --streams M         on each connection, each with one request under way; default 64
   --warmup S          seconds before anything is counted; default 10
   --seconds S         seconds that are counted; default 30; 0: only --fill
-  --total N           ends when N calls were counted, or after --seconds
+  --total N           ends when N calls were counted; --seconds only if it is given
   --fill              first write all keys once
   --keys N            choose among keys 0..N; default 100000
   --distribution D    uniform, zipf (some keys far more often) or sequential; default uniform
@@ -42,12 +42,17 @@ usage: plinth-bench load --endpoint HOST:PORT[,HOST:PORT...] [options]
   --seed N            of the choice of keys; default 1
   --core N            pin the load to a core
   --executor N        only connections to executor N of a plinth; 0 is the shard's
-  --pid PID           also tell what the server uses: CPU, memory, context switches
-  --data-dir DIR      with --pid: and what goes to the block device below DIR
+  --pid PID           also tell what the server uses: CPU, memory, context switches, and what goes to the
+                      block device below the files that it writes
+  --data-dir DIR      with --pid: the block device below DIR
   --json FILE         where the results go";
 
 /// The key `k` and 19 digits.
 const KEY_BYTES_MIN: usize = 20;
+/// What is counted unless somebody says otherwise.
+const SECONDS: f64 = 30.0;
+/// A run that ends by a number of calls ends after a day, too.
+const TOTAL_SECONDS_MAX: f64 = 86_400.0;
 /// Digits that a prefix may leave out: more are all keys.
 const DIGITS_MAX: u32 = 18;
 
@@ -77,6 +82,8 @@ pub fn parse(mut args: Args) -> Result<LoadOptions, Failure> {
 pub fn plan_of(args: &mut Args) -> Result<Plan, Failure> {
     let ops = Ops { serializable: args.switch("--serializable"), digits: args.value("--digits", 2)? };
     let pace = args.optional("--rate")?.map_or(Pace::Closed, |rate| Pace::Open { rate });
+    let total = args.optional("--total")?;
+    let seconds_default = if total.is_some() { TOTAL_SECONDS_MAX } else { SECONDS };
     let plan = Plan {
         endpoints: Vec::new(),
         op: ops.parse("--op", &args.value("--op", "put".to_owned())?)?,
@@ -84,8 +91,8 @@ pub fn plan_of(args: &mut Args) -> Result<Plan, Failure> {
         clients: Clients { connections: args.value("--connections", 8)?, streams: args.value("--streams", 64)? },
         pace,
         warmup: seconds("--warmup", args.value("--warmup", 10.0)?)?,
-        measured: seconds("--seconds", args.value("--seconds", 30.0)?)?,
-        total: args.optional("--total")?,
+        measured: seconds("--seconds", args.value("--seconds", seconds_default)?)?,
+        total,
         requests_max: None,
         shape: Shape {
             keys: args.value("--keys", 100_000)?,
@@ -154,7 +161,8 @@ fn watched(args: &mut Args) -> Result<Vec<Watched>, Failure> {
     let (pid, data_dir) = (args.optional("--pid")?, args.optional::<PathBuf>("--data-dir")?);
     match (pid, data_dir) {
         (None, Some(_)) => Err(Failure::Usage("--data-dir says nothing without --pid".to_owned())),
-        (pid, data_dir) => Ok(pid.map(|pid| Watched { pid, data_dir }).into_iter().collect()),
+        (None, None) => Ok(Vec::new()),
+        (Some(pid), given) => Ok(vec![Watched { pid, data_dir: given.or_else(|| written_directory(pid)) }]),
     }
 }
 
@@ -258,6 +266,14 @@ mod tests {
         assert_eq!((plan.warmup, plan.measured), (Duration::from_secs(10), Duration::from_secs(30)));
         assert_eq!(plan.shape, Shape { keys: 100_000, key_bytes: 32, value_bytes: 256 });
         assert_eq!(plan.op, Op::Put);
+    }
+
+    #[test]
+    fn a_number_of_calls_ends_a_run_whatever_time_it_takes() {
+        let plan = |line: &str| parse_line(line).expect("enough").plan;
+        let counted = plan("--endpoint 127.0.0.1:5 --total 9");
+        assert!(counted.total == Some(9) && counted.measured > Duration::from_secs(3600));
+        assert_eq!(plan("--endpoint 127.0.0.1:5 --total 9 --seconds 2").measured, Duration::from_secs(2));
     }
 
     #[test]
