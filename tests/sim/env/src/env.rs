@@ -7,7 +7,7 @@ use plinth_env::{DirEntry, DiskSpace, Env, OpenMode, OpenOptions, PageError, Pag
 
 use crate::{
     disk::{Admission, Disk, eio},
-    exec::{Fate, Sleep, World, completion},
+    exec::{Fate, HostId, Sleep, World, completion},
     file::{SimFile, stale_handle},
     options::OpKind,
     pages::SimPages,
@@ -18,13 +18,14 @@ use crate::{
 #[derive(Clone)]
 pub struct SimEnv {
     pub(crate) world: Rc<World>,
+    pub(crate) host: HostId,
     pub(crate) epoch: u64,
     pub(crate) unix_start: Rc<Cell<Duration>>,
 }
 
 impl SimEnv {
     fn is_stale(&self) -> bool {
-        self.epoch != self.world.epoch()
+        self.epoch != self.world.epoch(self.host)
     }
 
     /// An operation on names or on the whole disk.
@@ -37,13 +38,14 @@ impl SimEnv {
         if self.is_stale() {
             return Err(stale_handle());
         }
-        let admission = self.world.disk().admit(kind, path, 0);
+        let host = self.host;
+        let admission = self.world.disk(host).admit(kind, path, 0);
         let (completer, completed) = completion();
         let end = move |world: &Rc<World>, fate| {
-            let result = action(&mut world.disk(), admission, fate);
+            let result = action(&mut world.disk(host), admission, fate);
             completer.complete(result);
         };
-        self.world.submit(admission.delay_ns, Box::new(end));
+        self.world.submit(host, admission.delay_ns, Box::new(end));
         completed.await
     }
 }
@@ -65,7 +67,7 @@ impl Env for SimEnv {
     }
 
     fn sleep_until(&self, at: Instant) -> impl Future<Output = ()> + 'static {
-        Sleep { world: Rc::clone(&self.world), at, timer: None }
+        Sleep { world: Rc::clone(&self.world), host: self.host, at, timer: None }
     }
 
     fn yield_now(&self) -> impl Future<Output = ()> + 'static {
@@ -82,7 +84,7 @@ impl Env for SimEnv {
     #[track_caller]
     fn spawn(&self, queue: TaskQueue, task: impl Future<Output = ()> + 'static) {
         if !self.is_stale() {
-            self.world.spawn(queue, Box::pin(task));
+            self.world.spawn(self.host, queue, Box::pin(task));
         }
     }
 
@@ -98,6 +100,7 @@ impl Env for SimEnv {
             .await?;
         Ok(SimFile {
             world: Rc::clone(&self.world),
+            host: self.host,
             inode,
             epoch: self.epoch,
             path: Rc::from(path),
@@ -128,7 +131,7 @@ impl Env for SimEnv {
     }
 
     async fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        let (owned, seq) = (path.to_path_buf(), self.world.disk().names_seq());
+        let (owned, seq) = (path.to_path_buf(), self.world.disk(self.host).names_seq());
         self.op(OpKind::Sync, path, move |disk, admission, fate| match fate {
             Fate::Done => disk.sync_dir(&owned, seq, admission.fails),
             Fate::Interrupted => Ok(()),
@@ -141,7 +144,7 @@ impl Env for SimEnv {
     }
 
     fn open_pages(&self, file: &SimFile, page_bytes: usize, bytes_max: u64) -> io::Result<Arc<SimPages>> {
-        if self.is_stale() || file.epoch != self.epoch {
+        if self.is_stale() || file.epoch != self.epoch || file.host != self.host {
             return Err(stale_handle());
         }
         Ok(Arc::new(SimPages::new(file, page_bytes, bytes_max)))
@@ -159,9 +162,9 @@ impl Env for SimEnv {
             if env.is_stale() {
                 return Err(PageError::Io(stale_handle()));
             }
-            let admission = env.world.disk().admit(OpKind::Load, &path, bytes);
+            let admission = env.world.disk(env.host).admit(OpKind::Load, &path, bytes);
             let (completer, completed) = completion();
-            env.world.submit(admission.delay_ns, Box::new(move |_, _| completer.complete(())));
+            env.world.submit(env.host, admission.delay_ns, Box::new(move |_, _| completer.complete(())));
             completed.await;
             if admission.fails {
                 return Err(PageError::Io(eio()));

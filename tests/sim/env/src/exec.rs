@@ -59,6 +59,7 @@ impl Wake for TaskWaker {
 }
 
 struct Task {
+    host: HostId,
     future: Pin<Box<dyn Future<Output = ()>>>,
     waker: Arc<TaskWaker>,
     queue: TaskQueue,
@@ -79,6 +80,21 @@ type Action = Box<dyn FnOnce(&Rc<World>, Fate)>;
 enum Event {
     Timer(Waker),
     Op(Action),
+    /// The host's tasks go on.
+    Resume,
+}
+
+/// One of the machines of a world.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) struct HostId(pub(crate) usize);
+
+/// A machine: its disk, and the process that runs on it.
+struct Host {
+    /// Goes up with each crash; what was made before it is stale.
+    epoch: Cell<u64>,
+    disk: Arc<Mutex<Disk>>,
+    /// Its tasks stand still: those that were woken meanwhile.
+    paused: RefCell<Option<Vec<u64>>>,
 }
 
 /// Name of an event: when it is due, and its number among all events.
@@ -118,32 +134,36 @@ impl Bounds {
     pub(crate) const NONE: Self = Self { until_ns: u64::MAX, disk_events: u64::MAX };
 }
 
-/// One simulated machine: what a `Sim` and its environments share.
+/// The simulated machines: what a `Sim` and its environments share.
 pub(crate) struct World {
     clock_ns: Cell<u64>,
     poll_cost_ns: u64,
     polls_max: u64,
     ready: ReadyList,
     tasks: RefCell<BTreeMap<u64, Task>>,
-    events: RefCell<BTreeMap<EventKey, Event>>,
+    events: RefCell<BTreeMap<EventKey, (HostId, Event)>>,
     next_task: Cell<u64>,
     next_event: Cell<u64>,
     /// Counts submissions and completions of the disk: the points between which a crash can fall.
     disk_events: Cell<u64>,
-    /// Goes up with each crash; what was made before it is stale.
-    epoch: Cell<u64>,
     /// The number of the poll under way, for what holds "until the task yields".
     poll_serial: Arc<AtomicU64>,
     picks: RefCell<Prng>,
     random: RefCell<Prng>,
     trace: Cell<Trace>,
-    disk: Arc<Mutex<Disk>>,
+    hosts: Vec<Host>,
 }
 
 impl World {
-    pub(crate) fn new(seed: u64, options: &SimOptions) -> Rc<Self> {
+    pub(crate) fn new(seed: u64, options: &SimOptions, hosts: usize) -> Rc<Self> {
         let mut prng = Prng::new(seed);
-        let (picks, random, disk) = (prng.fork(), prng.fork(), prng.fork());
+        let (picks, random) = (prng.fork(), prng.fork());
+        let mut host = || Host {
+            epoch: Cell::new(0),
+            disk: Arc::new(Mutex::new(Disk::new(options, prng.fork()))),
+            paused: RefCell::default(),
+        };
+        let hosts = (0..hosts).map(|_| host()).collect();
         Rc::new(Self {
             clock_ns: Cell::new(START_NS),
             poll_cost_ns: as_ns(options.poll_cost).max(1),
@@ -154,12 +174,11 @@ impl World {
             next_task: Cell::new(MAIN + 1),
             next_event: Cell::new(0),
             disk_events: Cell::new(0),
-            epoch: Cell::new(0),
             poll_serial: Arc::default(),
             picks: RefCell::new(picks),
             random: RefCell::new(random),
             trace: Cell::default(),
-            disk: Arc::new(Mutex::new(Disk::new(options, disk))),
+            hosts,
         })
     }
 
@@ -171,8 +190,12 @@ impl World {
         self.clock_ns.get() - START_NS
     }
 
-    pub(crate) fn epoch(&self) -> u64 {
-        self.epoch.get()
+    pub(crate) fn hosts(&self) -> usize {
+        self.hosts.len()
+    }
+
+    pub(crate) fn epoch(&self, host: HostId) -> u64 {
+        self.hosts[host.0].epoch.get()
     }
 
     pub(crate) fn random_u64(&self) -> u64 {
@@ -183,12 +206,12 @@ impl World {
         &self.poll_serial
     }
 
-    pub(crate) fn shared_disk(&self) -> &Arc<Mutex<Disk>> {
-        &self.disk
+    pub(crate) fn shared_disk(&self, host: HostId) -> &Arc<Mutex<Disk>> {
+        &self.hosts[host.0].disk
     }
 
-    pub(crate) fn disk(&self) -> MutexGuard<'_, Disk> {
-        lock(&self.disk)
+    pub(crate) fn disk(&self, host: HostId) -> MutexGuard<'_, Disk> {
+        lock(&self.hosts[host.0].disk)
     }
 
     pub(crate) fn disk_events(&self) -> u64 {
@@ -197,7 +220,9 @@ impl World {
 
     pub(crate) fn trace_hash(&self) -> u64 {
         let mut trace = self.trace.get();
-        trace.note([self.disk().trace.hash(), self.clock_ns.get(), self.disk_events.get()]);
+        for host in &self.hosts {
+            trace.note([lock(&host.disk).trace.hash(), self.clock_ns.get(), self.disk_events.get()]);
+        }
         trace.hash()
     }
 
@@ -214,21 +239,21 @@ impl World {
     }
 
     #[track_caller]
-    pub(crate) fn spawn(&self, queue: TaskQueue, future: Pin<Box<dyn Future<Output = ()>>>) {
+    pub(crate) fn spawn(&self, host: HostId, queue: TaskQueue, future: Pin<Box<dyn Future<Output = ()>>>) {
         let id = self.next_task.get();
         self.next_task.set(id + 1);
-        let task = Task { future, waker: self.waker(id), queue, spawned_at: Location::caller() };
+        let task = Task { host, future, waker: self.waker(id), queue, spawned_at: Location::caller() };
         self.tasks.borrow_mut().insert(id, task);
     }
 
     /// Wakes `waker` at `at_ns`; the key is good for [`World::reset_timer`] until then.
-    pub(crate) fn set_timer(&self, at_ns: u64, waker: Waker) -> EventKey {
-        self.add_event(at_ns, Event::Timer(waker))
+    pub(crate) fn set_timer(&self, host: HostId, at_ns: u64, waker: Waker) -> EventKey {
+        self.add_event(host, at_ns, Event::Timer(waker))
     }
 
     /// Replaces the waker of a timer that hasn't fired.
     pub(crate) fn reset_timer(&self, key: EventKey, waker: &Waker) {
-        if let Some(Event::Timer(old)) = self.events.borrow_mut().get_mut(&key) {
+        if let Some((_, Event::Timer(old))) = self.events.borrow_mut().get_mut(&key) {
             old.clone_from(waker);
         }
     }
@@ -238,17 +263,17 @@ impl World {
         self.events.borrow_mut().remove(&key);
     }
 
-    fn add_event(&self, at_ns: u64, event: Event) -> EventKey {
+    fn add_event(&self, host: HostId, at_ns: u64, event: Event) -> EventKey {
         let key = (at_ns, self.next_event.get());
         self.next_event.set(key.1 + 1);
-        self.events.borrow_mut().insert(key, event);
+        self.events.borrow_mut().insert(key, (host, event));
         key
     }
 
     /// Starts an operation of the disk that takes `delay_ns`; `action` is run at its end, or by a crash, or never.
-    pub(crate) fn submit(&self, delay_ns: u64, action: Action) {
+    pub(crate) fn submit(&self, host: HostId, delay_ns: u64, action: Action) {
         self.disk_events.set(self.disk_events.get() + 1);
-        self.add_event(self.clock_ns.get().saturating_add(delay_ns), Event::Op(action));
+        self.add_event(host, self.clock_ns.get().saturating_add(delay_ns), Event::Op(action));
     }
 
     /// Polls tasks, and `main` if there is one, until `main` is done. Without `main` it goes on to the bounds, idle time included.
@@ -294,9 +319,11 @@ impl World {
                     _ => break,
                 }
             };
-            self.note(1, event.0.1);
-            match event.1 {
+            let (key, (host, event)) = event;
+            self.note(1, key.1);
+            match event {
                 Event::Timer(waker) => waker.wake(),
+                Event::Resume => self.resume(host),
                 Event::Op(action) => {
                     self.disk_events.set(self.disk_events.get() + 1);
                     action(self, Fate::Done);
@@ -318,6 +345,11 @@ impl World {
     fn poll_task(&self, id: u64) {
         // The task is out of the map while it runs: it may spawn others. A wake of one that is done finds nothing.
         let Some(mut task) = self.tasks.borrow_mut().remove(&id) else { return };
+        if let Some(woken) = &mut *self.hosts[task.host.0].paused.borrow_mut() {
+            woken.push(id);
+            self.tasks.borrow_mut().insert(id, task);
+            return;
+        }
         let waker = Arc::clone(&task.waker);
         if !self.poll(id, task.future.as_mut(), &waker) {
             self.tasks.borrow_mut().insert(id, task);
@@ -353,13 +385,28 @@ impl World {
         format!("after {at:?} of virtual time, {} tasks wait: {}", tasks.len(), listed.join(", "))
     }
 
-    /// Ends the run: drops all tasks, timers and what is under way on the disk, and makes handles stale. With `power_cut`, an
+    /// A host's tasks stand still for `duration_ns`, as in a process that is stopped: what they were woken for waits.
+    pub(crate) fn pause(&self, host: HostId, duration_ns: u64) {
+        let mut paused = self.hosts[host.0].paused.borrow_mut();
+        if paused.is_none() {
+            *paused = Some(Vec::new());
+            self.add_event(host, self.clock_ns.get().saturating_add(duration_ns), Event::Resume);
+        }
+    }
+
+    fn resume(&self, host: HostId) {
+        let woken = self.hosts[host.0].paused.take();
+        lock(&self.ready).extend(woken.into_iter().flatten());
+    }
+
+    /// Ends what runs on a host: drops its tasks, timers and what is under way on its disk, and makes handles stale. With `power_cut`, an
     /// operation under way may have reached the device in part.
-    pub(crate) fn stop(self: &Rc<Self>, power_cut: bool) {
-        self.epoch.set(self.epoch.get() + 1);
+    pub(crate) fn stop(self: &Rc<Self>, host: HostId, power_cut: bool) {
+        let epoch = &self.hosts[host.0].epoch;
+        epoch.set(epoch.get() + 1);
+        self.hosts[host.0].paused.take();
         // Before the tasks go: their drops cancel timers and may wake each other.
-        let events = std::mem::take(&mut *self.events.borrow_mut());
-        for (_, event) in events {
+        for event in self.take_events(host) {
             let Event::Op(action) = event else { continue };
             // A dead process' operations are the kernel's, which finishes what it had begun.
             let reached = self.picks.borrow_mut().chance(1, 2);
@@ -367,28 +414,46 @@ impl World {
                 action(self, if power_cut { Fate::Interrupted } else { Fate::Done });
             }
         }
-        self.clear();
+        self.clear_host(host);
         self.note(3, u64::from(power_cut));
     }
 
-    /// Drops all tasks and events.
-    pub(crate) fn clear(&self) {
+    fn take_events(&self, host: HostId) -> Vec<Event> {
+        let mut events = self.events.borrow_mut();
+        let keys: Vec<EventKey> = events.iter().filter(|(_, (of, _))| *of == host).map(|(key, _)| *key).collect();
+        keys.into_iter().filter_map(|key| events.remove(&key)).map(|(_, event)| event).collect()
+    }
+
+    fn take_tasks(&self, host: HostId) -> Vec<Task> {
+        let mut tasks = self.tasks.borrow_mut();
+        let ids: Vec<u64> = tasks.iter().filter(|(_, task)| task.host == host).map(|(id, _)| *id).collect();
+        ids.into_iter().filter_map(|id| tasks.remove(&id)).collect()
+    }
+
+    fn clear_host(&self, host: HostId) {
         // Taken out first: what is dropped may look at the maps, or spawn.
         loop {
-            let tasks = std::mem::take(&mut *self.tasks.borrow_mut());
-            let events = std::mem::take(&mut *self.events.borrow_mut());
+            let (tasks, events) = (self.take_tasks(host), self.take_events(host));
             if tasks.is_empty() && events.is_empty() {
                 break;
             }
             drop((tasks, events));
         }
-        lock(&self.ready).clear();
+        // The driver goes on beside the other hosts; with one there is nothing left to go on.
+        let tasks = self.tasks.borrow();
+        lock(&self.ready).retain(|id| tasks.contains_key(id) || (*id == MAIN && self.hosts.len() > 1));
+    }
+
+    /// Drops all tasks and events.
+    pub(crate) fn clear(&self) {
+        (0..self.hosts.len()).for_each(|host| self.clear_host(HostId(host)));
     }
 }
 
 /// Completes when `now` reaches `at`.
 pub(crate) struct Sleep {
     pub(crate) world: Rc<World>,
+    pub(crate) host: HostId,
     pub(crate) at: Instant,
     pub(crate) timer: Option<EventKey>,
 }
@@ -402,7 +467,7 @@ impl Future for Sleep {
         }
         match self.timer {
             Some(key) => self.world.reset_timer(key, cx.waker()),
-            None => self.timer = Some(self.world.set_timer(self.at.0, cx.waker().clone())),
+            None => self.timer = Some(self.world.set_timer(self.host, self.at.0, cx.waker().clone())),
         }
         Poll::Pending
     }

@@ -8,7 +8,7 @@ use plinth_env::{File, SyncMethod};
 
 use crate::{
     disk::{Admission, Change, Disk, Image, InodeId},
-    exec::{Completion, Fate, World, completion},
+    exec::{Completion, Fate, HostId, World, completion},
     options::OpKind,
 };
 
@@ -16,6 +16,7 @@ use crate::{
 #[derive(Clone)]
 pub struct SimFile {
     pub(crate) world: Rc<World>,
+    pub(crate) host: HostId,
     pub(crate) inode: InodeId,
     pub(crate) epoch: u64,
     pub(crate) path: Rc<Path>,
@@ -37,7 +38,7 @@ impl SimFile {
     }
 
     fn check(&self) -> io::Result<()> {
-        if self.epoch == self.world.epoch() { Ok(()) } else { Err(stale_handle()) }
+        if self.epoch == self.world.epoch(self.host) { Ok(()) } else { Err(stale_handle()) }
     }
 
     fn check_write(&self) -> io::Result<()> {
@@ -60,13 +61,14 @@ impl SimFile {
         bytes: usize,
         action: impl FnOnce(&mut Disk, Admission, Fate) -> T + 'static,
     ) -> Completion<T> {
-        let admission = self.world.disk().admit(kind, &self.path, bytes as u64);
+        let host = self.host;
+        let admission = self.world.disk(host).admit(kind, &self.path, bytes as u64);
         let (completer, completed) = completion();
         let end = move |world: &Rc<World>, fate| {
-            let value = action(&mut world.disk(), admission, fate);
+            let value = action(&mut world.disk(host), admission, fate);
             completer.complete(value);
         };
-        self.world.submit(admission.delay_ns, Box::new(end));
+        self.world.submit(host, admission.delay_ns, Box::new(end));
         completed
     }
 
@@ -88,28 +90,29 @@ impl SimFile {
         if let Err(error) = self.check_write().and_then(|()| self.check_range(offset, &buf)) {
             return (Err(error), buf);
         }
-        let admission = self.world.disk().admit(OpKind::Write, &self.path, buf.len() as u64);
+        let host = self.host;
+        let admission = self.world.disk(host).admit(OpKind::Write, &self.path, buf.len() as u64);
         let (completer, completed) = completion();
         let world = Rc::clone(&self.world);
         let write_end = move |world: &Rc<World>, fate| {
-            let written = world.disk().write(self.inode, offset, buf.as_slice(), false, admission.fails);
+            let written = world.disk(host).write(self.inode, offset, buf.as_slice(), false, admission.fails);
             if written.is_err() || fate == Fate::Interrupted {
                 return completer.complete((written, buf));
             }
             let (seq, admission) = {
-                let mut disk = world.disk();
+                let mut disk = world.disk(host);
                 (disk.last_seq(self.inode), disk.admit(OpKind::Sync, &self.path, 0))
             };
             let sync_end = move |world: &Rc<World>, fate| {
                 let synced = match fate {
-                    Fate::Done => world.disk().sync(self.inode, seq, admission.fails),
+                    Fate::Done => world.disk(host).sync(self.inode, seq, admission.fails),
                     Fate::Interrupted => Ok(()),
                 };
                 completer.complete((synced, buf));
             };
-            world.submit(admission.delay_ns, Box::new(sync_end));
+            world.submit(host, admission.delay_ns, Box::new(sync_end));
         };
-        world.submit(admission.delay_ns, Box::new(write_end));
+        world.submit(host, admission.delay_ns, Box::new(write_end));
         completed.await
     }
 
@@ -171,7 +174,7 @@ impl File for SimFile {
         let file = self.clone();
         async move {
             file.check()?;
-            let (inode, seq) = (file.inode, file.world.disk().last_seq(file.inode));
+            let (inode, seq) = (file.inode, file.world.disk(file.host).last_seq(file.inode));
             let synced = file.start(OpKind::Sync, 0, move |disk, admission, fate| match fate {
                 Fate::Done => disk.sync(inode, seq, admission.fails),
                 Fate::Interrupted => Ok(()),

@@ -24,7 +24,7 @@ pub use file::SimFile;
 pub use meta_first::{MetaFirst, MetaFirstFile};
 pub use options::{Chance, Faults, Latencies, Latency, OpKind, SimOptions};
 pub use pages::SimPages;
-pub use sim::{Limit, Sim};
+pub use sim::{Limit, Sim, SimHost};
 
 /// Runs one future on a new simulated machine with default options.
 ///

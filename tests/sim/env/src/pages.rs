@@ -84,7 +84,7 @@ impl SimPages {
     pub(crate) fn new(file: &SimFile, page_bytes: usize, bytes_max: u64) -> Self {
         assert!(page_bytes > 0 && page_bytes.is_multiple_of(BLOCK_BYTES), "pages are whole blocks");
         Self {
-            disk: Arc::clone(file.world.shared_disk()),
+            disk: Arc::clone(file.world.shared_disk(file.host)),
             poll_serial: Arc::clone(file.world.poll_serial()),
             inode: file.inode,
             path: file.path().to_path_buf(),

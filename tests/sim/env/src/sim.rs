@@ -2,6 +2,7 @@
 
 use std::{
     cell::Cell,
+    collections::BTreeMap,
     future::Future,
     io,
     path::{Path, PathBuf},
@@ -13,7 +14,7 @@ use std::{
 use crate::{
     disk::Effect,
     env::SimEnv,
-    exec::{Bounds, Stopped, World},
+    exec::{Bounds, HostId, Stopped, World},
     options::{Faults, OpKind, SimOptions, as_ns},
 };
 
@@ -28,32 +29,54 @@ pub enum Limit {
     DiskEvents(u64),
 }
 
-/// A simulated machine. It is driven from outside: a test runs futures on it, crashes it, and runs others on what is left.
+/// Simulated machines, usually one. They are driven from outside: a test runs futures on them, crashes them, and runs others on what is left.
+///
+/// What a `Sim` says of a machine it says of the first one; [`Sim::host`] names another.
 pub struct Sim {
     seed: u64,
     world: Rc<World>,
-    unix_start: Rc<Cell<Duration>>,
+    /// Of each machine.
+    unix_starts: Vec<Rc<Cell<Duration>>>,
+}
+
+/// One of the machines of a [`Sim`].
+#[derive(Clone, Copy)]
+pub struct SimHost<'a> {
+    sim: &'a Sim,
+    id: HostId,
 }
 
 impl Sim {
     /// A machine with an empty disk.
     #[must_use]
-    #[expect(clippy::needless_pass_by_value, reason = "options are built for the call")]
     pub fn new(seed: u64, options: SimOptions) -> Self {
-        let unix_start = Rc::new(Cell::new(options.unix_start));
-        Self { seed, world: World::new(seed, &options), unix_start }
+        Self::with_hosts(seed, options, 1)
+    }
+
+    /// So many machines, each with an empty disk of its own. They have the executor in common, so their tasks go on in any order.
+    #[must_use]
+    #[expect(clippy::needless_pass_by_value, reason = "options are built for the call")]
+    pub fn with_hosts(seed: u64, options: SimOptions, hosts: usize) -> Self {
+        assert!(hosts > 0, "something has to run somewhere");
+        let unix_starts = (0..hosts).map(|_| Rc::new(Cell::new(options.unix_start))).collect();
+        Self { seed, world: World::new(seed, &options, hosts), unix_starts }
+    }
+
+    /// Machine number `host`, from 0 on.
+    #[must_use]
+    pub fn host(&self, host: usize) -> SimHost<'_> {
+        assert!(host < self.world.hosts(), "there are {} machines", self.world.hosts());
+        SimHost { sim: self, id: HostId(host) }
+    }
+
+    fn first(&self) -> SimHost<'_> {
+        self.host(0)
     }
 
     /// The seed it was made with.
     #[must_use]
     pub fn seed(&self) -> u64 {
         self.seed
-    }
-
-    /// An environment of the present run; after a crash a new one is needed.
-    #[must_use]
-    pub fn env(&self) -> SimEnv {
-        SimEnv { world: Rc::clone(&self.world), epoch: self.world.epoch(), unix_start: Rc::clone(&self.unix_start) }
     }
 
     /// Runs until `main` is done; spawned tasks run beside it and stay when it ends.
@@ -117,82 +140,91 @@ impl Sim {
         }
     }
 
-    /// Cuts the power: all tasks are dropped, handles become stale, and of what was not flushed each write is kept, lost or torn.
+    /// [`SimHost::env`] of the first machine.
+    #[must_use]
+    pub fn env(&self) -> SimEnv {
+        self.first().env()
+    }
+
+    /// [`SimHost::crash`] of the first machine.
     pub fn crash(&self) {
-        self.world.stop(true);
-        self.world.disk().crash();
+        self.first().crash();
     }
 
-    /// Kills the process, not the machine: tasks are dropped and handles become stale, but what was written is there.
+    /// [`SimHost::kill`] of the first machine.
     pub fn kill(&self) {
-        self.world.stop(false);
-        self.world.disk().kill();
+        self.first().kill();
     }
 
-    /// Changes what goes wrong from now on.
+    /// [`SimHost::change_faults`] of the first machine.
     pub fn change_faults(&self, change: impl FnOnce(&mut Faults)) {
-        change(&mut self.world.disk().faults);
+        self.first().change_faults(change);
     }
 
-    /// Lets one operation fail as the device would: the one after `skip` others of its kind on paths that contain `path_part`.
-    /// A crash cancels it.
+    /// [`SimHost::fail_op`] of the first machine.
     pub fn fail_op(&self, kind: OpKind, path_part: &str, skip: u64) {
-        self.world.disk().plan(kind, path_part, skip, Effect::Fail);
+        self.first().fail_op(kind, path_part, skip);
     }
 
-    /// Lets one operation take `delay` longer; which one, as with [`Sim::fail_op`].
+    /// [`SimHost::delay_op`] of the first machine.
     pub fn delay_op(&self, kind: OpKind, path_part: &str, skip: u64, delay: Duration) {
-        self.world.disk().plan(kind, path_part, skip, Effect::Delay(delay));
+        self.first().delay_op(kind, path_part, skip, delay);
     }
 
-    /// Makes the disk larger or smaller; what is on it stays.
+    /// [`SimHost::set_capacity`] of the first machine.
     pub fn set_capacity(&self, bytes: u64) {
-        self.world.disk().set_capacity(bytes);
+        self.first().set_capacity(bytes);
     }
 
-    /// Sets the wall clock to `unix` now; the monotonic clock goes on.
+    /// [`SimHost::set_unix_time`] of the first machine.
     pub fn set_unix_time(&self, unix: Duration) {
-        self.unix_start.set(unix.saturating_sub(self.elapsed()));
+        self.first().set_unix_time(unix);
     }
 
-    /// Drops the page cache of all files: no page of any file is in memory afterwards.
+    /// [`SimHost::drop_caches`] of the first machine.
     pub fn drop_caches(&self) {
-        self.world.disk().drop_caches();
+        self.first().drop_caches();
     }
 
-    /// Flips the lowest bit of the byte at `offset`, in the cache and on the device; false where the file has no byte.
+    /// [`SimHost::flip_bit`] of the first machine.
     #[must_use]
     pub fn flip_bit(&self, path: &Path, offset: u64) -> bool {
-        self.world.disk().flip_bit(path, offset)
+        self.first().flip_bit(path, offset)
     }
 
-    /// A file's bytes as reads see them.
+    /// [`SimHost::read_file`] of the first machine.
     #[must_use]
     pub fn read_file(&self, path: &Path) -> Option<Vec<u8>> {
-        self.world.disk().content(path, false)
+        self.first().read_file(path)
     }
 
-    /// A file's bytes as they certainly are on the device. Its name may still be lost.
+    /// [`SimHost::read_durable`] of the first machine.
     #[must_use]
     pub fn read_durable(&self, path: &Path) -> Option<Vec<u8>> {
-        self.world.disk().content(path, true)
+        self.first().read_durable(path)
     }
 
-    /// Puts a file on the disk, durable with its name and its directories, in place of one that was there.
+    /// [`SimHost::write_file`] of the first machine.
     pub fn write_file(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
-        self.world.disk().plant(path, bytes)
+        self.first().write_file(path, bytes)
     }
 
-    /// All files with their lengths in bytes, sorted by path.
+    /// [`SimHost::files`] of the first machine.
     #[must_use]
     pub fn files(&self) -> Vec<(PathBuf, u64)> {
-        self.world.disk().files()
+        self.first().files()
     }
 
-    /// How often each kind of fault struck so far, sorted by name.
+    /// How often each kind of fault struck so far on any machine, sorted by name.
     #[must_use]
     pub fn faults(&self) -> Vec<(&'static str, u64)> {
-        self.world.disk().counters.list()
+        let mut sums = BTreeMap::new();
+        for host in 0..self.world.hosts() {
+            for (name, count) in self.world.disk(HostId(host)).counters.list() {
+                *sums.entry(name).or_default() += count;
+            }
+        }
+        sums.into_iter().collect()
     }
 
     /// Virtual time since the start.
@@ -211,6 +243,97 @@ impl Sim {
     #[must_use]
     pub fn trace_hash(&self) -> u64 {
         self.world.trace_hash()
+    }
+}
+
+impl SimHost<'_> {
+    /// An environment of the present run; after a crash a new one is needed.
+    #[must_use]
+    pub fn env(self) -> SimEnv {
+        let world = &self.sim.world;
+        SimEnv {
+            world: Rc::clone(world),
+            host: self.id,
+            epoch: world.epoch(self.id),
+            unix_start: Rc::clone(&self.sim.unix_starts[self.id.0]),
+        }
+    }
+
+    /// Its tasks stand still for so long, as in a process that is stopped. Its disk goes on.
+    pub fn pause(self, duration: Duration) {
+        self.sim.world.pause(self.id, as_ns(duration));
+    }
+
+    /// Cuts the power: all tasks are dropped, handles become stale, and of what was not flushed each write is kept, lost or torn.
+    pub fn crash(self) {
+        self.sim.world.stop(self.id, true);
+        self.sim.world.disk(self.id).crash();
+    }
+
+    /// Kills the process, not the machine: tasks are dropped and handles become stale, but what was written is there.
+    pub fn kill(self) {
+        self.sim.world.stop(self.id, false);
+        self.sim.world.disk(self.id).kill();
+    }
+
+    /// Changes what goes wrong from now on.
+    pub fn change_faults(self, change: impl FnOnce(&mut Faults)) {
+        change(&mut self.sim.world.disk(self.id).faults);
+    }
+
+    /// Lets one operation fail as the device would: the one after `skip` others of its kind on paths that contain `path_part`.
+    /// A crash cancels it.
+    pub fn fail_op(self, kind: OpKind, path_part: &str, skip: u64) {
+        self.sim.world.disk(self.id).plan(kind, path_part, skip, Effect::Fail);
+    }
+
+    /// Lets one operation take `delay` longer; which one, as with [`Sim::fail_op`].
+    pub fn delay_op(self, kind: OpKind, path_part: &str, skip: u64, delay: Duration) {
+        self.sim.world.disk(self.id).plan(kind, path_part, skip, Effect::Delay(delay));
+    }
+
+    /// Makes the disk larger or smaller; what is on it stays.
+    pub fn set_capacity(self, bytes: u64) {
+        self.sim.world.disk(self.id).set_capacity(bytes);
+    }
+
+    /// Sets the wall clock to `unix` now; the monotonic clock goes on.
+    pub fn set_unix_time(self, unix: Duration) {
+        self.sim.unix_starts[self.id.0].set(unix.saturating_sub(self.sim.elapsed()));
+    }
+
+    /// Drops the page cache of all files: no page of any file is in memory afterwards.
+    pub fn drop_caches(self) {
+        self.sim.world.disk(self.id).drop_caches();
+    }
+
+    /// Flips the lowest bit of the byte at `offset`, in the cache and on the device; false where the file has no byte.
+    #[must_use]
+    pub fn flip_bit(self, path: &Path, offset: u64) -> bool {
+        self.sim.world.disk(self.id).flip_bit(path, offset)
+    }
+
+    /// A file's bytes as reads see them.
+    #[must_use]
+    pub fn read_file(self, path: &Path) -> Option<Vec<u8>> {
+        self.sim.world.disk(self.id).content(path, false)
+    }
+
+    /// A file's bytes as they certainly are on the device. Its name may still be lost.
+    #[must_use]
+    pub fn read_durable(self, path: &Path) -> Option<Vec<u8>> {
+        self.sim.world.disk(self.id).content(path, true)
+    }
+
+    /// Puts a file on the disk, durable with its name and its directories, in place of one that was there.
+    pub fn write_file(self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        self.sim.world.disk(self.id).plant(path, bytes)
+    }
+
+    /// All files with their lengths in bytes, sorted by path.
+    #[must_use]
+    pub fn files(self) -> Vec<(PathBuf, u64)> {
+        self.sim.world.disk(self.id).files()
     }
 }
 
