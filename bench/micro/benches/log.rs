@@ -33,7 +33,7 @@ impl Bed {
 
     fn append(&mut self) {
         let (index, payload) = (self.next, self.payload.clone());
-        self.wal.append(Entry { group: GROUP, index, term: Term(1), payload });
+        self.wal.append(Entry { group: GROUP, index, term: Term(1), is_change: false, payload });
         self.next = index.next();
     }
 

@@ -23,6 +23,18 @@ pub enum Bug {
     WatchDropsWhenFull,
     /// Progress is told also while a watcher is behind (`plinth-node`).
     WatchProgressAhead,
+    /// A vote request or a vote leaves before the vote is durable (`plinth-raft`).
+    VoteNotDurable,
+    /// Entries of an earlier term are committed because a quorum has them (`plinth-raft`).
+    CommitEarlierTerm,
+    /// Elections begin without asking whether they would be won (`plinth-raft`).
+    MissingPreVote,
+    /// A leader serves reads without proving that it still leads (`plinth-raft`).
+    StaleRead,
+    /// A read joins a round of heartbeats that have left (`plinth-raft`).
+    ReadJoinsRound,
+    /// A follower goes on with the members that it had (`plinth-raft`).
+    MembershipLate,
 }
 
 impl Bug {
@@ -35,6 +47,12 @@ impl Bug {
         Bug::SweepLeavesDeletions,
         Bug::WatchDropsWhenFull,
         Bug::WatchProgressAhead,
+        Bug::VoteNotDurable,
+        Bug::CommitEarlierTerm,
+        Bug::MissingPreVote,
+        Bug::StaleRead,
+        Bug::ReadJoinsRound,
+        Bug::MembershipLate,
     ];
 
     /// The bugs of a comma-separated list of their names; the error is a name that none has.

@@ -7,11 +7,12 @@ mod change;
 mod compare;
 mod delete;
 mod lease;
+mod members;
 mod path;
 mod put;
 mod txn;
 
-use plinth_base::{Mark, Revision};
+use plinth_base::{Mark, MemberId, Revision};
 use plinth_tree::{Env, Missing, Store};
 
 use crate::{
@@ -19,11 +20,11 @@ use crate::{
     command::{AlarmAction, AlarmKind},
     outcome::{OpOutcome, Outcome},
     state::ALARMS_MAX,
-    trees::MEMBER,
 };
 use change::Changes;
 use delete::DeleteRun;
 use lease::{GrantRun, RevokeRun};
+use members::MembersRun;
 use put::PutRun;
 use txn::TxnRun;
 
@@ -56,6 +57,8 @@ enum Run {
     Compact(i64),
     Alarm { action: AlarmAction, member: u64, alarm: AlarmKind },
     PublishMember(MemberRecord),
+    ChangeMembers(MembersRun),
+    UpdateMember { id: MemberId, peer_urls: Vec<String> },
 }
 
 impl Applying {
@@ -71,6 +74,8 @@ impl Applying {
             Command::Compact { revision } => Run::Compact(revision),
             Command::Alarm { action, member, alarm } => Run::Alarm { action, member, alarm },
             Command::PublishMember(member) => Run::PublishMember(member),
+            Command::ChangeMembers(change) => Run::ChangeMembers(MembersRun::new(change)),
+            Command::UpdateMember { id, peer_urls } => Run::UpdateMember { id, peer_urls },
         };
         Self { run, changes: Changes::new(Revision { main: state.revision + 1, sub: 0 }, is_watched) }
     }
@@ -104,7 +109,9 @@ impl Applying {
             },
             Run::Compact(revision) => compact(state, *revision).map(Some),
             Run::Alarm { action, member, alarm } => Ok(Some(alarms(state, *action, *member, *alarm))),
-            Run::PublishMember(member) => Ok(Some(publish_member(store, member)?)),
+            Run::PublishMember(member) => Ok(Some(members::publish_member(store, member)?)),
+            Run::ChangeMembers(run) => run.step(store, state, changes)?.map(Some),
+            Run::UpdateMember { id, peer_urls } => members::update_member(store, *id, peer_urls)?.map(Some),
         };
         let Some(result) = result.transpose() else { return Ok(Step::More) };
         changes.settle(state);
@@ -146,11 +153,4 @@ fn alarms(state: &mut State, action: AlarmAction, member: u64, alarm: AlarmKind)
         (AlarmAction::Activate | AlarmAction::Deactivate, Err(_)) => return OpOutcome::Alarms(Vec::new()),
     }
     OpOutcome::Alarms(vec![(member, alarm)])
-}
-
-fn publish_member<E: Env>(store: &mut Store<E>, member: &MemberRecord) -> Result<OpOutcome, Missing> {
-    let bytes = member.encode();
-    let old = store.put(MEMBER, &member.id.0.to_be_bytes(), change::body_value(&bytes))?;
-    change::discard(store, old);
-    Ok(OpOutcome::Nothing)
 }

@@ -1,11 +1,15 @@
 //! Commands as bytes in the log: a format byte, the proposal's id, then the command. Numbers are varints, byte strings stand behind their length.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use plinth_base::codec::{Malformed, Reader, put_bytes, put_varint};
+use plinth_base::{
+    MemberId,
+    codec::{Malformed, Reader, put_bytes, put_varint},
+};
 
 use crate::{
     AlarmAction, AlarmKind, Command, CommandKind, Compare, CompareResult, CompareTarget, DeleteRange, Envelope,
-    KeyRange, MemberRecord, Op, Put, Query, SortOrder, SortTarget, Txn, TxnNode,
+    KeyRange, MemberRecord, MembersChange, Op, Put, Query, SortOrder, SortTarget, Txn, TxnNode,
+    member::{put_texts, texts},
 };
 
 const FORMAT: u8 = 1;
@@ -20,6 +24,8 @@ const LEASE_GRANT: u8 = 7;
 const LEASE_REVOKE: u8 = 8;
 const LEASES_EXPIRE: u8 = 9;
 const COMPACT: u8 = 10;
+const CHANGE_MEMBERS: u8 = 11;
+const UPDATE_MEMBER: u8 = 12;
 
 const FLAG_PREV_KV: u8 = 1;
 const FLAG_IGNORE_VALUE: u8 = 2;
@@ -41,6 +47,7 @@ impl Envelope {
             COMPACT => CommandKind::Compaction,
             ALARM => CommandKind::Alarm,
             PUBLISH_MEMBER => CommandKind::PublishMember,
+            CHANGE_MEMBERS | UPDATE_MEMBER => CommandKind::ChangeMembers,
             _ => return None,
         })
     }
@@ -48,7 +55,9 @@ impl Envelope {
     /// Whether an encoded command is about what clients store. Alarms and members are not: these commands pass whatever alarm is raised.
     #[must_use]
     pub fn is_about_keys(payload: &[u8]) -> bool {
-        !matches!(Self::kind(payload), Some(CommandKind::Alarm | CommandKind::PublishMember))
+        let is_about_members =
+            |kind| matches!(kind, CommandKind::Alarm | CommandKind::PublishMember | CommandKind::ChangeMembers);
+        !Self::kind(payload).is_some_and(is_about_members)
     }
 
     /// The payload of a log entry.
@@ -87,6 +96,15 @@ impl Envelope {
                 out.put_u8(PUBLISH_MEMBER);
                 member.encode_into(&mut out);
             }
+            Command::ChangeMembers(change) => {
+                out.put_u8(CHANGE_MEMBERS);
+                change.encode_into(&mut out);
+            }
+            Command::UpdateMember { id, peer_urls } => {
+                out.put_u8(UPDATE_MEMBER);
+                out.put_u64_le(id.0);
+                put_texts(&mut out, peer_urls);
+            }
         }
         out.freeze()
     }
@@ -115,6 +133,11 @@ impl Envelope {
                 Command::Alarm { action, member: input.reader.u64()?, alarm }
             }
             PUBLISH_MEMBER => Command::PublishMember(MemberRecord::decode_from(&mut input.reader)?),
+            CHANGE_MEMBERS => Command::ChangeMembers(MembersChange::decode_from(&mut input.reader)?),
+            UPDATE_MEMBER => {
+                let (id, peer_urls) = (MemberId(input.reader.u64()?), texts(&mut input.reader)?);
+                Command::UpdateMember { id, peer_urls }
+            }
             _ => return Err(Malformed("unknown command")),
         };
         input.reader.finish()?;

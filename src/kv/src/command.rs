@@ -2,7 +2,9 @@
 
 use bytes::Bytes;
 
-use crate::{MemberRecord, Query, bounds::KeyRange};
+use plinth_base::MemberId;
+
+use crate::{MemberRecord, MembersChange, Query, bounds::KeyRange};
 
 /// A command with the id by which its proposer knows it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -55,6 +57,15 @@ pub enum Command {
     },
     /// A member tells its name and client URLs.
     PublishMember(MemberRecord),
+    /// Members come, go, or begin to vote. In its entry raft has to be told: it is a change of the group's configuration.
+    ChangeMembers(MembersChange),
+    /// A member is found elsewhere.
+    UpdateMember {
+        /// Which one.
+        id: MemberId,
+        /// Where peers reach it from now on.
+        peer_urls: Vec<String>,
+    },
 }
 
 /// What a command is, for counting.
@@ -76,11 +87,13 @@ pub enum CommandKind {
     Alarm,
     /// [`Command::PublishMember`].
     PublishMember,
+    /// [`Command::ChangeMembers`], and [`Command::UpdateMember`].
+    ChangeMembers,
 }
 
 impl CommandKind {
     /// All of them, each at its own number.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Put,
         Self::DeleteRange,
         Self::Txn,
@@ -89,6 +102,7 @@ impl CommandKind {
         Self::Compaction,
         Self::Alarm,
         Self::PublishMember,
+        Self::ChangeMembers,
     ];
 
     /// etcd's name of the request.
@@ -103,6 +117,7 @@ impl CommandKind {
             Self::Compaction => "Compaction",
             Self::Alarm => "Alarm",
             Self::PublishMember => "ClusterMemberAttrSet",
+            Self::ChangeMembers => "ConfChange",
         }
     }
 }

@@ -27,6 +27,14 @@ pub enum KvError {
     LeaseNotFound,
     /// The lease exists already.
     LeaseExists,
+    /// A member with this id is there, or was once.
+    MemberExists,
+    /// No such member, or it was removed.
+    MemberNotFound,
+    /// It votes already.
+    MemberNotLearner,
+    /// Another member has that URL.
+    PeerUrlExists,
     /// The space quota is used up.
     NoSpace,
     /// The CORRUPT alarm is raised.

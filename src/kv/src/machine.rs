@@ -5,8 +5,8 @@ use plinth_base::{LogIndex, Mark, MemberId, Term, codec::Malformed};
 use plinth_tree::{Env, Missing, PageSource, Snapshot, Store, View};
 
 use crate::{
-    Budget, Envelope, MemberRecord, Outcome, Recorded, State, Step, apply::Applying, record::sound, sweep::sweep,
-    trees::MEMBER,
+    Budget, Envelope, MemberRecord, Outcome, Recorded, Standing, State, Step, apply::Applying, record::sound,
+    sweep::sweep, trees::MEMBER,
 };
 
 /// Applies the entries of a group's log, in order.
@@ -158,6 +158,19 @@ impl From<Missing> for ApplyError {
 
 /// The members of the cluster, by ascending id.
 pub fn members<P: PageSource>(view: View<'_, P>) -> Result<Vec<MemberRecord>, Missing> {
+    let mut members = all_members(view)?;
+    members.retain(|record| record.standing != Standing::Removed);
+    Ok(members)
+}
+
+/// One member, also if it was removed.
+pub fn member<P: PageSource>(view: View<'_, P>, id: MemberId) -> Result<Option<MemberRecord>, Missing> {
+    let Some(value) = view.get(MEMBER, &id.0.to_be_bytes())? else { return Ok(None) };
+    Ok(Some(sound(MemberRecord::decode(value.body()?))))
+}
+
+/// All members there ever were.
+pub(crate) fn all_members<P: PageSource>(view: View<'_, P>) -> Result<Vec<MemberRecord>, Missing> {
     let mut cursor = view.cursor(MEMBER);
     let mut found = cursor.seek(&[])?;
     let mut members = Vec::new();
@@ -175,7 +188,7 @@ pub fn bootstrap<E: Env>(store: &mut Store<E>, cluster_id: u64, members: &[Membe
         let old = store.put(MEMBER, &member.id.0.to_be_bytes(), crate::apply::body_value(&bytes))?;
         assert!(old.is_none(), "a new store is empty");
     }
-    let voters: Vec<MemberId> = members.iter().filter(|m| !m.is_learner).map(|m| m.id).collect();
+    let voters: Vec<MemberId> = members.iter().filter(|m| !m.is_learner()).map(|m| m.id).collect();
     store.set_state(State::bootstrap(cluster_id, voters).encode());
     Ok(())
 }

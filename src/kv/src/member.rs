@@ -1,4 +1,4 @@
-//! A member as the cluster knows it.
+//! Members as the cluster knows them, and who of them votes.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use plinth_base::{
@@ -8,6 +8,22 @@ use plinth_base::{
 
 /// URLs one member may have.
 const URLS_MAX: u64 = 64;
+
+/// Members of each kind one group may have: all of them fit the state record of a root.
+const MEMBERS_MAX: u64 = 16;
+
+/// What a member is to the cluster.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+#[repr(u8)]
+pub enum Standing {
+    /// It votes, or was added to do so.
+    #[default]
+    Voter = 0,
+    /// It has no vote.
+    Learner = 1,
+    /// It was removed: its id never comes back.
+    Removed = 2,
+}
 
 /// A member's entry in the tree `member`.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
@@ -20,20 +36,23 @@ pub struct MemberRecord {
     pub peer_urls: Vec<String>,
     /// Where clients reach it; empty until it has started once.
     pub client_urls: Vec<String>,
-    /// Whether it has no vote.
-    pub is_learner: bool,
+    /// What it is to the cluster.
+    pub standing: Standing,
 }
 
 impl MemberRecord {
+    /// Whether it has no vote.
+    #[must_use]
+    pub fn is_learner(&self) -> bool {
+        self.standing == Standing::Learner
+    }
+
     pub(crate) fn encode_into(&self, out: &mut BytesMut) {
         out.put_u64_le(self.id.0);
-        out.put_u8(u8::from(self.is_learner));
+        out.put_u8(self.standing as u8);
         put_bytes(out, self.name.as_bytes());
         for urls in [&self.peer_urls, &self.client_urls] {
-            put_varint(out, urls.len() as u64);
-            for url in urls {
-                put_bytes(out, url.as_bytes());
-            }
+            put_texts(out, urls);
         }
     }
 
@@ -45,9 +64,14 @@ impl MemberRecord {
 
     pub(crate) fn decode_from(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
         let id = MemberId(reader.u64()?);
-        let is_learner = reader.u8()? != 0;
+        let standing = match reader.u8()? {
+            0 => Standing::Voter,
+            1 => Standing::Learner,
+            2 => Standing::Removed,
+            _ => return Err(Malformed("unknown standing of a member")),
+        };
         let name = text(reader)?;
-        Ok(Self { id, name, peer_urls: texts(reader)?, client_urls: texts(reader)?, is_learner })
+        Ok(Self { id, name, peer_urls: texts(reader)?, client_urls: texts(reader)?, standing })
     }
 
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
@@ -58,12 +82,90 @@ impl MemberRecord {
     }
 }
 
+/// Who of the members votes. All lists are ascending and hold nobody twice.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Electorate {
+    /// Who votes.
+    pub voters: Vec<MemberId>,
+    /// While more than one of them changes: who voted before.
+    pub outgoing: Vec<MemberId>,
+    /// Who gets entries and doesn't vote.
+    pub learners: Vec<MemberId>,
+    /// Those of the learners that were added as voters, and become that when they have been heard of.
+    pub awaited: Vec<MemberId>,
+}
+
+impl Electorate {
+    pub(crate) fn encode_into(&self, out: &mut BytesMut) {
+        let Self { voters, outgoing, learners, awaited } = self;
+        for list in [voters, outgoing, learners, awaited] {
+            put_varint(out, list.len() as u64);
+            list.iter().for_each(|id| out.put_u64_le(id.0));
+        }
+    }
+
+    pub(crate) fn decode_from(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+        Ok(Self { voters: ids(reader)?, outgoing: ids(reader)?, learners: ids(reader)?, awaited: ids(reader)? })
+    }
+}
+
+/// What becomes of the members.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct MembersChange {
+    /// New ones.
+    pub added: Vec<MemberRecord>,
+    /// Learners that are none any more.
+    pub promoted: Vec<MemberId>,
+    /// Those that are gone for ever.
+    pub removed: Vec<MemberId>,
+    /// Who votes afterwards.
+    pub electorate: Electorate,
+}
+
+impl MembersChange {
+    pub(crate) fn encode_into(&self, out: &mut BytesMut) {
+        let Self { added, promoted, removed, electorate } = self;
+        put_varint(out, added.len() as u64);
+        added.iter().for_each(|record| record.encode_into(out));
+        for list in [promoted, removed] {
+            put_varint(out, list.len() as u64);
+            list.iter().for_each(|id| out.put_u64_le(id.0));
+        }
+        electorate.encode_into(out);
+    }
+
+    pub(crate) fn decode_from(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+        let count = reader.varint()?;
+        if count > MEMBERS_MAX {
+            return Err(TOO_MANY_MEMBERS);
+        }
+        let added = (0..count).map(|_| MemberRecord::decode_from(reader)).collect::<Result<_, _>>()?;
+        let (promoted, removed) = (ids(reader)?, ids(reader)?);
+        Ok(Self { added, promoted, removed, electorate: Electorate::decode_from(reader)? })
+    }
+}
+
+const TOO_MANY_MEMBERS: Malformed = Malformed("more members than a group can have");
+
+fn ids(reader: &mut Reader<'_>) -> Result<Vec<MemberId>, Malformed> {
+    let count = reader.varint()?;
+    if count > MEMBERS_MAX {
+        return Err(TOO_MANY_MEMBERS);
+    }
+    (0..count).map(|_| reader.u64().map(MemberId)).collect()
+}
+
 fn text(reader: &mut Reader<'_>) -> Result<String, Malformed> {
     let bytes = reader.bytes()?;
     Ok(std::str::from_utf8(bytes).map_err(|_| Malformed("text that isn't UTF-8"))?.to_owned())
 }
 
-fn texts(reader: &mut Reader<'_>) -> Result<Vec<String>, Malformed> {
+pub(crate) fn put_texts(out: &mut BytesMut, texts: &[String]) {
+    put_varint(out, texts.len() as u64);
+    texts.iter().for_each(|text| put_bytes(out, text.as_bytes()));
+}
+
+pub(crate) fn texts(reader: &mut Reader<'_>) -> Result<Vec<String>, Malformed> {
     let count = reader.varint()?;
     if count > URLS_MAX {
         return Err(Malformed("more URLs than a member can have"));

@@ -66,6 +66,8 @@ pub enum OpOutcome {
     Compacted,
     /// The alarms that are raised, or the one that was dealt with: member and kind.
     Alarms(Vec<(u64, AlarmKind)>),
+    /// The members are others now; [`crate::State::electorate`] says who votes.
+    MembersChanged,
     /// Nothing to report.
     Nothing,
 }

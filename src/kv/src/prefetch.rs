@@ -39,7 +39,9 @@ pub fn add_wants<P: PageSource>(view: View<'_, P>, payload: &Bytes, revision: i6
         | Command::LeasesExpire { .. }
         | Command::Compact { .. }
         | Command::Alarm { .. }
-        | Command::PublishMember(_) => {}
+        | Command::PublishMember(_)
+        | Command::ChangeMembers(_)
+        | Command::UpdateMember { .. } => {}
     }
 }
 

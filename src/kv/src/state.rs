@@ -6,16 +6,13 @@ use plinth_base::{
     codec::{Malformed, Reader, put_varint},
 };
 
-use crate::{codec, command::AlarmKind};
+use crate::{Electorate, codec, command::AlarmKind};
 
 /// First byte of the encoded record.
-const FORMAT: u8 = 3;
+const FORMAT: u8 = 4;
 
 /// Alarms that can be raised at once: the record in the root is small.
 pub(crate) const ALARMS_MAX: usize = 32;
-
-/// Voters one group may have.
-const VOTERS_MAX: u64 = 64;
 
 /// What a group's root knows of itself.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -36,8 +33,8 @@ pub struct State {
     pub put_bytes: u64,
     /// The cluster's id.
     pub cluster_id: u64,
-    /// The voters, ascending.
-    pub voters: Vec<MemberId>,
+    /// Who votes.
+    pub electorate: Electorate,
     /// The alarms that are raised, ascending: member and kind.
     pub alarms: Vec<(u64, AlarmKind)>,
 }
@@ -47,6 +44,7 @@ impl State {
     #[must_use]
     pub fn bootstrap(cluster_id: u64, mut voters: Vec<MemberId>) -> Self {
         voters.sort_unstable();
+        let electorate = Electorate { voters, ..Electorate::default() };
         Self {
             applied: LogIndex(1),
             applied_term: Term(1),
@@ -56,7 +54,7 @@ impl State {
             content_hash: 0,
             put_bytes: 0,
             cluster_id,
-            voters,
+            electorate,
             alarms: Vec::new(),
         }
     }
@@ -88,10 +86,7 @@ impl State {
         out.put_u64_le(self.content_hash);
         out.put_u64_le(self.put_bytes);
         out.put_u64_le(self.cluster_id);
-        put_varint(&mut out, self.voters.len() as u64);
-        for voter in &self.voters {
-            out.put_u64_le(voter.0);
-        }
+        self.electorate.encode_into(&mut out);
         put_varint(&mut out, self.alarms.len() as u64);
         for (member, alarm) in &self.alarms {
             out.put_u64_le(*member);
@@ -115,16 +110,9 @@ impl State {
             content_hash: reader.u64()?,
             put_bytes: reader.u64()?,
             cluster_id: reader.u64()?,
-            voters: Vec::new(),
+            electorate: Electorate::decode_from(&mut reader)?,
             alarms: Vec::new(),
         };
-        let voters = reader.varint()?;
-        if voters > VOTERS_MAX {
-            return Err(Malformed("more voters than a group can have"));
-        }
-        for _ in 0..voters {
-            state.voters.push(MemberId(reader.u64()?));
-        }
         let alarms = reader.varint()?;
         if alarms > ALARMS_MAX as u64 {
             return Err(Malformed("more alarms than a group can have"));
@@ -144,6 +132,8 @@ mod tests {
     #[test]
     fn the_state_record_survives_the_round_trip_and_cut_ones_are_refused() {
         let mut state = State::bootstrap(0xcdf8_1819_4e3a_8c32, vec![MemberId(9), MemberId(3)]);
+        state.electorate.learners = vec![MemberId(11), MemberId(12)];
+        state.electorate.awaited = vec![MemberId(12)];
         state.compacted = 17;
         state.swept = Revision { main: 12, sub: 3 };
         state.content_hash = u64::MAX;

@@ -14,12 +14,12 @@ use std::{
 use plinth_base::{GroupId, LogIndex, Mark};
 use plinth_env::{DirEntry, Env, PageError};
 use plinth_kv::{Machine, State, trees};
-use plinth_raft::{Raft, Start};
+use plinth_raft::{Options, Position, Raft, Start};
 use plinth_tree::{Store, StoreOptions, TreeError};
-use plinth_wal::{GroupState, TailCut, Wal, WalError, WalOptions};
+use plinth_wal::{TailCut, Wal, WalError, WalOptions};
 
 use crate::{
-    group::Group,
+    group::{Group, configuration},
     options::{Identity, ShardOptions},
     shard::{BackgroundWork, Shard, ShardPorts},
 };
@@ -150,7 +150,7 @@ pub async fn open_shard<E: Env>(
     }
     let mut groups = Vec::new();
     for (id, store) in stores {
-        groups.push(files.group(id, store, wal.group_tail(id), was_clean)?);
+        groups.push(files.group(id, store, &wal, was_clean)?);
     }
     Ok(Shard::new(env, options, identity.member_id().0, wal, groups, ports))
 }
@@ -276,19 +276,13 @@ impl<E: Env> Files<'_, E> {
         State::decode(store.state()).map_err(|what| NodeError::State { path: self.tree_path(group), what: what.0 })
     }
 
-    fn group(
-        &self,
-        id: GroupId,
-        store: Store<E>,
-        log: Option<GroupState>,
-        was_clean: bool,
-    ) -> Result<Group<E>, NodeError> {
+    fn group(&self, id: GroupId, store: Store<E>, wal: &Wal<E>, was_clean: bool) -> Result<Group<E>, NodeError> {
         let state = self.state(id, &store)?;
         let path = self.tree_path(id);
         if state.cluster_id != self.identity.cluster_id {
             return Err(NodeError::OtherCluster { path, found: state.cluster_id, expected: self.identity.cluster_id });
         }
-        let log = log.ok_or_else(|| NodeError::MissingFile {
+        let log = wal.group_tail(id).ok_or_else(|| NodeError::MissingFile {
             path: self.options.wal_dir.clone(),
             advice: "the log doesn't know the group of this tree; tree and log belong to different members",
         })?;
@@ -304,14 +298,16 @@ impl<E: Env> Files<'_, E> {
         } else {
             Mark::CleanStart.hit();
         }
-        let raft = Raft::new(Start {
-            id: self.identity.member_id(),
+        let member = self.identity.member_id();
+        let start = Start {
             hard_state: crate::shard::from_wal(log.hard_state),
+            runs: wal.term_runs(id).map(|run| Position { index: run.index, term: run.term }).collect(),
+            changes: wal.changes(id).filter(|change| *change > state.applied).collect(),
             last: log.last.index,
-            last_term: log.last.term,
-            applied: state.applied,
-            applied_term: state.applied_term,
-        });
+            applied: Position { index: state.applied, term: state.applied_term },
+            configuration: configuration(&state.electorate),
+        };
+        let raft = Raft::new(Options::new(member, self.env.random_u64()), start, self.env.now());
         if state.swept.sub > 0 {
             Mark::SweepResumed.hit();
         }

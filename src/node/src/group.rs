@@ -8,8 +8,8 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 use bytes::Bytes;
 use plinth_base::{GroupId, Instant, LogIndex, Mark, Term};
 use plinth_env::Env;
-use plinth_kv::{ApplyError, Budget, Envelope, Lessor, Machine, OpOutcome, Outcome};
-use plinth_raft::{Effects, Input, Raft, Role};
+use plinth_kv::{ApplyError, Budget, Electorate, Envelope, Lessor, Machine, OpOutcome, Outcome};
+use plinth_raft::{Configuration, Effects, Input, Raft, Role};
 use plinth_tree::{Missing, Store};
 
 use crate::{
@@ -70,6 +70,9 @@ pub(crate) struct Group<E: Env> {
     pub(crate) durable: LogIndex,
     /// Accepted proposals in index order.
     pending: VecDeque<(LogIndex, ReplyTo)>,
+    /// Reads of which raft hasn't said yet at which index they may be served, by their names.
+    asking: VecDeque<(u64, ReplyTo)>,
+    next_read: u64,
     /// Reads that wait until an index is published.
     reads: VecDeque<(LogIndex, ReplyTo)>,
     /// Applied in this turn, answered when the root is published.
@@ -85,6 +88,8 @@ pub(crate) struct Group<E: Env> {
     feed: Feed,
     /// Pages or entries are being fetched; apply waits.
     pub(crate) is_fetching: bool,
+    /// Configurations that were applied and that raft doesn't know yet.
+    pub(crate) reconfigured: Vec<Configuration>,
     pub(crate) work: BackgroundWork,
 }
 
@@ -102,7 +107,7 @@ impl<E: Env> Group<E> {
         let published = Published::new(id, store.publish(), state);
         let group = Self {
             id,
-            durable: raft.last(),
+            durable: raft.last().index,
             work,
             raft,
             machine,
@@ -111,6 +116,8 @@ impl<E: Env> Group<E> {
             tail: VecDeque::new(),
             tail_bytes: 0,
             pending: VecDeque::new(),
+            asking: VecDeque::new(),
+            next_read: 0,
             reads: VecDeque::new(),
             outcomes: Vec::new(),
             unpublished: false,
@@ -120,6 +127,7 @@ impl<E: Env> Group<E> {
             prefetch: Prefetch::default(),
             feed: Feed::new(revision),
             is_fetching: false,
+            reconfigured: Vec::new(),
         };
         group.note_sizes();
         group
@@ -165,7 +173,11 @@ impl<E: Env> Group<E> {
 
     /// Nothing is under way or waits: a clean stop may end here.
     pub(crate) fn is_settled(&self) -> bool {
-        self.applied() == self.raft.last() && self.pending.is_empty() && self.reads.is_empty() && !self.is_fetching
+        self.applied() == self.raft.last().index
+            && self.pending.is_empty()
+            && self.reads.is_empty()
+            && self.asking.is_empty()
+            && !self.is_fetching
     }
 
     /// The working root was changed beside the entries: the end of the turn publishes it.
@@ -173,8 +185,21 @@ impl<E: Env> Group<E> {
         self.unpublished = true;
     }
 
-    pub(crate) fn step(&mut self, input: Input, effects: &mut Effects) {
-        self.raft.step(input, effects);
+    pub(crate) fn step(&mut self, now: Instant, input: Input, effects: &mut Effects) {
+        self.raft.step(now, input, effects);
+    }
+
+    /// A read that asks raft when it may be served; what names it there.
+    pub(crate) fn begin_read(&mut self, reply: ReplyTo) -> u64 {
+        self.next_read += 1;
+        self.asking.push_back((self.next_read, reply));
+        self.next_read
+    }
+
+    /// Raft has answered the read of that name.
+    pub(crate) fn end_read(&mut self, ticket: u64) -> Option<ReplyTo> {
+        let at = self.asking.iter().position(|(asking, _)| *asking == ticket)?;
+        self.asking.remove(at).map(|(_, reply)| reply)
     }
 
     pub(crate) fn accept(&mut self, index: LogIndex, reply: ReplyTo) {
@@ -236,6 +261,9 @@ impl<E: Env> Group<E> {
                     }
                     count(&outcome, metrics);
                     self.note_leases(&outcome, entry.term, now, metrics);
+                    if let Ok(OpOutcome::MembersChanged) = outcome.result {
+                        self.reconfigured.push(configuration(&self.machine.state().electorate));
+                    }
                     self.finish(entry.index, outcome);
                 }
                 Ok(None) => return Ok(Applied::More),
@@ -372,10 +400,18 @@ impl<E: Env> Group<E> {
 
     /// Answers everything that waits with a refusal: the shard ends.
     pub(crate) fn refuse_all(&mut self, mut answer: impl FnMut(ReplyTo, Reply)) {
-        for (_, reply) in self.pending.drain(..).chain(self.reads.drain(..)) {
+        let asking = self.asking.drain(..).map(|(_, reply)| reply);
+        let waiting = self.pending.drain(..).chain(self.reads.drain(..)).map(|(_, reply)| reply);
+        for reply in asking.chain(waiting) {
             answer(reply, Reply::Refused(Refusal::Stopping));
         }
     }
+}
+
+/// Who votes, as raft has it.
+pub(crate) fn configuration(electorate: &Electorate) -> Configuration {
+    let Electorate { voters, outgoing, learners, awaited } = electorate.clone();
+    Configuration { voters, outgoing, learners, awaited }
 }
 
 fn count(outcome: &Outcome, metrics: &ShardMetrics) {

@@ -15,6 +15,7 @@ mod group;
 mod message;
 mod metrics;
 mod options;
+pub mod peers;
 mod published;
 mod readers;
 mod shard;

@@ -121,6 +121,8 @@ pub struct Shard<E: Env> {
     stall: StallWatch,
     /// When something was last logged.
     last_logged: Instant,
+    /// When the turn began.
+    now: Instant,
     /// The log found no room for another segment.
     is_log_full: bool,
     stopping: Option<ReplyTo>,
@@ -158,6 +160,7 @@ impl<E: Env> Shard<E> {
             held: VecDeque::new(),
             is_paced: false,
             last_logged: env.now(),
+            now: env.now(),
             is_log_full: false,
             stopping: None,
             has_stopped: false,

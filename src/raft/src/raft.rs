@@ -1,15 +1,36 @@
 //! The state machine of one member of one group.
 
-use bytes::Bytes;
-use plinth_base::{LogIndex, MemberId, Term};
+mod election;
+mod follower;
+mod handover;
+mod leader;
+mod membership;
+mod reads;
 
-use crate::{Effects, Entry, HardState, LogTail, ReadReady, Rejected};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use plinth_base::{Instant, LogIndex, MemberId, Prng, Term, bug};
+
+use self::{
+    election::Poll,
+    handover::{Transfer, Wish},
+    reads::Reads,
+};
+use crate::{
+    Body, Configuration, Effects, Entry, HardState, Message, Position, Reason, Rejected, log::Log, progress::Progress,
+};
 
 /// What this member is in its term.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Role {
-    /// It waits for a leader.
+    /// It has a leader, or waits for one.
     Follower,
+    /// It asks whether an election would be won, in its old term.
+    PreCandidate,
     /// It asks for votes; its own counts once it is durable.
     Candidate,
     /// It proposes.
@@ -19,10 +40,20 @@ pub enum Role {
 /// Something that happened.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Input {
-    /// Time passed without a leader: ask for votes.
-    ElectionTimeout,
+    /// Time passed: [`Raft::deadline`] was reached.
+    Tick,
+    /// Ask for votes now, as after an election timeout.
+    Campaign,
     /// A client's command.
     Propose {
+        /// Comes back in [`Effects::accepted`] or [`Effects::rejected`]. A follower hands the command to its leader: then neither comes unless it was
+        /// refused, and the command's own name has to be looked for in what is applied.
+        ticket: u64,
+        /// The command, opaque here; not empty.
+        payload: Bytes,
+    },
+    /// A command that changes the members; only a leader takes it, and one at a time.
+    ProposeChange {
         /// Comes back in [`Effects::accepted`] or [`Effects::rejected`].
         ticket: u64,
         /// The command, opaque here; not empty.
@@ -33,72 +64,202 @@ pub enum Input {
         /// Comes back in [`Effects::reads`] or [`Effects::rejected`].
         ticket: u64,
     },
-    /// Entries up to here, and the hard state logged with or before them, are durable.
+    /// A peer said something.
+    Received(Message),
+    /// What was logged up to here is durable.
     Durable {
-        /// The newest durable entry.
-        index: LogIndex,
-        /// The newest durable hard state.
-        hard_state: HardState,
+        /// The last durable entry, if entries became durable.
+        last: Option<Position>,
+        /// The newest durable hard state, if one became durable.
+        hard_state: Option<HardState>,
     },
+    /// Everything up to here is applied.
+    Applied {
+        /// The newest applied entry.
+        index: LogIndex,
+    },
+    /// The entry that was just applied holds this configuration.
+    Configured(Configuration),
+    /// Entries up to here can't be read back any more.
+    Released {
+        /// The last of them.
+        through: LogIndex,
+    },
+    /// A connection to a peer broke: what was on its way may be lost.
+    Unreachable {
+        /// The peer.
+        peer: MemberId,
+    },
+    /// The answer to an [`Effects::fetches`].
+    Fetched {
+        /// Who needs them.
+        peer: MemberId,
+        /// The first one that was asked for.
+        from: LogIndex,
+        /// From there on; empty if they are gone.
+        entries: Vec<Entry>,
+    },
+    /// The sending of a snapshot to a peer is over, whether or not it was installed there.
+    SnapshotEnded {
+        /// The peer.
+        peer: MemberId,
+    },
+    /// A snapshot is this member's state now, durably, and its log begins behind it.
+    SnapshotInstalled {
+        /// The newest entry in it.
+        at: Position,
+        /// The configuration in it.
+        configuration: Configuration,
+    },
+    /// Lead no more, let another member do it.
+    Transfer {
+        /// Comes back in [`Effects::transferred`].
+        ticket: u64,
+        /// Who shall lead; a voter.
+        to: MemberId,
+    },
+    /// The log's device doesn't answer, or does again.
+    Stalled(bool),
+}
+
+/// What doesn't change while a member runs.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// This member.
+    pub id: MemberId,
+    /// How long a leader may be silent, at least; elections begin after once to twice this.
+    pub election_timeout: Duration,
+    /// How often a leader speaks.
+    pub heartbeat_interval: Duration,
+    /// Entries of one message, in bytes; a larger entry goes alone.
+    pub append_bytes_max: usize,
+    /// Entries on their way to one peer, in bytes.
+    pub window_bytes: usize,
+    /// Entries kept in memory for peers, in bytes; more are read back from the log.
+    pub cache_bytes_max: usize,
+    /// Of the spread of election timeouts.
+    pub seed: u64,
+}
+
+impl Options {
+    /// etcd's defaults: a heartbeat each 100 ms, an election after a second of silence.
+    #[must_use]
+    pub fn new(id: MemberId, seed: u64) -> Self {
+        Self {
+            id,
+            election_timeout: Duration::from_secs(1),
+            heartbeat_interval: Duration::from_millis(100),
+            append_bytes_max: 512 << 10,
+            window_bytes: 4 << 20,
+            cache_bytes_max: 16 << 20,
+            seed,
+        }
+    }
 }
 
 /// What a member knows when it starts.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Debug)]
 pub struct Start {
-    /// This member.
-    pub id: MemberId,
     /// From the log.
     pub hard_state: HardState,
+    /// Where the log starts (the entry behind which it begins), and the first entry of each later term in it.
+    pub runs: VecDeque<Position>,
+    /// The entries of the log behind `applied` that change the members.
+    pub changes: VecDeque<LogIndex>,
     /// The log's end, all of it durable.
     pub last: LogIndex,
-    /// The term of that entry.
-    pub last_term: Term,
     /// How far the state machine's durable root has got.
-    pub applied: LogIndex,
-    /// The term of the newest entry in that root.
-    pub applied_term: Term,
+    pub applied: Position,
+    /// The configuration in that root.
+    pub configuration: Configuration,
 }
 
 /// One member of one group.
 #[derive(Debug)]
 pub struct Raft {
-    id: MemberId,
+    options: Options,
+    prng: Prng,
+    configuration: Configuration,
     role: Role,
+    leader: Option<MemberId>,
     hard_state: HardState,
-    /// Durable part of `hard_state`: what may be acted on.
-    durable_term: Term,
-    tail: LogTail,
+    /// What of it may be acted on.
+    durable: HardState,
+    log: Log,
+    applied: LogIndex,
+    /// Messages that claim what isn't durable yet, and whether that is the vote beside the term.
+    gated: Vec<(bool, Message)>,
+    /// The log's device doesn't answer.
+    is_stalled: bool,
+    transfer: Option<Transfer>,
+    /// The leader wants this member to lead.
+    wish: Option<Wish>,
+    reads: Reads,
+
+    /// When to campaign if nothing is heard.
+    election_at: Instant,
+    /// When the leader last spoke.
+    leader_heard: Option<Instant>,
+    poll: Poll,
+    /// The log agrees with that of the term's leader up to here.
+    agreed: LogIndex,
+    /// What the leader had committed when it was first heard: the end of doubt.
+    caught_up_at: Option<LogIndex>,
+
     /// Where the leader's own term begins; nothing is committed by count below it.
     term_start: LogIndex,
-    /// Reads that came before the leader committed in its term.
-    waiting_reads: Vec<u64>,
+    peers: BTreeMap<MemberId, Progress>,
+    heartbeat_at: Instant,
+    quorum_check_at: Instant,
+    /// When leadership was last handed over, or taken over, because of a stall.
+    handed_over: Option<Instant>,
 }
 
-/// Reads that may wait for a new leader's first commit; more are refused.
-const WAITING_READS_MAX: usize = 16 << 10;
-
 impl Raft {
-    /// A member as it comes back from its disk. The root may be ahead of the log: the log then goes on behind it.
+    /// A member as it comes back from its disk. The root may be ahead of the log (an installed snapshot, or entries that were committed before they were
+    /// durable here): the log then goes on behind it.
     #[must_use]
-    pub fn new(start: Start) -> Self {
-        let Start { id, mut hard_state, last, last_term, applied, applied_term } = start;
-        let (last, last_term) = if applied > last { (applied, applied_term) } else { (last, last_term) };
-        if applied_term > hard_state.term {
-            hard_state.term = applied_term;
-            hard_state.vote = None;
+    pub fn new(options: Options, start: Start, now: Instant) -> Self {
+        let Start { mut hard_state, runs, changes, last, applied, configuration } = start;
+        assert!(!configuration.voters.is_empty(), "somebody votes");
+        let mut log = Log::new(runs, changes, last, options.cache_bytes_max);
+        if applied.index > last {
+            log.restart(applied);
         }
-        hard_state.term = hard_state.term.max(last_term);
-        hard_state.commit = hard_state.commit.max(applied);
-        assert!(hard_state.commit <= last, "a committed entry is in the log or in the root");
-        Self {
-            id,
+        let term = applied.term.max(log.last().term);
+        if term > hard_state.term {
+            (hard_state.term, hard_state.vote) = (term, None);
+        }
+        let committed = log.newest_change_but_one().unwrap_or_default();
+        hard_state.commit = hard_state.commit.min(log.last().index).max(applied.index).max(committed);
+        let mut raft = Self {
+            prng: Prng::new(options.seed),
+            configuration,
             role: Role::Follower,
+            leader: None,
             hard_state,
-            durable_term: hard_state.term,
-            tail: LogTail { last, last_term, durable: last },
-            term_start: last.next(),
-            waiting_reads: Vec::new(),
-        }
+            durable: hard_state,
+            applied: applied.index,
+            gated: Vec::new(),
+            is_stalled: false,
+            transfer: None,
+            wish: None,
+            reads: Reads::default(),
+            election_at: now,
+            leader_heard: None,
+            poll: Poll::default(),
+            agreed: LogIndex(0),
+            caught_up_at: None,
+            term_start: log.last().index.next(),
+            peers: BTreeMap::new(),
+            heartbeat_at: now,
+            quorum_check_at: now,
+            handed_over: None,
+            log,
+            options,
+        };
+        raft.put_off_election(now);
+        raft
     }
 
     /// What it is now.
@@ -107,10 +268,16 @@ impl Raft {
         self.role
     }
 
+    /// This member.
+    #[must_use]
+    pub fn id(&self) -> MemberId {
+        self.options.id
+    }
+
     /// The leader it knows.
     #[must_use]
     pub fn leader(&self) -> Option<MemberId> {
-        (self.role == Role::Leader).then_some(self.id)
+        self.leader
     }
 
     /// Its term.
@@ -127,96 +294,199 @@ impl Raft {
 
     /// The newest entry.
     #[must_use]
-    pub fn last(&self) -> LogIndex {
-        self.tail.last
+    pub fn last(&self) -> Position {
+        self.log.last()
     }
 
-    /// What has to be remembered; the commit index in it is logged when something else is.
+    /// The newest entry that is durable here.
+    #[must_use]
+    pub fn durable(&self) -> LogIndex {
+        self.log.durable()
+    }
+
+    /// What has to be remembered.
     #[must_use]
     pub fn hard_state(&self) -> HardState {
         self.hard_state
     }
 
-    /// Handles one input.
-    pub fn step(&mut self, input: Input, effects: &mut Effects) {
+    /// Who belongs to the group, as far as this member has applied it.
+    #[must_use]
+    pub fn configuration(&self) -> &Configuration {
+        &self.configuration
+    }
+
+    /// When [`Input::Tick`] is due; never, if nobody else is there.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        if self.role != Role::Leader {
+            return Some(self.election_at);
+        }
+        if self.peers.is_empty() && self.transfer.is_none() {
+            return None;
+        }
+        let transfer = self.transfer.as_ref().map(|transfer| transfer.until);
+        [self.heartbeat_at, self.quorum_check_at].into_iter().chain(transfer).min()
+    }
+
+    /// The newest entry that every peer has, or may still get from the log: what lies before may go. `None` if nobody else is there.
+    #[must_use]
+    pub fn matched_by_all(&self) -> Option<LogIndex> {
+        self.peers.values().map(|progress| progress.matched).min()
+    }
+
+    /// Handles one input. What it asks for is added to `effects`.
+    pub fn step(&mut self, now: Instant, input: Input, effects: &mut Effects) {
         match input {
-            Input::ElectionTimeout => self.campaign(effects),
+            Input::Tick => self.tick(now, effects),
+            Input::Campaign => self.begin_election(now, effects),
             Input::Propose { ticket, payload } => self.propose(ticket, payload, effects),
+            Input::ProposeChange { ticket, payload } => self.propose_change(ticket, payload, effects),
             Input::ReadIndex { ticket } => self.read_index(ticket, effects),
-            Input::Durable { index, hard_state } => self.handle_durable(index, hard_state, effects),
+            Input::Received(message) => self.receive(now, message, effects),
+            Input::Durable { last, hard_state } => self.handle_durable(now, last, hard_state, effects),
+            Input::Applied { index } => self.handle_applied(now, index, effects),
+            Input::Configured(configuration) => self.configure(now, configuration, effects),
+            Input::Released { through } => self.log.release(through),
+            Input::Unreachable { peer } => self.handle_unreachable(peer),
+            Input::Fetched { peer, from, entries } => self.handle_fetched(now, peer, from, entries, effects),
+            Input::SnapshotEnded { peer } => self.handle_snapshot_ended(peer),
+            Input::SnapshotInstalled { at, configuration } => self.restart_at(at, configuration, effects),
+            Input::Transfer { ticket, to } => self.begin_transfer(now, ticket, to, effects),
+            Input::Stalled(is_stalled) => self.is_stalled = is_stalled,
         }
-        assert!(self.hard_state.commit <= self.tail.durable, "a single voter commits only what its own disk holds");
     }
 
-    fn campaign(&mut self, effects: &mut Effects) {
+    /// The end of a turn: what all its steps made worth sending leaves together, one round of reads and as few messages with entries as they fit.
+    pub fn finish(&mut self, now: Instant, effects: &mut Effects) {
         if self.role == Role::Leader {
-            return;
+            self.advance_commit(effects);
+            self.begin_round(now, effects);
+            self.replicate(now, effects);
+            self.hand_over(now, effects);
+            self.look_for_changes(now, effects);
         }
-        self.role = Role::Candidate;
-        self.hard_state.term = Term(self.hard_state.term.0 + 1);
-        self.hard_state.vote = Some(self.id);
-        effects.hard_state = Some(self.hard_state);
-        effects.role_changed = true;
+        self.log.trim(self.peers.is_empty());
+        self.check_invariants();
     }
 
-    fn propose(&mut self, ticket: u64, payload: Bytes, effects: &mut Effects) {
-        assert!(!payload.is_empty(), "an empty payload opens a term");
-        if self.role != Role::Leader {
-            effects.rejected.push(Rejected { ticket });
-            return;
-        }
-        let index = self.append(payload, effects);
-        effects.accepted.push((ticket, index));
+    fn check_invariants(&self) {
+        let HardState { term, commit, .. } = self.hard_state;
+        assert!(commit <= self.log.last().index, "what is committed is in the log or in the root");
+        assert!(self.applied <= commit, "only what is committed is applied");
+        assert!(self.log.last().term <= term, "the log is of no later term than the member");
+        assert!(self.durable.term <= term, "the disk can't know a later term");
+        assert!(self.role != Role::Leader || self.leader == Some(self.options.id), "a leader knows itself");
+        assert!(self.peers.is_empty() || self.role == Role::Leader, "only a leader keeps book of the others");
     }
 
-    fn append(&mut self, payload: Bytes, effects: &mut Effects) -> LogIndex {
-        let (index, term) = (self.tail.last.next(), self.hard_state.term);
-        self.tail.append(index, term);
-        effects.entries.push(Entry { index, term, payload });
-        index
-    }
-
-    /// With one voter the round that confirms the leadership is the member itself, so a read is ready at once, except
-    /// before the first commit of the term: what earlier leaders committed isn't known yet.
-    fn read_index(&mut self, ticket: u64, effects: &mut Effects) {
-        if self.role != Role::Leader {
-            effects.rejected.push(Rejected { ticket });
-        } else if self.hard_state.commit >= self.term_start {
-            effects.reads.push(ReadReady { ticket, index: self.hard_state.commit });
-        } else if self.waiting_reads.len() < WAITING_READS_MAX {
-            self.waiting_reads.push(ticket);
+    fn tick(&mut self, now: Instant, effects: &mut Effects) {
+        if self.role == Role::Leader {
+            self.tick_leader(now, effects);
         } else {
-            effects.rejected.push(Rejected { ticket });
+            self.expire_transfer(now, effects);
+            if now >= self.election_at {
+                self.begin_election(now, effects);
+            }
         }
     }
 
-    fn handle_durable(&mut self, index: LogIndex, hard_state: HardState, effects: &mut Effects) {
-        assert!(hard_state.term <= self.hard_state.term, "the disk can't know a later term");
-        self.durable_term = self.durable_term.max(hard_state.term);
-        self.tail.make_durable(index);
-        if self.role == Role::Candidate && self.durable_term == self.hard_state.term {
-            self.become_leader(effects);
+    /// Sends, or keeps back until what the message claims is durable.
+    fn send(&mut self, to: MemberId, body: Body, effects: &mut Effects) {
+        let claims_vote = matches!(body, Body::Vote { .. } | Body::VoteReply { granted: true, .. });
+        let message = Message { from: self.options.id, to, term: self.hard_state.term, body };
+        if self.is_covered(claims_vote) {
+            effects.messages.push(message);
+        } else {
+            self.gated.push((claims_vote, message));
         }
+    }
+
+    /// The disk knows the term, and the vote if that matters.
+    fn is_covered(&self, claims_vote: bool) -> bool {
+        if claims_vote && bug!(VoteNotDurable) {
+            return true;
+        }
+        self.durable.term == self.hard_state.term && (!claims_vote || self.durable.vote == self.hard_state.vote)
+    }
+
+    /// The hard state has to be logged.
+    fn log_hard_state(&mut self, effects: &mut Effects) {
+        effects.hard_state = Some(self.hard_state);
+    }
+
+    fn commit_to(&mut self, index: LogIndex, effects: &mut Effects) {
+        if index > self.hard_state.commit {
+            self.hard_state.commit = index;
+            effects.committed = Some(index);
+        }
+    }
+
+    fn handle_durable(
+        &mut self,
+        now: Instant,
+        last: Option<Position>,
+        hard_state: Option<HardState>,
+        effects: &mut Effects,
+    ) {
+        if let Some(hard_state) = hard_state {
+            assert!(hard_state.term <= self.hard_state.term, "the disk can't know a later term");
+            assert!(hard_state.term >= self.durable.term, "nor an earlier one than it knew");
+            self.durable = hard_state;
+            self.release_gated(effects);
+            self.count_own_vote(now, effects);
+        }
+        if last.is_some_and(|last| self.log.make_durable(last)) {
+            if self.role == Role::Leader {
+                self.advance_commit(effects);
+            } else {
+                self.acknowledge(effects);
+            }
+        }
+    }
+
+    fn release_gated(&mut self, effects: &mut Effects) {
+        let (has_term, has_vote) = (self.is_covered(false), self.is_covered(true));
+        self.gated.retain(|(claims_vote, message)| {
+            let is_covered = if *claims_vote { has_vote } else { has_term };
+            if is_covered {
+                effects.messages.push(message.clone());
+            }
+            !is_covered
+        });
+    }
+
+    fn handle_applied(&mut self, now: Instant, index: LogIndex, effects: &mut Effects) {
+        assert!(index <= self.hard_state.commit, "only what is committed is applied");
+        self.applied = self.applied.max(index);
+        self.log.forget_changes(index);
         self.advance_commit(effects);
+        self.resume_handover(now, effects);
     }
 
-    fn become_leader(&mut self, effects: &mut Effects) {
-        assert_eq!(self.hard_state.vote, Some(self.id), "a leader voted for itself");
-        self.role = Role::Leader;
-        effects.role_changed = true;
-        self.term_start = self.append(Bytes::new(), effects);
-    }
-
-    fn advance_commit(&mut self, effects: &mut Effects) {
-        let quorum = self.tail.durable;
-        if self.role != Role::Leader || quorum < self.term_start || quorum <= self.hard_state.commit {
+    /// Follows in `term`, which is not before its own.
+    fn follow(&mut self, now: Instant, term: Term, leader: Option<MemberId>, effects: &mut Effects) {
+        let is_new_term = term > self.hard_state.term;
+        if !is_new_term && self.role == Role::Follower && self.leader == leader {
             return;
         }
-        self.hard_state.commit = quorum;
-        effects.committed = Some(quorum);
-        effects.reads.extend(self.waiting_reads.drain(..).map(|ticket| ReadReady { ticket, index: quorum }));
+        if is_new_term {
+            (self.hard_state.term, self.hard_state.vote) = (term, None);
+            self.log_hard_state(effects);
+            // What they claim is no news to anyone.
+            self.gated.clear();
+            (self.agreed, self.caught_up_at) = (LogIndex(0), None);
+        }
+        self.role = Role::Follower;
+        self.leader = leader;
+        self.peers.clear();
+        self.put_off_election(now);
+        effects.role_changed = true;
+        self.reject_reads(effects);
+        self.settle_transfer(effects);
+    }
+
+    fn reject(ticket: u64, reason: Reason, effects: &mut Effects) {
+        effects.rejected.push(Rejected { ticket, reason });
     }
 }
-
-#[cfg(test)]
-mod tests;

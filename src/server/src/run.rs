@@ -164,7 +164,7 @@ fn prepare(config: Config, form: Form, dir: &mut DataDir, cores: &[usize]) -> Re
         name: config.name.clone(),
         peer_urls: config.bootstrap.advertise_peer_urls.iter().map(ToString::to_string).collect(),
         client_urls: config.advertise_client_urls.iter().map(ToString::to_string).collect(),
-        is_learner: false,
+        ..MemberRecord::default()
     };
     let unstarted = MemberRecord { name: String::new(), client_urls: Vec::new(), ..member.clone() };
     let mut shard_options = ShardOptions::new(dir.tree_path(), dir.wal_path());

@@ -9,9 +9,9 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::{
     format::{
-        BLOCK, BatchHeader, ChainRecord, ENTRY_BYTES, EntryRecord, FLAG_START, FORMAT_VERSION, GroupStartRecord,
-        GroupStateRecord, HEADER_BYTES, HardStateRecord, KIND_CHAIN, KIND_ENTRY, KIND_GROUP_START, KIND_GROUP_STATE,
-        KIND_HARD_STATE, MAGIC, batch_checksum,
+        BLOCK, BatchHeader, ChainRecord, ENTRY_BYTES, ENTRY_CHANGE, EntryRecord, FLAG_START, FORMAT_VERSION,
+        GroupStartRecord, GroupStateRecord, HEADER_BYTES, HardStateRecord, KIND_CHAIN, KIND_ENTRY, KIND_GROUP_START,
+        KIND_GROUP_STATE, KIND_HARD_STATE, MAGIC, batch_checksum,
     },
     group::{Effects, GroupState, HardState, Position},
 };
@@ -32,6 +32,7 @@ pub(crate) struct EntryHead {
     pub(crate) group: GroupId,
     pub(crate) at: Position,
     pub(crate) previous_term: Term,
+    pub(crate) is_change: bool,
     pub(crate) total_bytes: u32,
 }
 
@@ -96,7 +97,7 @@ impl Batch {
         let record = EntryRecord {
             kind: KIND_ENTRY,
             part: part as u8,
-            reserved: 0.into(),
+            flags: (if head.is_change { ENTRY_CHANGE } else { 0 }).into(),
             group: head.group.0.into(),
             index: head.at.index.0.into(),
             term: head.at.term.0.into(),
@@ -111,7 +112,7 @@ impl Batch {
         let record = HardStateRecord {
             kind: KIND_HARD_STATE,
             voted: u8::from(state.vote.is_some()),
-            reserved: 0.into(),
+            doubtful: u16::from(state.is_doubtful).into(),
             group: group.0.into(),
             term: state.term.0.into(),
             vote: state.vote.unwrap_or_default().0.into(),
@@ -140,7 +141,7 @@ impl Batch {
         let record = GroupStateRecord {
             kind: KIND_GROUP_STATE,
             voted: u8::from(state.hard_state.vote.is_some()),
-            reserved: 0.into(),
+            doubtful: u16::from(state.hard_state.is_doubtful).into(),
             group: group.0.into(),
             term: state.hard_state.term.0.into(),
             vote: state.hard_state.vote.unwrap_or_default().0.into(),
@@ -233,7 +234,8 @@ impl<'a> Records<'a> {
             Some(&KIND_HARD_STATE) => {
                 let record: HardStateRecord = self.take()?;
                 let vote = read_vote(record.voted, record.vote.get())?;
-                let state = HardState { term: Term(record.term.get()), vote, commit: LogIndex(record.commit.get()) };
+                let (term, commit) = (Term(record.term.get()), LogIndex(record.commit.get()));
+                let state = HardState { term, vote, commit, is_doubtful: read_bool(record.doubtful.get())? };
                 Ok(Record::HardState { group: GroupId(record.group.get()), state })
             }
             Some(&KIND_GROUP_START) => {
@@ -273,7 +275,12 @@ impl<'a> Records<'a> {
             return Err(Malformed("a part of an entry has a wrong length"));
         }
         let (group, previous_term) = (GroupId(record.group.get()), Term(record.previous_term.get()));
-        Ok(Record::Entry { head: EntryHead { group, at, previous_term, total_bytes }, part, bytes })
+        let is_change = match record.flags.get() {
+            0 => false,
+            ENTRY_CHANGE => true,
+            _ => return Err(Malformed("unknown flags of an entry")),
+        };
+        Ok(Record::Entry { head: EntryHead { group, at, previous_term, is_change, total_bytes }, part, bytes })
     }
 
     fn read_group_state(&mut self) -> Result<Record<'a>, Malformed> {
@@ -282,6 +289,7 @@ impl<'a> Records<'a> {
             term: Term(record.term.get()),
             vote: read_vote(record.voted, record.vote.get())?,
             commit: LogIndex(record.commit.get()),
+            is_doubtful: read_bool(record.doubtful.get())?,
         };
         let start = read_position(record.start_index.get(), record.start_term.get())?;
         let last = read_position(record.last_index.get(), record.last_term.get())?;
@@ -316,6 +324,14 @@ fn read_vote(voted: u8, vote: u64) -> Result<Option<MemberId>, Malformed> {
         0 => Ok(None),
         1 => Ok(Some(MemberId(vote))),
         _ => Err(Malformed("a vote that is neither there nor missing")),
+    }
+}
+
+fn read_bool(value: u16) -> Result<bool, Malformed> {
+    match value {
+        0 => Ok(false),
+        1 => Ok(true),
+        _ => Err(Malformed("a doubt that is neither there nor missing")),
     }
 }
 

@@ -93,8 +93,8 @@ layout! {
         kind: u8,
         /// 0 = whole, 1 = first, 2 = middle, 3 = last part
         part: u8,
-        /// 0
-        reserved: U16,
+        /// 1 = the entry changes the members
+        flags: U16,
         /// group
         group: U32,
         /// the entry's index; one not above the group's last replaces that entry and all behind it
@@ -117,8 +117,8 @@ layout! {
         kind: u8,
         /// 1 = there is a vote, 0 = none
         voted: u8,
-        /// 0
-        reserved: U16,
+        /// 1 = the end of the member's log was cut, and it hasn't caught up since
+        doubtful: U16,
         /// group
         group: U32,
         /// term
@@ -181,8 +181,8 @@ layout! {
         kind: u8,
         /// 1 = there is a vote, 0 = none
         voted: u8,
-        /// 0
-        reserved: U16,
+        /// 1 = the end of the member's log was cut, and it hasn't caught up since
+        doubtful: U16,
         /// group
         group: U32,
         /// term
@@ -201,6 +201,9 @@ layout! {
         last_term: U64,
     }
 }
+
+/// Flag of an entry: it changes the members.
+pub(crate) const ENTRY_CHANGE: u16 = 1;
 
 pub(crate) const KIND_ENTRY: u8 = 1;
 pub(crate) const KIND_HARD_STATE: u8 = 2;

@@ -19,6 +19,8 @@ pub struct HardState {
     pub vote: Option<MemberId>,
     /// The highest index known to be committed; may be behind.
     pub commit: LogIndex,
+    /// Recovery cut off a batch that may have been durable, and acknowledged, before it rotted. Only whoever has others to ask can say that nothing is missing.
+    pub is_doubtful: bool,
 }
 
 /// An entry's place in a group's log.
@@ -137,6 +139,8 @@ pub(crate) struct Group {
     pub(crate) spans: VecDeque<Span>,
     /// The first index of each run of entries of one term, behind everything appended.
     terms: VecDeque<Position>,
+    /// Entries that change the members, behind what was released.
+    changes: VecDeque<LogIndex>,
 }
 
 impl Group {
@@ -148,11 +152,18 @@ impl Group {
         group
     }
 
+    /// What was cut off may have been durable.
+    pub(crate) fn doubt_if(&mut self, is_doubtful: bool) {
+        self.tail.hard_state.is_doubtful |= is_doubtful;
+        self.durable.hard_state.is_doubtful |= is_doubtful;
+    }
+
     /// The log begins behind `start`.
     pub(crate) fn restart(&mut self, start: Position) {
         self.tail.start = start;
         self.tail.last = start;
         self.terms.clear();
+        self.changes.clear();
         self.terms.push_back(start);
     }
 
@@ -165,7 +176,20 @@ impl Group {
         if self.terms.back().is_none_or(|run| run.term != entry.term) {
             self.terms.push_back(entry);
         }
+        while self.changes.back().is_some_and(|change| *change >= entry.index) {
+            self.changes.pop_back();
+        }
         self.tail.last = entry;
+    }
+
+    /// The last entry changes the members.
+    pub(crate) fn note_change(&mut self) {
+        self.changes.push_back(self.tail.last.index);
+    }
+
+    /// Entries that change the members.
+    pub(crate) fn changes(&self) -> impl Iterator<Item = LogIndex> + '_ {
+        self.changes.iter().copied()
     }
 
     /// The term of an entry, appended or durable, or of the one before the first.
@@ -177,11 +201,19 @@ impl Group {
         Some(self.terms[run].term)
     }
 
+    /// The first index of each run of entries of one term; the first run begins where the log does.
+    pub(crate) fn term_runs(&self) -> impl Iterator<Item = Position> + '_ {
+        self.terms.iter().copied()
+    }
+
     /// Entries up to `through` are not needed any more; their terms are forgotten, but for the last one's.
     pub(crate) fn release(&mut self, through: LogIndex) {
         self.released = self.released.max(through.min(self.durable.last.index));
         while self.terms.get(1).is_some_and(|run| run.index <= self.released) {
             self.terms.pop_front();
+        }
+        while self.changes.front().is_some_and(|change| *change <= self.released) {
+            self.changes.pop_front();
         }
         if let Some(front) = self.terms.front_mut() {
             front.index = front.index.max(self.released.min(self.tail.last.index));

@@ -157,16 +157,19 @@ impl<E: Env> Wal<E> {
     /// Adds an entry to the next batch, in place of what the group's log has at its index and behind. The group must have been
     /// started, the index is above what was released and leaves no gap.
     pub fn append(&mut self, entry: Entry) {
-        let Entry { group, index, term, payload } = entry;
+        let Entry { group, index, term, is_change, payload } = entry;
         let at = Position { index, term };
         let state = self.groups.get_mut(&group).expect("a group is started before it gets entries");
         assert!(index > state.released, "an entry that was released is committed and can't be replaced");
         let previous = LogIndex(index.0 - 1);
         let previous_term = state.term_of(previous).expect("terms are known from the last released entry to the tail");
         state.push_entry(at);
+        if is_change {
+            state.note_change();
+        }
         let tail = state.tail;
         let total_bytes = u32::try_from(payload.len()).expect("an entry is below 4 GiB");
-        let head = EntryHead { group, at, previous_term, total_bytes };
+        let head = EntryHead { group, at, previous_term, is_change, total_bytes };
         let is_split = payload.len() > entry_room(self.options.batch_bytes_max());
         if is_split {
             self.append_split(&head, &payload);
@@ -284,6 +287,16 @@ impl<E: Env> Wal<E> {
     #[must_use]
     pub fn term_of(&self, group: GroupId, index: LogIndex) -> Option<Term> {
         self.groups.get(&group)?.term_of(index)
+    }
+
+    /// Where `group`'s log starts, or what is still known of it, and the first entry of each later term.
+    pub fn term_runs(&self, group: GroupId) -> impl Iterator<Item = Position> + '_ {
+        self.groups.get(&group).into_iter().flat_map(Group::term_runs)
+    }
+
+    /// Entries of `group`, not released, that change its members.
+    pub fn changes(&self, group: GroupId) -> impl Iterator<Item = LogIndex> + '_ {
+        self.groups.get(&group).into_iter().flat_map(Group::changes)
     }
 
     /// A group behind everything appended.

@@ -12,10 +12,9 @@ use plinth_base::{BLOCK_BYTES, GroupId, LogIndex, limits::IO_BYTES_MAX};
 use plinth_env::{Env, File};
 
 use crate::{
-    batch::{Part, Record, Records},
+    batch::{EntryHead, Part, Record, Records},
     error::WalError,
     format::{BLOCK, BatchHeader, HEADER_BYTES},
-    group::Position,
     log::Wal,
     segment::{Expect, Probe, Segment, Window},
     types::Entry,
@@ -186,7 +185,7 @@ struct Collector {
     entries: Vec<Entry>,
     bytes: usize,
     /// A split entry under way.
-    partial: Option<(Position, BytesMut)>,
+    partial: Option<BytesMut>,
 }
 
 impl Collector {
@@ -205,38 +204,40 @@ impl Collector {
 
     fn take(&mut self, record: Record<'_>) {
         match record {
-            Record::Entry { head, part, bytes } if head.group == self.group => self.take_part(head.at, part, bytes),
+            Record::Entry { head, part, bytes } if head.group == self.group => self.take_part(&head, part, bytes),
             Record::GroupStart { group, .. } if group == self.group => self.truncate(LogIndex(0)),
             _ => {}
         }
     }
 
-    fn take_part(&mut self, at: Position, part: Part, bytes: &[u8]) {
+    fn take_part(&mut self, head: &EntryHead, part: Part, bytes: &[u8]) {
+        let at = head.at;
         match part {
-            Part::Whole => self.push(at, Bytes::copy_from_slice(bytes)),
+            Part::Whole => self.push(head, Bytes::copy_from_slice(bytes)),
             Part::First => {
                 let is_wanted = self.from <= at.index && at.index <= self.expected() && at.index < self.end;
-                self.partial = is_wanted.then(|| (at, BytesMut::from(bytes)));
+                self.partial = is_wanted.then(|| BytesMut::from(bytes));
             }
             // Without its first part it began before this piece, and belongs to another.
             Part::Middle | Part::Last => {
-                if let Some((_, payload)) = &mut self.partial {
+                if let Some(payload) = &mut self.partial {
                     payload.extend_from_slice(bytes);
                 }
                 if part == Part::Last
-                    && let Some((at, payload)) = self.partial.take()
+                    && let Some(payload) = self.partial.take()
                 {
-                    self.push(at, payload.freeze());
+                    self.push(head, payload.freeze());
                 }
             }
         }
     }
 
-    fn push(&mut self, at: Position, payload: Bytes) {
+    fn push(&mut self, head: &EntryHead, payload: Bytes) {
+        let (at, is_change) = (head.at, head.is_change);
         self.truncate(at.index);
         if at.index == self.expected() && at.index < self.end {
             self.bytes += payload.len();
-            self.entries.push(Entry { group: self.group, index: at.index, term: at.term, payload });
+            self.entries.push(Entry { group: self.group, index: at.index, term: at.term, is_change, payload });
         }
     }
 

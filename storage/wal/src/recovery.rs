@@ -149,7 +149,7 @@ impl<E: Env> Wal<E> {
             |path: &Path, bad: plinth_base::codec::Malformed| WalError::corrupt(path, 0, "a sound start batch", bad.0);
         let mut replay = Replay::new(&oldest.start).map_err(|bad| malformed(&candidates[0].path, bad))?;
         let (mut log_bytes, mut last_batch) = (0, 0..0);
-        let mut cut = None;
+        let mut cut: Option<TailCut> = None;
         for (at, candidate) in candidates.iter().enumerate() {
             let begun = candidate.begun.as_ref().expect("checked: only the last may not have begun");
             if at > 0 {
@@ -170,6 +170,10 @@ impl<E: Env> Wal<E> {
                 first_batch: begun.header.sequence.get(),
                 end: Cell::new(end.offset),
             }));
+        }
+        if cut.as_ref().is_some_and(|cut| cut.may_hold_acknowledged) {
+            // Written with the fresh segment's start, which makes the cut final.
+            replay.doubt();
         }
         self.must_rotate = cut.is_some() || replay.has_open_split();
         self.is_sealed = replay.is_sealed && !self.must_rotate;

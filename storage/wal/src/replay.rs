@@ -51,6 +51,11 @@ impl Replay {
 
     /// Goes on with the next segment, whose start must say what the segments before led to.
     pub(crate) fn next_segment(&mut self, start: &Start) -> Result<(), Malformed> {
+        // A cut adds doubt, and nothing but a start says so.
+        let is_doubted = |group| start.groups.iter().any(|(of, state)| *of == group && state.hard_state.is_doubtful);
+        for (group, known) in &mut self.groups {
+            known.doubt_if(is_doubted(*group));
+        }
         let known = self.groups.iter().map(|(&group, state)| (group, state.tail.hard_state, state.tail.last));
         let stored = start.groups.iter().map(|&(group, state)| (group, state.hard_state, state.last));
         if !known.eq(stored) {
@@ -138,7 +143,7 @@ impl Replay {
     }
 
     fn entry(&mut self, head: &EntryHead, split: bool, effects: &mut Effects) -> Result<(), Malformed> {
-        let EntryHead { group, at, previous_term, .. } = *head;
+        let EntryHead { group, at, previous_term, is_change, .. } = *head;
         let known = self.groups.get_mut(&group).ok_or(UNKNOWN_GROUP)?;
         let origin = self.origins.get(&group).copied().unwrap_or_default();
         if at.index <= origin || at.index > known.tail.last.index.next() {
@@ -154,6 +159,9 @@ impl Replay {
             return Err(Malformed("an entry that follows one of another term"));
         }
         known.push_entry(at);
+        if is_change {
+            known.note_change();
+        }
         effects.note_entry(group, known.tail, split);
         Ok(())
     }
@@ -184,6 +192,11 @@ impl Replay {
             }
         }
         Ok(())
+    }
+
+    /// The batch that was cut off may have been durable: no group knows whether something is missing.
+    pub(crate) fn doubt(&mut self) {
+        self.groups.values_mut().for_each(|group| group.doubt_if(true));
     }
 
     /// The groups as they stand now.

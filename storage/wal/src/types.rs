@@ -52,6 +52,8 @@ pub struct Entry {
     pub index: LogIndex,
     /// The term it was proposed in.
     pub term: Term,
+    /// It changes the members of the group; the log tells which entries do, see [`crate::Wal::changes`].
+    pub is_change: bool,
     /// What it says; the log doesn't look inside. Below 4 GiB.
     pub payload: Bytes,
 }

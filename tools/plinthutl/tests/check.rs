@@ -60,7 +60,7 @@ async fn log(env: UringEnv, dir: PathBuf) {
     wal.start_group(GroupId(0), LogIndex(1), Term(1));
     for index in 2..2 + LOG_ENTRIES {
         let payload = Bytes::from(vec![index as u8; 9000]);
-        wal.append(Entry { group: GroupId(0), index: LogIndex(index), term: Term(1), payload });
+        wal.append(Entry { group: GroupId(0), index: LogIndex(index), term: Term(1), is_change: false, payload });
         let done = wal.begin_flush().expect("an entry waits").run().await;
         wal.finish_flush(done).expect("written");
     }

@@ -1,6 +1,7 @@
-use plinth_base::{MemberId, Prng};
+use plinth_base::Prng;
 
 use super::*;
+use crate::{Electorate, Standing};
 
 fn samples() -> Vec<Command> {
     let key = |k: &'static str| Bytes::from_static(k.as_bytes());
@@ -26,6 +27,23 @@ fn samples() -> Vec<Command> {
             client_urls: vec!["http://localhost:2379".to_owned()],
             ..MemberRecord::default()
         }),
+        Command::ChangeMembers(MembersChange {
+            added: vec![MemberRecord {
+                id: MemberId(4),
+                peer_urls: vec!["http://localhost:2380".to_owned()],
+                standing: Standing::Learner,
+                ..MemberRecord::default()
+            }],
+            promoted: vec![MemberId(3)],
+            removed: vec![MemberId(1), MemberId(2)],
+            electorate: Electorate {
+                voters: vec![MemberId(3)],
+                outgoing: vec![MemberId(1), MemberId(2)],
+                learners: vec![MemberId(4)],
+                awaited: Vec::new(),
+            },
+        }),
+        Command::UpdateMember { id: MemberId(3), peer_urls: vec!["http://localhost:2381".to_owned()] },
     ]
 }
 
@@ -34,7 +52,13 @@ fn commands_survive_the_round_trip() {
     for (n, command) in samples().into_iter().enumerate() {
         let envelope = Envelope { proposal: n as u64, command };
         let payload = envelope.encode();
-        let is_about_keys = !matches!(envelope.command, Command::Alarm { .. } | Command::PublishMember(_));
+        let is_about_keys = !matches!(
+            envelope.command,
+            Command::Alarm { .. }
+                | Command::PublishMember(_)
+                | Command::ChangeMembers(_)
+                | Command::UpdateMember { .. }
+        );
         assert_eq!(Envelope::is_about_keys(&payload), is_about_keys);
         assert_eq!(Envelope::decode(&payload), Ok(envelope));
     }

@@ -135,6 +135,7 @@ pub(crate) fn response(revision: i64, outcome: OpOutcome) -> model::Response {
         | OpOutcome::LeasesRevoked { .. }
         | OpOutcome::Compacted
         | OpOutcome::Alarms(_)
+        | OpOutcome::MembersChanged
         | OpOutcome::Nothing => panic!("{outcome:?} answers no request of the model"),
     }
 }
@@ -166,7 +167,14 @@ pub(crate) fn refused(error: KvError) -> model::Refused {
         KvError::Compacted => model::Refused::Compacted,
         KvError::FutureRevision => model::Refused::FutureRevision,
         KvError::LeaseNotFound => model::Refused::LeaseNotFound,
-        KvError::LeaseExists | KvError::InvalidSort | KvError::NoSpace | KvError::Corrupt => {
+        KvError::LeaseExists
+        | KvError::InvalidSort
+        | KvError::MemberExists
+        | KvError::MemberNotFound
+        | KvError::MemberNotLearner
+        | KvError::PeerUrlExists
+        | KvError::NoSpace
+        | KvError::Corrupt => {
             panic!("the model doesn't know {error}")
         }
     }

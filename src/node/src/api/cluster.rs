@@ -27,10 +27,10 @@ impl<E: Env> Api<E> {
 
 fn member(record: MemberRecord) -> pb::Member {
     pb::Member {
+        is_learner: record.is_learner(),
         id: record.id.0,
         name: record.name,
         peer_ur_ls: record.peer_urls,
         client_ur_ls: record.client_urls,
-        is_learner: record.is_learner,
     }
 }

@@ -21,6 +21,10 @@ pub(crate) fn status(error: KvError) -> Status {
         KvError::FutureRevision => errors::FUTURE_REVISION,
         KvError::LeaseNotFound => errors::LEASE_NOT_FOUND,
         KvError::LeaseExists => errors::LEASE_EXISTS,
+        KvError::MemberExists => errors::MEMBER_EXISTS,
+        KvError::MemberNotFound => errors::MEMBER_NOT_FOUND,
+        KvError::MemberNotLearner => errors::MEMBER_NOT_LEARNER,
+        KvError::PeerUrlExists => errors::PEER_URL_EXISTS,
         KvError::NoSpace => errors::NO_SPACE,
         KvError::Corrupt => errors::CORRUPT,
     }
@@ -234,6 +238,7 @@ fn op_response(header: Option<pb::ResponseHeader>, outcome: OpOutcome) -> pb::re
         | OpOutcome::LeasesRevoked { .. }
         | OpOutcome::Compacted
         | OpOutcome::Alarms(_)
+        | OpOutcome::MembersChanged
         | OpOutcome::Nothing => unreachable!("no operation of a transaction ends so"),
     }
 }

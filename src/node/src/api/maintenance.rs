@@ -90,7 +90,7 @@ impl<E: Env> Api<E> {
         if self.group().status.leader() != self.options.member_id {
             return Err(errors::NOT_LEADER);
         }
-        let mut voters = self.members().await?.into_iter().filter(|member| !member.is_learner);
+        let mut voters = self.members().await?.into_iter().filter(|member| !member.is_learner());
         if !voters.any(|member| member.id.0 == request.target_id && request.target_id == self.options.member_id) {
             return Err(errors::BAD_LEADER_TRANSFEREE);
         }

@@ -42,8 +42,6 @@ pub(crate) struct BackgroundWork {
     pub(crate) log_bytes: u64,
     /// The newest hard state that is durable.
     pub(crate) durable_hard_state: HardState,
-    /// Reads that wait for the first commit of a term.
-    pub(crate) waiting_reads: Vec<ReplyTo>,
     /// The file is about to be full: proposals wait until it has grown, or can't.
     pub(crate) is_short: bool,
     /// Since when what is compacted is being removed.
@@ -79,7 +77,6 @@ impl BackgroundWork {
         Self {
             log_bytes: 0,
             durable_hard_state: hard_state,
-            waiting_reads: Vec::new(),
             is_short: false,
             sweep_began: None,
             swept_at: LogIndex(0),

@@ -83,7 +83,7 @@ impl<E: Env> Shard<E> {
     /// The revocation is logged: the answer comes when everything is applied that is.
     fn answer_when_gone(&mut self, at: usize, reply: ReplyTo) {
         let group = &mut self.groups[at];
-        group.wait_for_read(group.raft.last(), reply);
+        group.wait_for_read(group.raft.last().index, reply);
     }
 
     fn load_for_renewal(&self, at: usize, lease: ByTtl, reply: ReplyTo, missing: plinth_tree::Missing) {

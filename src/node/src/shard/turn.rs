@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use plinth_base::{Instant, Mark};
 use plinth_env::{Env, TaskQueue};
 use plinth_kv::{AlarmAction, AlarmKind, Budget, Command, Envelope};
-use plinth_raft::{HardState, Input};
+use plinth_raft::{HardState, Input, Position};
 use plinth_wal::{Durable, Entry};
 
 use super::{Completion, MESSAGES_PER_TURN_MAX, Shard, send_answer};
@@ -25,10 +26,12 @@ impl<E: Env> Shard<E> {
     /// One turn. True if there is more to do at once.
     pub(super) fn turn(&mut self) -> Result<bool, NodeError> {
         let began = self.env.now();
+        self.now = began;
         self.take_completions()?;
         self.stall.look(began, &self.metrics);
         self.note_room();
         self.take_messages();
+        self.finish_steps();
         self.start_flush();
         let is_busy = self.apply()?;
         for group in &mut self.groups {
@@ -49,8 +52,7 @@ impl<E: Env> Shard<E> {
     /// Every group asks for votes; with one voter it leads as soon as its own vote is durable.
     pub(super) fn campaign(&mut self) {
         for at in 0..self.groups.len() {
-            self.groups[at].step(Input::ElectionTimeout, &mut self.effects);
-            self.log_effects_of(at);
+            self.step(at, Input::Campaign);
         }
         self.start_flush();
     }
@@ -110,11 +112,12 @@ impl<E: Env> Shard<E> {
             if let Some(last) = part.last {
                 group.durable = group.durable.max(last.index);
             }
-            let hard_state = part.hard_state.map_or(group.work.durable_hard_state, from_wal);
-            group.work.durable_hard_state = hard_state;
-            let index = group.durable;
-            group.step(Input::Durable { index, hard_state }, &mut self.effects);
-            self.log_effects_of(at);
+            let hard_state = part.hard_state.map(from_wal);
+            if let Some(hard_state) = hard_state {
+                group.work.durable_hard_state = hard_state;
+            }
+            let last = part.last.map(|last| Position { index: last.index, term: last.term });
+            self.step(at, Input::Durable { last, hard_state });
         }
     }
 
@@ -174,17 +177,12 @@ impl<E: Env> Shard<E> {
                 if let Err(refusal) = self.admit(at, &payload, cost_bytes) {
                     return self.refuse(reply, refusal);
                 }
-                self.groups[at].step(Input::Propose { ticket: 0, payload }, &mut self.effects);
-                self.settle_proposal(at, Some(reply));
+                self.propose(at, payload, Some(reply));
             }
             Message::ReadIndex { group, reply } => {
                 let at = self.position(group);
-                self.groups[at].step(Input::ReadIndex { ticket: 0 }, &mut self.effects);
-                match self.effects.reads.pop() {
-                    Some(ready) => self.groups[at].wait_for_read(ready.index, reply),
-                    None if self.effects.rejected.pop().is_some() => self.refuse(reply, Refusal::NoLeader),
-                    None => self.groups[at].work.waiting_reads.push(reply),
-                }
+                let ticket = self.groups[at].begin_read(reply);
+                self.step(at, Input::ReadIndex { ticket });
             }
             Message::LeaseRenew { group, lease, reply } => self.renew_lease(self.position(group), lease, reply),
             Message::LeasesRemaining { group, leases, reply } => {
@@ -201,7 +199,22 @@ impl<E: Env> Shard<E> {
         }
     }
 
-    fn settle_proposal(&mut self, at: usize, reply: Option<ReplyTo>) {
+    /// One input for a group.
+    fn step(&mut self, at: usize, input: Input) {
+        self.groups[at].step(self.now, input, &mut self.effects);
+        self.log_effects_of(at);
+    }
+
+    /// What the turn's inputs have made worth doing together.
+    fn finish_steps(&mut self) {
+        for at in 0..self.groups.len() {
+            self.groups[at].raft.finish(self.now, &mut self.effects);
+            self.log_effects_of(at);
+        }
+    }
+
+    fn propose(&mut self, at: usize, payload: Bytes, reply: Option<ReplyTo>) {
+        self.groups[at].step(self.now, Input::Propose { ticket: NO_TICKET, payload }, &mut self.effects);
         if self.effects.rejected.pop().is_some() {
             if let Some(reply) = reply {
                 self.refuse(reply, Refusal::NoLeader);
@@ -245,8 +258,7 @@ impl<E: Env> Shard<E> {
     /// Proposes something that nobody waits for.
     pub(super) fn propose_own(&mut self, at: usize, command: Command) {
         let payload = Envelope { proposal: NO_TICKET, command }.encode();
-        self.groups[at].step(Input::Propose { ticket: NO_TICKET, payload }, &mut self.effects);
-        self.settle_proposal(at, None);
+        self.propose(at, payload, None);
     }
 
     pub(super) fn refuse(&mut self, reply: ReplyTo, refusal: Refusal) {
@@ -264,13 +276,19 @@ impl<E: Env> Shard<E> {
         }
         for entry in self.effects.entries.drain(..) {
             self.metrics.wal_entries.inc();
-            let tail = TailEntry { index: entry.index, term: entry.term, payload: entry.payload.clone() };
-            group.push_tail(tail);
-            self.wal.append(Entry { group: group.id, index: entry.index, term: entry.term, payload: entry.payload });
+            let plinth_raft::Entry { index, term, is_change, payload } = entry;
+            group.push_tail(TailEntry { index, term, payload: payload.clone() });
+            self.wal.append(Entry { group: group.id, index, term, is_change, payload });
         }
         for ready in self.effects.reads.drain(..) {
-            let reply = group.work.waiting_reads.pop().expect("one read waits for each that becomes ready");
-            group.wait_for_read(ready.index, reply);
+            if let Some(reply) = group.end_read(ready.ticket) {
+                group.wait_for_read(ready.index, reply);
+            }
+        }
+        while let Some(rejected) = self.effects.rejected.pop() {
+            if let Some(reply) = self.groups[at].end_read(rejected.ticket) {
+                self.refuse(reply, Refusal::NoLeader);
+            }
         }
         self.effects.clear();
     }
@@ -306,6 +324,11 @@ impl<E: Env> Shard<E> {
                 Applied::NotInMemory(from, before) => self.read_back(at, from, before),
             }
             self.load_ahead(at);
+            for configuration in std::mem::take(&mut self.groups[at].reconfigured) {
+                self.step(at, Input::Configured(configuration));
+            }
+            let index = self.groups[at].applied();
+            self.step(at, Input::Applied { index });
         }
         Ok(is_busy)
     }
@@ -323,10 +346,10 @@ impl<E: Env> Shard<E> {
     }
 }
 
-fn to_wal(HardState { term, vote, commit }: HardState) -> plinth_wal::HardState {
-    plinth_wal::HardState { term, vote, commit }
+fn to_wal(HardState { term, vote, commit, is_doubtful }: HardState) -> plinth_wal::HardState {
+    plinth_wal::HardState { term, vote, commit, is_doubtful }
 }
 
-pub(crate) fn from_wal(plinth_wal::HardState { term, vote, commit }: plinth_wal::HardState) -> HardState {
-    HardState { term, vote, commit }
+pub(crate) fn from_wal(plinth_wal::HardState { term, vote, commit, is_doubtful }: plinth_wal::HardState) -> HardState {
+    HardState { term, vote, commit, is_doubtful }
 }

@@ -40,7 +40,7 @@ pub async fn start(env: &SimEnv, options: ShardOptions) -> Result<Node, NodeErro
         name: "default".to_owned(),
         peer_urls: Vec::new(),
         client_urls: Vec::new(),
-        is_learner: false,
+        ..MemberRecord::default()
     };
     let identity = Identity { cluster_id: 7, initial_members: vec![member.clone()], member };
     let ports = ShardPorts { inbox: receiver, replies: vec![answers] };

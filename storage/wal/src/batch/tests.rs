@@ -5,7 +5,7 @@ use crate::format::{FLAG_SEAL, START_BYTES_MAX};
 
 fn head(index: u64, total_bytes: u32) -> EntryHead {
     let at = Position { index: LogIndex(index), term: Term(3) };
-    EntryHead { group: GroupId(7), at, previous_term: Term(2), total_bytes }
+    EntryHead { group: GroupId(7), at, previous_term: Term(2), is_change: index.is_multiple_of(2), total_bytes }
 }
 
 fn stamped(mut batch: Batch) -> (BatchHeader, Vec<u8>) {
@@ -23,7 +23,7 @@ fn stamped(mut batch: Batch) -> (BatchHeader, Vec<u8>) {
 #[test]
 fn records_survive_the_round_trip() {
     let mut batch = Batch::new(AlignedBuf::zeroed(0));
-    let state = HardState { term: Term(8), vote: Some(MemberId(0)), commit: LogIndex(5) };
+    let state = HardState { term: Term(8), vote: Some(MemberId(0)), commit: LogIndex(5), is_doubtful: true };
     batch.put_entry(&head(4, 6000), Part::Whole, &[1; 6000]);
     batch.put_hard_state(GroupId(1), state);
     batch.put_group_start(GroupId(2), Position { index: LogIndex(6), term: Term(1) });

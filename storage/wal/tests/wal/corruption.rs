@@ -3,7 +3,7 @@
 use plinth_base::{Corrupt, GroupId, LogIndex, Mark, Term};
 use plinth_env::Env;
 use plinth_sim_env::{Sim, SimOptions};
-use plinth_wal::{Recovered, Wal, WalError};
+use plinth_wal::{HardState, Recovered, Wal, WalError};
 
 use crate::{
     files::{self, BLOCK, batches, content, snapshot},
@@ -90,6 +90,7 @@ fn wal_torn_tail_is_cut_not_replayed_and_never_mistaken_for_corruption_later() {
     assert_eq!((cut.file, cut.offset, cut.may_hold_acknowledged), (path.clone(), at as u64, true));
     assert!(Mark::TornTailCut.count() > cuts);
     assert_eq!(recovered.groups[&GROUP].last.index, LogIndex(11));
+    assert!(recovered.groups[&GROUP].hard_state.is_doubtful, "nobody knows whether entry 12 was acknowledged");
     let torn = content(&sim, &path);
     // The log goes on in a fresh segment; the torn batch stays where it is.
     let mut wal = wal;
@@ -102,6 +103,16 @@ fn wal_torn_tail_is_cut_not_replayed_and_never_mistaken_for_corruption_later() {
     sim.crash();
     let (wal, recovered) = open(&sim).expect("the cut is in the next segment's start");
     assert_eq!((recovered.cut, recovered.groups[&GROUP].last.term), (None, Term(2)));
+    let hard_state = recovered.groups[&GROUP].hard_state;
+    assert!(hard_state.is_doubtful, "the doubt outlives the next start");
+    let mut wal = wal;
+    sim.block_on(async {
+        wal.set_hard_state(GROUP, HardState { is_doubtful: false, ..hard_state });
+        flush(&mut wal).await;
+    });
+    sim.crash();
+    let (wal, recovered) = open(&sim).expect("the log is sound");
+    assert!(!recovered.groups[&GROUP].hard_state.is_doubtful, "until the member has caught up");
     let entries = sim.block_on(read_all(&wal, GROUP, 1 << 20)).expect("entries on both sides of the cut");
     assert_eq!(entries.len(), 12);
 }

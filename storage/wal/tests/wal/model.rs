@@ -146,5 +146,5 @@ pub fn payload(group: GroupId, at: Position, bytes: usize) -> Bytes {
 
 pub fn entry(group: u32, index: u64, term: u64, bytes: usize) -> Entry {
     let (group, index, term) = (GroupId(group), LogIndex(index), Term(term));
-    Entry { group, index, term, payload: payload(group, Position { index, term }, bytes) }
+    Entry { group, index, term, is_change: false, payload: payload(group, Position { index, term }, bytes) }
 }

@@ -19,7 +19,10 @@ async fn two_groups(env: &SimEnv) -> Wal<SimEnv> {
     wal.start_group(BUSY, LogIndex(0), Term(0));
     wal.start_group(QUIET, LogIndex(0), Term(0));
     wal.append(entry(QUIET.0, 1, 1, 100));
-    wal.set_hard_state(QUIET, HardState { term: Term(4), vote: Some(MemberId(9)), commit: LogIndex(1) });
+    wal.set_hard_state(
+        QUIET,
+        HardState { term: Term(4), vote: Some(MemberId(9)), commit: LogIndex(1), is_doubtful: false },
+    );
     flush(&mut wal).await;
     wal
 }
@@ -71,7 +74,10 @@ fn wal_quiet_group_is_carried_by_state_records_over_any_number_of_segments() {
     sim.block_on(async {
         let (mut wal, recovered) = Wal::open(&env, options()).await.expect("sound");
         let quiet = recovered.groups[&QUIET];
-        assert_eq!(quiet.hard_state, HardState { term: Term(4), vote: Some(MemberId(9)), commit: LogIndex(1) });
+        assert_eq!(
+            quiet.hard_state,
+            HardState { term: Term(4), vote: Some(MemberId(9)), commit: LogIndex(1), is_doubtful: false }
+        );
         assert_eq!((quiet.start.index, quiet.last.term), (LogIndex(1), Term(1)));
         assert_eq!(wal.term_of(QUIET, LogIndex(1)), Some(Term(1)));
         wal.append(entry(QUIET.0, 2, 4, 10));

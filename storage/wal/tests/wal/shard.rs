@@ -6,7 +6,8 @@ use plinth_base::{GroupId, LogIndex, MemberId, Prng, Term};
 use plinth_env::{Env, TaskQueue};
 use plinth_sim_env::SimEnv;
 use plinth_wal::{
-    Entry, FlushDone, HardState, MaintenanceDone, Position, Recovered, SEGMENT_BYTES_MIN, Wal, WalError, WalOptions,
+    Entry, FlushDone, GroupState, HardState, MaintenanceDone, Position, Recovered, SEGMENT_BYTES_MIN, Wal, WalError,
+    WalOptions,
 };
 
 use crate::model::{self, Groups, Model, Op};
@@ -126,7 +127,10 @@ impl Shard {
             }
             1..10 => {
                 let vote = prng.chance(1, 2).then(|| MemberId(prng.below(5)));
-                self.call(model, Op::HardState(group, HardState { term: newer, vote, commit: last.index }));
+                self.call(
+                    model,
+                    Op::HardState(group, HardState { term: newer, vote, commit: last.index, is_doubtful: false }),
+                );
             }
             10..13 if last.index > released => {
                 let index = LogIndex(released.0 + 1 + prng.below(last.index.0 - released.0));
@@ -188,7 +192,9 @@ impl Shard {
 
     /// Compares what was recovered with the model, which gives up what did not survive; then every entry.
     pub async fn check_recovered(&self, model: &RefCell<Model>, recovered: &Recovered) -> Result<(), String> {
-        let seen = recovered.groups.iter().map(|(&id, state)| (id, (state.hard_state, state.last))).collect();
+        // A power cut tears the last batch, or not: the model doesn't know whether a group is in doubt.
+        let known = |state: &GroupState| (HardState { is_doubtful: false, ..state.hard_state }, state.last);
+        let seen = recovered.groups.iter().map(|(&id, state)| (id, known(state))).collect();
         model.borrow_mut().settle(&seen)?;
         let settled = model.borrow().acked.clone();
         self.check_entries(&settled).await

@@ -41,7 +41,7 @@ fn segment_path(at: usize) -> PathBuf {
 
 fn entry(group: u32, index: u64, term: u64, bytes: usize) -> Entry {
     let payload = Bytes::from(vec![b'e'; bytes]);
-    Entry { group: GroupId(group), index: LogIndex(index), term: Term(term), payload }
+    Entry { group: GroupId(group), index: LogIndex(index), term: Term(term), is_change: false, payload }
 }
 
 async fn flush(wal: &mut Wal<SimEnv>) {
@@ -149,7 +149,13 @@ async fn use_log(env: &SimEnv) -> Option<Vec<(GroupId, LogIndex)>> {
         }
         // The highest term and index leave no room for a next entry.
         let index = LogIndex(state.last.index.0.checked_add(1)?);
-        wal.append(Entry { group, index, term: state.last.term, payload: Bytes::from_static(b"new") });
+        wal.append(Entry {
+            group,
+            index,
+            term: state.last.term,
+            is_change: false,
+            payload: Bytes::from_static(b"new"),
+        });
         last.push((group, index));
     }
     flush(&mut wal).await;

@@ -1,8 +1,11 @@
 //! Single values as etcd's backend stores them.
 
 use bytes::{BufMut, BytesMut};
-use plinth_base::codec::{put_varint, varint_len};
-use plinth_kv::{AlarmKind, MemberRecord, State};
+use plinth_base::{
+    MemberId,
+    codec::{put_varint, varint_len},
+};
+use plinth_kv::{AlarmKind, Electorate, MemberRecord, State};
 use plinth_rpc::etcdserverpb as pb;
 use prost::Message as _;
 
@@ -17,8 +20,13 @@ pub(super) fn alarms(state: &State) -> Vec<Vec<u8>> {
 
 /// The voters, as raft's state is stored.
 pub(super) fn conf_state_json(state: &State) -> String {
-    let voters: Vec<_> = state.voters.iter().map(|voter| voter.0.to_string()).collect();
-    format!(r#"{{"voters":[{}],"auto_leave":false}}"#, voters.join(","))
+    let Electorate { voters, outgoing, learners, .. } = &state.electorate;
+    let list = |name: &str, ids: &[MemberId]| {
+        let ids: Vec<_> = ids.iter().map(|id| id.0.to_string()).collect();
+        if ids.is_empty() { String::new() } else { format!(r#""{name}":[{}],"#, ids.join(",")) }
+    };
+    let (voters, learners) = (list("voters", voters), list("learners", learners));
+    format!(r#"{{{voters}{learners}{}"auto_leave":false}}"#, list("voters_outgoing", outgoing))
 }
 
 /// etcd's `leasepb.Lease`: id (1) and TTL (2).
@@ -40,7 +48,7 @@ pub(super) fn member_json(member: &MemberRecord) -> String {
         format!("[{}]", urls.join(","))
     };
     let mut out = format!(r#"{{"id":{},"peerURLs":{}"#, member.id.0, urls(&member.peer_urls));
-    if member.is_learner {
+    if member.is_learner() {
         out.push_str(r#","isLearner":true"#);
     }
     if !member.name.is_empty() {
@@ -75,7 +83,7 @@ fn go_json_string(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use plinth_base::MemberId;
+    use plinth_kv::Standing;
 
     use super::*;
 
@@ -86,12 +94,12 @@ mod tests {
             name: "default".to_owned(),
             peer_urls: vec!["http://127.0.0.1:42380".to_owned()],
             client_urls: Vec::new(),
-            is_learner: false,
+            standing: Standing::Voter,
         };
         let want = r#"{"id":7383792418829112008,"peerURLs":["http://127.0.0.1:42380"],"name":"default"}"#;
         assert_eq!(member_json(&member), want);
         member.name = "a\"\\<\u{1}\n\u{e9}".to_owned();
-        (member.is_learner, member.client_urls) = (true, vec!["a".to_owned(), "b".to_owned()]);
+        (member.standing, member.client_urls) = (Standing::Learner, vec!["a".to_owned(), "b".to_owned()]);
         let want = r#"{"id":7383792418829112008,"peerURLs":["http://127.0.0.1:42380"],"isLearner":true,"name":"a\"\\\u003c\u0001\né","clientURLs":["a","b"]}"#;
         assert_eq!(member_json(&member), want);
     }

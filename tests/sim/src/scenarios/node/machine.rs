@@ -65,7 +65,7 @@ fn identity() -> Identity {
         name: "default".to_owned(),
         peer_urls: vec!["http://localhost:2380".to_owned()],
         client_urls: vec!["http://localhost:2379".to_owned()],
-        is_learner: false,
+        ..MemberRecord::default()
     };
     Identity { cluster_id: 0xcdf8_1819_4e3a_8c32, initial_members: vec![member.clone()], member }
 }

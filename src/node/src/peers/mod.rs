@@ -1,0 +1,12 @@
+//! What members say to each other: frames on three connections for each pair of members, see `docs/format/peers.md`.
+//!
+//! Invariant: nothing that a peer sends is believed before its checksum, its lengths and its kind are known to be right; a frame that
+//! isn't closes the connection.
+
+mod frame;
+mod handshake;
+mod message;
+
+pub use frame::{FRAME_BYTES_MAX, FRAME_HEADER_BYTES, FrameError, FrameHeader};
+pub use handshake::{Channel, HANDSHAKE_BYTES, Hello, PROTOCOL_VERSION, Refused, Welcome};
+pub use message::{decode, encode};

@@ -1,0 +1,115 @@
+//! Leadership that is given away: because somebody asked for it, because the leader was removed, or because its disk doesn't answer (Raft thesis, section 3.10).
+//!
+//! `TimeoutNow` needs nothing from the own disk, so a leader whose log stalls can still make another one lead before its own silence would cost an
+//! election timeout, and with it the leases. It then sends nothing that claims the new term until its disk has it, see [`Raft::send`].
+
+use std::cmp::Reverse;
+
+use plinth_base::{Instant, MemberId, Term};
+
+use super::{Raft, Role};
+use crate::{Body, Effects};
+
+/// A transfer that was asked for.
+#[derive(Debug)]
+pub(super) struct Transfer {
+    ticket: u64,
+    to: MemberId,
+    pub(super) until: Instant,
+    is_sent: bool,
+}
+
+/// The leader's wish that this member campaigns, which has to wait for a change of the members to be applied.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wish {
+    term: Term,
+    until: Instant,
+}
+
+impl Raft {
+    pub(super) fn begin_transfer(&mut self, now: Instant, ticket: u64, to: MemberId, effects: &mut Effects) {
+        if let Some(earlier) = self.transfer.take() {
+            effects.transferred.push((earlier.ticket, false));
+        }
+        if self.role != Role::Leader || to == self.options.id || !self.configuration.voters.contains(&to) {
+            return effects.transferred.push((ticket, self.leader == Some(to)));
+        }
+        let until = now + self.options.election_timeout;
+        self.transfer = Some(Transfer { ticket, to, until, is_sent: false });
+    }
+
+    /// A leader is known again: it was the one that was wanted, or another.
+    pub(super) fn settle_transfer(&mut self, effects: &mut Effects) {
+        if let (Some(leader), Some(transfer)) = (self.leader, &self.transfer) {
+            effects.transferred.push((transfer.ticket, leader == transfer.to));
+            self.transfer = None;
+        }
+    }
+
+    pub(super) fn expire_transfer(&mut self, now: Instant, effects: &mut Effects) {
+        if let Some(transfer) = self.transfer.take_if(|transfer| now >= transfer.until) {
+            effects.transferred.push((transfer.ticket, false));
+        }
+    }
+
+    /// Nothing new is proposed: this member will not lead for long.
+    pub(super) fn is_handing_over(&self) -> bool {
+        self.transfer.is_some() || !self.configuration.is_voter(self.options.id)
+    }
+
+    /// Tells a follower to campaign, if there is reason to and one that has everything.
+    pub(super) fn hand_over(&mut self, now: Instant, effects: &mut Effects) {
+        let last = self.log.last().index;
+        if let Some(Transfer { to, is_sent: false, .. }) = self.transfer {
+            if self.peers.get(&to).is_some_and(|peer| peer.matched == last) {
+                self.transfer.as_mut().expect("looked at above").is_sent = true;
+                self.send(to, Body::TimeoutNow, effects);
+            }
+            return;
+        }
+        let was_removed = !self.configuration.is_voter(self.options.id);
+        if was_removed || (self.is_stalled && self.transfer.is_none() && self.may_flee(now)) {
+            self.hand_over_to_best(now, effects);
+        }
+    }
+
+    /// The others can do without this disk, and leadership didn't just come here from another one that stalled: where all share a slow disk it stays.
+    fn may_flee(&self, now: Instant) -> bool {
+        let own = self.options.id;
+        self.handed_over.is_none_or(|then| now.since(then) >= self.options.election_timeout)
+            && self.configuration.has_quorum(|id| id != own && self.is_active(id, now))
+    }
+
+    /// To the voter that was heard last of those which have the whole log. Then this member leads no more, though its term hasn't ended.
+    fn hand_over_to_best(&mut self, now: Instant, effects: &mut Effects) {
+        let last = self.log.last().index;
+        let has_all =
+            |id: &MemberId| self.peers.get(id).is_some_and(|peer| peer.matched == last) && self.is_active(*id, now);
+        let best = self.configuration.voters.iter().copied().filter(has_all);
+        let best = best.max_by_key(|id| (self.peers.get(id).and_then(|peer| peer.heard), Reverse(*id)));
+        if let Some(to) = best {
+            self.send(to, Body::TimeoutNow, effects);
+            self.handed_over = Some(now);
+            self.follow(now, self.hard_state.term, None, effects);
+        }
+    }
+
+    pub(super) fn handle_timeout_now(&mut self, now: Instant, from: MemberId, effects: &mut Effects) {
+        if self.leader == Some(from) && self.role == Role::Follower {
+            let until = now + self.options.election_timeout;
+            self.wish = Some(Wish { term: self.hard_state.term, until });
+            self.resume_handover(now, effects);
+        }
+    }
+
+    /// A change of the members is applied now, perhaps: then the leader's wish can be followed.
+    pub(super) fn resume_handover(&mut self, now: Instant, effects: &mut Effects) {
+        let Some(wish) = self.wish else { return };
+        if wish.term != self.hard_state.term || now >= wish.until || self.role == Role::Leader {
+            self.wish = None;
+        } else if self.may_campaign() {
+            self.wish = None;
+            self.campaign(now, true, effects);
+        }
+    }
+}
