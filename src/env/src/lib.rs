@@ -7,11 +7,13 @@
 
 mod file;
 mod pages;
+mod peers;
 
 use std::{future::Future, io, path::Path, sync::Arc, time::Duration};
 
 pub use file::{DirEntry, DiskSpace, File, OpenMode, OpenOptions, SyncMethod};
 pub use pages::{PageError, PageSource, PageWant};
+pub use peers::{NotSent, PeerAddress, PeerEvent, PeerLane, Peers};
 use plinth_base::Instant;
 
 /// Which queue of an executor a task runs in. Shares, latency targets and budgets belong to the queue.

@@ -2,13 +2,14 @@
 
 use std::{cell::Cell, future::Future, io, path::Path, rc::Rc, sync::Arc, task::Poll, time::Duration};
 
-use plinth_base::Instant;
+use plinth_base::{Instant, MemberId};
 use plinth_env::{DirEntry, DiskSpace, Env, OpenMode, OpenOptions, PageError, PageWant, TaskQueue};
 
 use crate::{
     disk::{Admission, Disk, eio},
     exec::{Fate, HostId, Sleep, World, completion},
     file::{SimFile, stale_handle},
+    net::SimPeers,
     options::OpKind,
     pages::SimPages,
 };
@@ -24,6 +25,12 @@ pub struct SimEnv {
 }
 
 impl SimEnv {
+    /// The way of `member`, which runs on this machine, to others; they are found at `sim://N`, on machine number `N`.
+    #[must_use]
+    pub fn peers(&self, member: MemberId) -> SimPeers {
+        SimPeers::open(&self.world, self.host, self.epoch, member)
+    }
+
     fn is_stale(&self) -> bool {
         self.epoch != self.world.epoch(self.host)
     }

@@ -22,6 +22,7 @@ use plinth_env::TaskQueue;
 
 use crate::{
     disk::Disk,
+    net::Net,
     options::{SimOptions, as_ns},
     trace::Trace,
 };
@@ -76,10 +77,13 @@ pub(crate) enum Fate {
 }
 
 type Action = Box<dyn FnOnce(&Rc<World>, Fate)>;
+type NetAction = Box<dyn FnOnce(&Rc<World>)>;
 
 enum Event {
     Timer(Waker),
     Op(Action),
+    /// Something comes from the network.
+    Net(NetAction),
     /// The host's tasks go on.
     Resume,
 }
@@ -152,6 +156,7 @@ pub(crate) struct World {
     random: RefCell<Prng>,
     trace: Cell<Trace>,
     hosts: Vec<Host>,
+    pub(crate) net: RefCell<Net>,
 }
 
 impl World {
@@ -163,7 +168,8 @@ impl World {
             disk: Arc::new(Mutex::new(Disk::new(options, prng.fork()))),
             paused: RefCell::default(),
         };
-        let hosts = (0..hosts).map(|_| host()).collect();
+        let hosts: Vec<Host> = (0..hosts).map(|_| host()).collect();
+        let net = RefCell::new(Net::new(hosts.len(), prng.fork()));
         Rc::new(Self {
             clock_ns: Cell::new(START_NS),
             poll_cost_ns: as_ns(options.poll_cost).max(1),
@@ -179,6 +185,7 @@ impl World {
             random: RefCell::new(random),
             trace: Cell::default(),
             hosts,
+            net,
         })
     }
 
@@ -270,6 +277,11 @@ impl World {
         key
     }
 
+    /// Runs `action` on `host` after `delay_ns`, unless it goes down before.
+    pub(crate) fn schedule(&self, host: HostId, delay_ns: u64, action: NetAction) {
+        self.add_event(host, self.clock_ns.get().saturating_add(delay_ns), Event::Net(action));
+    }
+
     /// Starts an operation of the disk that takes `delay_ns`; `action` is run at its end, or by a crash, or never.
     pub(crate) fn submit(&self, host: HostId, delay_ns: u64, action: Action) {
         self.disk_events.set(self.disk_events.get() + 1);
@@ -323,6 +335,7 @@ impl World {
             self.note(1, key.1);
             match event {
                 Event::Timer(waker) => waker.wake(),
+                Event::Net(action) => action(self),
                 Event::Resume => self.resume(host),
                 Event::Op(action) => {
                     self.disk_events.set(self.disk_events.get() + 1);
@@ -415,6 +428,7 @@ impl World {
             }
         }
         self.clear_host(host);
+        self.close_endpoint(host, power_cut);
         self.note(3, u64::from(power_cut));
     }
 

@@ -11,10 +11,13 @@ use std::{
     time::Duration,
 };
 
+use plinth_env::PeerLane;
+
 use crate::{
     disk::Effect,
     env::SimEnv,
     exec::{Bounds, HostId, Stopped, World},
+    net::NetOptions,
     options::{Faults, OpKind, SimOptions, as_ns},
 };
 
@@ -215,6 +218,36 @@ impl Sim {
         self.first().files()
     }
 
+    /// Changes how the network behaves from now on.
+    pub fn change_net(&self, change: impl FnOnce(&mut NetOptions)) {
+        change(&mut self.world.net.borrow_mut().options);
+    }
+
+    /// From now on nothing that host `from` sends comes to host `to`; what is sent waits.
+    pub fn cut(&self, from: usize, to: usize) {
+        self.world.cut(HostId(from), HostId(to));
+    }
+
+    /// What host `from` sends comes to host `to` again.
+    pub fn heal(&self, from: usize, to: usize) {
+        self.world.heal(HostId(from), HostId(to));
+    }
+
+    /// The network carries everything again.
+    pub fn heal_all(&self) {
+        self.world.heal_all();
+    }
+
+    /// What host `from` sends to host `to` on a lane from now on is not there before `duration` has passed.
+    pub fn stall_lane(&self, from: usize, to: usize, lane: PeerLane, duration: Duration) {
+        self.world.stall_lane(HostId(from), HostId(to), lane, as_ns(duration));
+    }
+
+    /// A lane between two hosts breaks.
+    pub fn reset_lane(&self, a: usize, b: usize, lane: PeerLane) {
+        self.world.reset_lane(HostId(a), HostId(b), lane);
+    }
+
     /// How often each kind of fault struck so far on any machine, sorted by name.
     #[must_use]
     pub fn faults(&self) -> Vec<(&'static str, u64)> {
@@ -223,6 +256,9 @@ impl Sim {
             for (name, count) in self.world.disk(HostId(host)).counters.list() {
                 *sums.entry(name).or_default() += count;
             }
+        }
+        for (name, count) in self.world.net.borrow().counts() {
+            *sums.entry(name).or_default() += count;
         }
         sums.into_iter().collect()
     }

@@ -1,0 +1,86 @@
+//! The way to the other members: frames on three lanes for each of them.
+
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use plinth_base::MemberId;
+
+/// A connection to a peer. Each keeps its order, and none waits for another.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum PeerLane {
+    /// Small and urgent.
+    Pulse,
+    /// Entries and proposals.
+    Log,
+    /// Snapshots.
+    Bulk,
+}
+
+impl PeerLane {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Pulse, Self::Log, Self::Bulk];
+}
+
+/// What came from a peer, or became of the way to it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum PeerEvent {
+    /// Frames can be sent, and what was sent before is lost.
+    Connected {
+        /// Who is there.
+        peer: MemberId,
+        /// On which lane.
+        lane: PeerLane,
+    },
+    /// Nothing comes any more; what was sent may have arrived or not.
+    Broken {
+        /// Whose connection.
+        peer: MemberId,
+        /// Which one.
+        lane: PeerLane,
+    },
+    /// A frame came, whole.
+    Received {
+        /// From whom.
+        peer: MemberId,
+        /// On which lane.
+        lane: PeerLane,
+        /// As it was sent.
+        frame: Bytes,
+    },
+}
+
+/// Why a frame wasn't taken. It will not arrive.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum NotSent {
+    /// The peer isn't there.
+    NotConnected,
+    /// More waits already than a peer that is slow may have.
+    Full,
+}
+
+/// Where a member is found.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PeerAddress {
+    /// Who should be there.
+    pub id: MemberId,
+    /// Where, in the order to try.
+    pub urls: Vec<String>,
+}
+
+/// One member's way to the others. Connections are made and made again by themselves.
+pub trait Peers: Clone + 'static {
+    /// Keeps connections to these, and to nobody else.
+    fn set_peers(&self, peers: Vec<PeerAddress>);
+
+    /// Sends a frame, behind those that were sent on this lane before. It arrives once, or, if the lane breaks, perhaps not.
+    ///
+    /// # Errors
+    /// It wasn't taken.
+    fn send(&self, to: MemberId, lane: PeerLane, frame: Bytes) -> Result<(), NotSent>;
+
+    /// The next event, in the order in which they happened on each lane.
+    fn take(&self) -> Option<PeerEvent>;
+
+    /// Ready when there is something to take; else the task of `cx` is woken when there is.
+    fn poll_ready(&self, cx: &Context<'_>) -> Poll<()>;
+}
