@@ -3,6 +3,7 @@
 use std::fmt;
 
 use plinth_base::MemberId;
+use plinth_env::PeerLane;
 use zerocopy::{
     FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned,
     little_endian::{U16, U32, U64},
@@ -13,24 +14,8 @@ pub const PROTOCOL_VERSION: u16 = 1;
 
 const MAGIC: [u8; 8] = *b"plinthPR";
 
-/// What a connection is for.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub enum Channel {
-    /// Votes, heartbeats, reads, the hand-over of leadership.
-    Pulse,
-    /// Entries and their answers, proposals on their way to the leader.
-    Log,
-    /// Snapshots.
-    Bulk,
-}
-
-impl Channel {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::Pulse, Self::Log, Self::Bulk];
-
-    fn from_code(code: u8) -> Option<Self> {
-        Self::ALL.into_iter().find(|channel| *channel as u8 == code)
-    }
+fn lane_of(code: u8) -> Option<PeerLane> {
+    PeerLane::ALL.into_iter().find(|lane| *lane as u8 == code)
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
@@ -40,7 +25,7 @@ struct Record {
     /// CRC32C of everything behind this field.
     checksum: U32,
     version: U16,
-    /// Of a hello: the channel. Of a welcome: why not, or 0.
+    /// Of a hello: the lane. Of a welcome: why not, or 0.
     code: u8,
     /// 1 of a hello, 2 of a welcome.
     role: u8,
@@ -68,7 +53,7 @@ const WELCOME: u8 = 2;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Hello {
     /// What the connection is for.
-    pub channel: Channel,
+    pub lane: PeerLane,
     /// The cluster that it belongs to.
     pub cluster: u64,
     /// Who connects.
@@ -156,8 +141,8 @@ impl Hello {
     /// As bytes.
     #[must_use]
     pub fn encode(&self) -> [u8; HANDSHAKE_BYTES] {
-        let Self { channel, cluster, from, to, incarnation, page_format } = *self;
-        record(HELLO, channel as u8, cluster, (from, to), incarnation, page_format)
+        let Self { lane, cluster, from, to, incarnation, page_format } = *self;
+        record(HELLO, lane as u8, cluster, (from, to), incarnation, page_format)
     }
 
     /// Reads what came.
@@ -167,7 +152,7 @@ impl Hello {
     pub fn decode(bytes: &[u8; HANDSHAKE_BYTES]) -> Result<Self, Refused> {
         let record = read(bytes, HELLO)?;
         Ok(Self {
-            channel: Channel::from_code(record.code).ok_or(Refused::Malformed)?,
+            lane: lane_of(record.code).ok_or(Refused::Malformed)?,
             cluster: record.cluster.get(),
             from: MemberId(record.from.get()),
             to: MemberId(record.to.get()),
@@ -259,14 +244,14 @@ fn read(bytes: &[u8; HANDSHAKE_BYTES], role: u8) -> Result<Record, Refused> {
 mod tests {
     use super::*;
 
-    fn hello(channel: Channel) -> Hello {
-        Hello { channel, cluster: 7, from: MemberId(1), to: MemberId(2), incarnation: 99, page_format: 2 }
+    fn hello(lane: PeerLane) -> Hello {
+        Hello { lane, cluster: 7, from: MemberId(1), to: MemberId(2), incarnation: 99, page_format: 2 }
     }
 
     #[test]
     fn both_halves_come_back_as_they_were() {
-        for channel in Channel::ALL {
-            assert_eq!(Hello::decode(&hello(channel).encode()), Ok(hello(channel)));
+        for lane in PeerLane::ALL {
+            assert_eq!(Hello::decode(&hello(lane).encode()), Ok(hello(lane)));
         }
         let refusals = [
             Refused::NotPlinth,
@@ -286,7 +271,7 @@ mod tests {
 
     #[test]
     fn what_is_no_handshake_is_refused_with_its_reason() {
-        let sound = hello(Channel::Log).encode();
+        let sound = hello(PeerLane::Log).encode();
         let changed = |at: usize| {
             let mut bytes = sound;
             bytes[at] ^= 0x10;

@@ -8,5 +8,5 @@ mod handshake;
 mod message;
 
 pub use frame::{FRAME_BYTES_MAX, FRAME_HEADER_BYTES, FrameError, FrameHeader};
-pub use handshake::{Channel, HANDSHAKE_BYTES, Hello, PROTOCOL_VERSION, Refused, Welcome};
+pub use handshake::{HANDSHAKE_BYTES, Hello, PROTOCOL_VERSION, Refused, Welcome};
 pub use message::{decode, encode};
