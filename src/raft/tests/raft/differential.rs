@@ -16,6 +16,7 @@ use plinth_raft::{Configuration, Effects, Entry, HardState, Input, Options, Posi
 use raft::eraftpb;
 
 use self::theirs::Theirs;
+use crate::figure;
 
 /// A tick of the other crate.
 const TICK_NANOS: u64 = 100_000_000;
@@ -262,7 +263,12 @@ impl Group {
                 return;
             }
         }
-        panic!("the group gets nowhere: {before} entries, then {}", self.committed.len());
+        let state = |(id, member): (&u64, &Member)| match member {
+            Member::Ours(ours) => figure::status(&ours.raft),
+            Member::Theirs(theirs) => format!("{id}: {}", theirs.status()),
+        };
+        let states: Vec<String> = self.members.iter().map(state).collect();
+        panic!("the group gets nowhere: {before} entries, then {}\n{}", self.committed.len(), states.join("\n"));
     }
 }
 
@@ -307,8 +313,8 @@ impl Ours {
     /// One input, and all that follows of it until nothing is left to become durable.
     fn step(&mut self, now: Instant, input: Input) -> Vec<eraftpb::Message> {
         let mut sent = Vec::new();
-        let mut next = Some(input);
-        while let Some(input) = next.take() {
+        let mut inputs = VecDeque::from([input]);
+        while let Some(input) = inputs.pop_front() {
             let mut effects = Effects::default();
             self.raft.step(now, input, &mut effects);
             self.raft.finish(now, &mut effects);
@@ -324,10 +330,10 @@ impl Ours {
             for fetch in effects.fetches.drain(..) {
                 let from = usize::try_from(fetch.from.0 - 1).expect("small");
                 let entries = self.entries[from..].iter().take(4).cloned().collect();
-                next = Some(Input::Fetched { peer: fetch.peer, from: fetch.from, entries });
+                inputs.push_back(Input::Fetched { peer: fetch.peer, from: fetch.from, entries });
             }
             if last.is_some() || effects.hard_state.is_some() {
-                next = Some(Input::Durable { last, hard_state: effects.hard_state });
+                inputs.push_back(Input::Durable { last, hard_state: effects.hard_state });
             }
         }
         sent

@@ -68,6 +68,21 @@ impl Theirs {
         self.node.raft.term
     }
 
+    pub(crate) fn status(&self) -> String {
+        let raft = &self.node.raft;
+        let peers: Vec<String> =
+            raft.prs().iter().map(|(id, peer)| format!("{id}: {:?} at {}", peer.state, peer.matched)).collect();
+        format!(
+            "theirs, {:?} of {}, term {}, log ends at {}, commit {}; {}",
+            raft.state,
+            raft.leader_id,
+            raft.term,
+            raft.raft_log.last_index(),
+            raft.raft_log.committed,
+            peers.join(", ")
+        )
+    }
+
     pub(crate) fn applied(&self) -> u64 {
         self.applied
     }
