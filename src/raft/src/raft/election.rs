@@ -46,6 +46,10 @@ impl Raft {
             return;
         }
         self.put_off_election(now);
+        if self.role == Role::Candidate && !self.is_covered(true) {
+            // Nobody was asked yet, for the own disk is slow. In a new term it would be as slow again.
+            return;
+        }
         if self.leader.take().is_some() {
             effects.role_changed = true;
             self.reject_reads(effects);
