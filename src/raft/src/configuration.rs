@@ -199,9 +199,7 @@ impl Configuration {
         if next.voters.is_empty() {
             return Err(ChangeError::NoVoter);
         }
-        let came = next.voters.iter().filter(|id| !self.voters.contains(id)).count();
-        let went = self.voters.iter().filter(|id| !next.voters.contains(id)).count();
-        if came + went > 1 {
+        if self.voters_that_differ(&next) > 1 {
             next.outgoing.clone_from(&self.voters);
         }
         Ok(next)
@@ -221,9 +219,14 @@ impl Configuration {
             let sets = |of: &Self| [of.voters.clone(), if of.is_joint() { of.outgoing.clone() } else { Vec::new() }];
             return sets(self).iter().any(|set| !set.is_empty() && sets(next).contains(set));
         }
+        self.voters_that_differ(next) <= 1
+    }
+
+    /// How many vote in one and not in the other.
+    fn voters_that_differ(&self, next: &Self) -> usize {
         let came = next.voters.iter().filter(|id| !self.voters.contains(id)).count();
         let went = self.voters.iter().filter(|id| !next.voters.contains(id)).count();
-        came + went <= 1
+        came + went
     }
 
     fn forget(&mut self, id: MemberId) {

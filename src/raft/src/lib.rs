@@ -22,5 +22,5 @@ pub use configuration::{Change, ChangeError, Configuration, Tally};
 pub use effects::{Effects, Entry, Fetch, HardState, ReadReady, Reason, Rejected};
 pub use log::Position;
 pub use message::{Body, Lane, Message};
-pub use progress::Mode;
+pub(crate) use progress::Mode;
 pub use raft::{Input, Options, Raft, Role, Start};

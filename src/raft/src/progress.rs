@@ -8,7 +8,7 @@ use plinth_base::{Instant, LogIndex};
 
 /// How entries go to a peer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Mode {
+pub(crate) enum Mode {
     /// One message at a time, until it is known where the logs agree.
     Probe {
         /// The message is on its way.
