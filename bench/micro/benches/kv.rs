@@ -8,7 +8,7 @@ use std::{
 use bytes::Bytes;
 use criterion::{Criterion, criterion_group, criterion_main};
 use plinth_base::{MemberId, Prng, Term};
-use plinth_kv::{ApplyError, Budget, Command, Envelope, Machine, Put, State, bootstrap, trees};
+use plinth_kv::{ApplyError, Budget, Command, Envelope, Machine, ProposalId, Put, State, bootstrap, trees};
 use plinth_micro::{KEYS, Session, checkpoint, key, load, reserve, value};
 use plinth_tree::{Store, StoreOptions};
 use plinth_uring::UringEnv;
@@ -79,7 +79,7 @@ impl Bed {
 
 fn payload(number: u64) -> Bytes {
     let put = Put { key: key(number).to_vec().into(), value: value(number).into(), ..Put::default() };
-    Envelope { proposal: 1, command: Command::Put(put) }.encode()
+    Envelope { proposal: ProposalId::default(), command: Command::Put(put) }.encode()
 }
 
 async fn puts(env: &UringEnv, bed: &mut Bed, iterations: u64) -> Duration {

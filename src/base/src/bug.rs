@@ -35,6 +35,10 @@ pub enum Bug {
     ReadJoinsRound,
     /// A follower goes on with the members that it had (`plinth-raft`).
     MembershipLate,
+    /// A member that leads no more still ends leases (`plinth-kv`, `plinth-node`).
+    DeposedLeaderRevokes,
+    /// A checkpoint holds what the own log could still lose (`plinth-node`).
+    CheckpointAheadOfLog,
 }
 
 impl Bug {
@@ -53,6 +57,8 @@ impl Bug {
         Bug::StaleRead,
         Bug::ReadJoinsRound,
         Bug::MembershipLate,
+        Bug::DeposedLeaderRevokes,
+        Bug::CheckpointAheadOfLog,
     ];
 
     /// The bugs of a comma-separated list of their names; the error is a name that none has.

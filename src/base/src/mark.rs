@@ -70,6 +70,10 @@ marks! {
     SweepResumed = "sweep resumed",
     /// A compaction came while what the one before had left was being swept.
     CompactedInSweep = "compacted in a sweep",
+    /// A checkpoint was due while the log was behind what was applied.
+    CheckpointWaitedForLog = "checkpoint waited for the log",
+    /// The end of leases that a deposed leader had decided was refused.
+    StaleRevokeIgnored = "stale revoke ignored",
 }
 
 impl Mark {

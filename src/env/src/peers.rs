@@ -68,7 +68,7 @@ pub struct PeerAddress {
 }
 
 /// One member's way to the others. Connections are made and made again by themselves.
-pub trait Peers: Clone + 'static {
+pub trait Peers {
     /// Keeps connections to these, and to nobody else.
     fn set_peers(&self, peers: Vec<PeerAddress>);
 
@@ -78,9 +78,34 @@ pub trait Peers: Clone + 'static {
     /// It wasn't taken.
     fn send(&self, to: MemberId, lane: PeerLane, frame: Bytes) -> Result<(), NotSent>;
 
+    /// Breaks a lane on which something came that makes no sense; it is connected again as after any other break.
+    fn reset(&self, peer: MemberId, lane: PeerLane);
+
     /// The next event, in the order in which they happened on each lane.
     fn take(&self) -> Option<PeerEvent>;
 
     /// Ready when there is something to take; else the task of `cx` is woken when there is.
     fn poll_ready(&self, cx: &Context<'_>) -> Poll<()>;
+}
+
+/// Of a member that has no way to any other: the only one of its cluster.
+#[derive(Clone, Copy, Debug)]
+pub struct Alone;
+
+impl Peers for Alone {
+    fn set_peers(&self, _: Vec<PeerAddress>) {}
+
+    fn send(&self, _: MemberId, _: PeerLane, _: Bytes) -> Result<(), NotSent> {
+        Err(NotSent::NotConnected)
+    }
+
+    fn reset(&self, _: MemberId, _: PeerLane) {}
+
+    fn take(&self) -> Option<PeerEvent> {
+        None
+    }
+
+    fn poll_ready(&self, _: &Context<'_>) -> Poll<()> {
+        Poll::Pending
+    }
 }

@@ -70,7 +70,7 @@ impl Applying {
             Command::Txn(txn) => Run::Txn(TxnRun::new(txn)),
             Command::LeaseGrant { id, ttl } => Run::Grant(GrantRun::new(id, ttl)),
             Command::LeaseRevoke { id } => Run::Revoke { run: RevokeRun::new(vec![id]), must_exist: true },
-            Command::LeasesExpire { ids } => Run::Revoke { run: RevokeRun::new(ids), must_exist: false },
+            Command::LeasesExpire { ids, .. } => Run::Revoke { run: RevokeRun::new(ids), must_exist: false },
             Command::Compact { revision } => Run::Compact(revision),
             Command::Alarm { action, member, alarm } => Run::Alarm { action, member, alarm },
             Command::PublishMember(member) => Run::PublishMember(member),

@@ -1,18 +1,18 @@
-//! Commands as bytes in the log: a format byte, the proposal's id, then the command. Numbers are varints, byte strings stand behind their length.
+//! Commands as bytes in the log: a format byte, the proposal's name, then the command. Numbers are varints, byte strings stand behind their length.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use plinth_base::{
-    MemberId,
+    MemberId, Term,
     codec::{Malformed, Reader, put_bytes, put_varint},
 };
 
 use crate::{
     AlarmAction, AlarmKind, Command, CommandKind, Compare, CompareResult, CompareTarget, DeleteRange, Envelope,
-    KeyRange, MemberRecord, MembersChange, Op, Put, Query, SortOrder, SortTarget, Txn, TxnNode,
+    KeyRange, MemberRecord, MembersChange, Op, ProposalId, Put, Query, SortOrder, SortTarget, Txn, TxnNode,
     member::{put_texts, texts},
 };
 
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
 
 const PUT: u8 = 1;
 const DELETE_RANGE: u8 = 2;
@@ -27,6 +27,9 @@ const COMPACT: u8 = 10;
 const CHANGE_MEMBERS: u8 = 11;
 const UPDATE_MEMBER: u8 = 12;
 
+/// Where a command says what it is: behind the format and the proposal's name.
+const KIND_AT: usize = 17;
+
 const FLAG_PREV_KV: u8 = 1;
 const FLAG_IGNORE_VALUE: u8 = 2;
 const FLAG_IGNORE_LEASE: u8 = 4;
@@ -37,8 +40,7 @@ impl Envelope {
     /// What an encoded command is; `None` for an empty entry.
     #[must_use]
     pub fn kind(payload: &[u8]) -> Option<CommandKind> {
-        // Behind the format and the proposal's id.
-        Some(match *payload.get(9)? {
+        Some(match *payload.get(KIND_AT)? {
             PUT => CommandKind::Put,
             DELETE_RANGE => CommandKind::DeleteRange,
             TXN => CommandKind::Txn,
@@ -65,7 +67,8 @@ impl Envelope {
     pub fn encode(&self) -> Bytes {
         let mut out = BytesMut::with_capacity(self.bytes_hint());
         out.put_u8(FORMAT);
-        out.put_u64_le(self.proposal);
+        out.put_u64_le(self.proposal.origin);
+        out.put_u64_le(self.proposal.number);
         match &self.command {
             Command::Put(put) => put_op(&mut out, put),
             Command::DeleteRange(delete) => delete_op(&mut out, delete),
@@ -79,10 +82,11 @@ impl Envelope {
                 out.put_u8(LEASE_REVOKE);
                 out.put_i64_le(*id);
             }
-            Command::LeasesExpire { ids } => {
+            Command::LeasesExpire { ids, term } => {
                 out.put_u8(LEASES_EXPIRE);
                 put_varint(&mut out, ids.len() as u64);
                 ids.iter().for_each(|id| out.put_i64_le(*id));
+                out.put_u64_le(term.0);
             }
             Command::Compact { revision } => {
                 out.put_u8(COMPACT);
@@ -115,7 +119,7 @@ impl Envelope {
         if input.reader.u8()? != FORMAT {
             return Err(Malformed("unknown format of a command"));
         }
-        let proposal = input.reader.u64()?;
+        let proposal = ProposalId { origin: input.reader.u64()?, number: input.reader.u64()? };
         let command = match input.reader.u8()? {
             PUT => Command::Put(input.put()?),
             DELETE_RANGE => Command::DeleteRange(input.delete_range()?),
@@ -126,7 +130,7 @@ impl Envelope {
             LEASES_EXPIRE => {
                 let ids = input.count()?;
                 let ids = (0..ids).map(|_| input.reader.i64()).collect::<Result<_, _>>()?;
-                Command::LeasesExpire { ids }
+                Command::LeasesExpire { ids, term: Term(input.reader.u64()?) }
             }
             ALARM => {
                 let (action, alarm) = (alarm_action(input.reader.u8()?)?, alarm_kind(input.reader.u8()?)?);

@@ -2,17 +2,26 @@
 
 use bytes::Bytes;
 
-use plinth_base::MemberId;
+use plinth_base::{MemberId, Term};
 
 use crate::{MemberRecord, MembersChange, Query, bounds::KeyRange};
 
 /// A command with the id by which its proposer knows it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Envelope {
-    /// Unique among the proposals in flight; the answer comes from the local apply of this id.
-    pub proposal: u64,
+    /// Who waits for it, if anybody does.
+    pub proposal: ProposalId,
     /// The command.
     pub command: Command,
+}
+
+/// A proposal's name, never given twice: whoever proposed it, on whichever member, is answered when the entry of that name is applied there.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Debug)]
+pub struct ProposalId {
+    /// The run of a member's process that made it, a random number; 0 if nobody waits.
+    pub origin: u64,
+    /// Counts that run's proposals.
+    pub number: u64,
 }
 
 /// A replicated command.
@@ -40,6 +49,8 @@ pub enum Command {
     LeasesExpire {
         /// Their ids.
         ids: Vec<i64>,
+        /// The term of the leader that judged them: an entry of another term revokes none.
+        term: Term,
     },
     /// Makes everything below a revision unreadable, so that it can be removed.
     Compact {

@@ -37,7 +37,7 @@ pub use audit::{Audit, AuditError, Audited, change_hash};
 pub use bounds::{KeyRange, Upper};
 pub use command::{
     AlarmAction, AlarmKind, Command, CommandKind, Compare, CompareResult, CompareTarget, DeleteRange, Envelope, Op,
-    Put, Txn, TxnNode,
+    ProposalId, Put, Txn, TxnNode,
 };
 pub use error::KvError;
 pub use event::{Event, Recorded};
@@ -45,7 +45,7 @@ pub use export::{Export, ExportEntry, ExportSink, ExportSpan};
 pub use lease::{ByTtl, attached_keys, granted_leases, granted_ttl, leases_by_ttl};
 pub use lessor::{Due, Lessor};
 pub use logged::{ChangeCursor, LoggedChange, visible_before};
-pub use machine::{ApplyError, Machine, bootstrap, member, members};
+pub use machine::{ApplyError, Machine, bootstrap, member, all_members, members};
 pub use member::{Electorate, MemberRecord, MembersChange, Standing};
 pub use outcome::{KeyValue, OpOutcome, Outcome, TxnOutcome};
 pub use prefetch::add_wants;

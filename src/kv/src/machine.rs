@@ -1,11 +1,11 @@
 //! The state machine of one group over its store.
 
 use bytes::Bytes;
-use plinth_base::{LogIndex, Mark, MemberId, Term, codec::Malformed};
+use plinth_base::{LogIndex, Mark, MemberId, Term, bug, codec::Malformed};
 use plinth_tree::{Env, Missing, PageSource, Snapshot, Store, View};
 
 use crate::{
-    Budget, Envelope, MemberRecord, Outcome, Recorded, Standing, State, Step, apply::Applying, record::sound,
+    Budget, Command, Envelope, MemberRecord, Outcome, ProposalId, Recorded, Standing, State, Step, apply::Applying, record::sound,
     sweep::sweep, trees::MEMBER,
 };
 
@@ -27,7 +27,7 @@ pub struct Machine {
 struct Current {
     index: LogIndex,
     term: Term,
-    proposal: u64,
+    proposal: ProposalId,
     applying: Applying,
     slices: u32,
 }
@@ -90,7 +90,7 @@ impl Machine {
         self.current.is_some()
     }
 
-    /// Applies the entry at `index`, or goes on with it. `Done` carries the proposal's id, 0 for an entry that only opens a term.
+    /// Applies the entry at `index`, or goes on with it. With the outcome comes the proposal's name.
     ///
     /// # Errors
     /// [`Missing`]: load the pages and call again with the same entry.
@@ -101,9 +101,9 @@ impl Machine {
         term: Term,
         payload: &Bytes,
         budget: &mut Budget,
-    ) -> Result<Option<(u64, Outcome)>, ApplyError> {
+    ) -> Result<Option<(ProposalId, Outcome)>, ApplyError> {
         if self.current.is_none() && !self.begin(index, term, payload)? {
-            return Ok(Some((0, Outcome { revision: self.state.revision, result: Ok(crate::OpOutcome::Nothing) })));
+            return Ok(Some((ProposalId::default(), Outcome { revision: self.state.revision, result: Ok(crate::OpOutcome::Nothing) })));
         }
         let current = self.current.as_mut().expect("begun above");
         assert_eq!(current.index, index, "one entry after the other");
@@ -134,7 +134,15 @@ impl Machine {
             (self.state.applied, self.state.applied_term) = (index, term);
             return Ok(false);
         }
-        let Envelope { proposal, command } = Envelope::decode(payload).map_err(ApplyError::Malformed)?;
+        let Envelope { proposal, mut command } = Envelope::decode(payload).map_err(ApplyError::Malformed)?;
+        if let Command::LeasesExpire { ids, term: judged_in } = &mut command
+            && *judged_in != term
+            && !bug!(DeposedLeaderRevokes)
+        {
+            // Whoever judged them leads no more, and the leader of this entry's term may have renewed them.
+            Mark::StaleRevokeIgnored.hit();
+            ids.clear();
+        }
         let applying = Applying::new(command, &self.state, self.is_watched);
         self.current = Some(Current { index, term, proposal, applying, slices: 0 });
         Ok(true)
@@ -170,7 +178,7 @@ pub fn member<P: PageSource>(view: View<'_, P>, id: MemberId) -> Result<Option<M
 }
 
 /// All members there ever were.
-pub(crate) fn all_members<P: PageSource>(view: View<'_, P>) -> Result<Vec<MemberRecord>, Missing> {
+pub fn all_members<P: PageSource>(view: View<'_, P>) -> Result<Vec<MemberRecord>, Missing> {
     let mut cursor = view.cursor(MEMBER);
     let mut found = cursor.seek(&[])?;
     let mut members = Vec::new();

@@ -25,7 +25,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use plinth_base::GroupId;
 use plinth_env::Env;
-use plinth_kv::{Command, Envelope, Outcome};
+use plinth_kv::{Command, Envelope, Outcome, ProposalId};
 use plinth_rpc::{Method, Replies, Reply, RequestMeta, Requests, Status, errors, etcdserverpb as pb};
 
 use crate::{
@@ -309,9 +309,9 @@ impl<E: Env> Api<E> {
     pub async fn propose(&self, command: Command, cost_bytes: u64) -> Result<Outcome, Status> {
         let ticket = self.executor.ticket();
         let reply = ticket.reply_to();
-        let proposal = u64::from(reply.executor) << 48 | (reply.ticket & 0xffff_ffff_ffff);
+        let proposal = ProposalId { origin: self.shard.origin, number: self.executor.next_proposal() };
         let payload = Envelope { proposal, command }.encode();
-        let message = Message::Propose { group: self.group().group, payload, cost_bytes, reply };
+        let message = Message::Propose { group: self.group().group, proposal, payload, cost_bytes, reply };
         self.shard.inbox.send(message).map_err(|_| errors::TOO_MANY_REQUESTS)?;
         match ticket.await {
             ShardReply::Applied(outcome) => Ok(*outcome),
@@ -338,6 +338,8 @@ fn decode<M: prost::Message + Default>(request: Bytes) -> Result<M, Status> {
 fn refused(refusal: Refusal) -> Status {
     match refusal {
         Refusal::NoLeader => errors::NO_LEADER,
+        Refusal::LeaderChanged => errors::LEADER_CHANGED,
+        Refusal::ChangeUnderWay => errors::UNHEALTHY,
         Refusal::TooManyRequests => errors::TOO_MANY_REQUESTS,
         Refusal::NoSpace => errors::NO_SPACE,
         Refusal::Corrupt => errors::CORRUPT,

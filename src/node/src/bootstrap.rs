@@ -11,9 +11,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use plinth_base::{GroupId, LogIndex, Mark};
-use plinth_env::{DirEntry, Env, PageError};
-use plinth_kv::{Machine, State, trees};
+use plinth_base::{GroupId, LogIndex, Mark, MemberId};
+use plinth_env::{DirEntry, Env, PageError, Peers};
+use plinth_kv::{Machine, MemberRecord, Standing, State, trees};
 use plinth_raft::{Options, Position, Raft, Start};
 use plinth_tree::{Store, StoreOptions, TreeError};
 use plinth_wal::{TailCut, Wal, WalError, WalOptions};
@@ -71,6 +71,11 @@ pub enum NodeError {
         /// What is wrong with it.
         what: &'static str,
     },
+    /// The cluster has removed this member, and its id never comes back.
+    Removed {
+        /// This member.
+        member: MemberId,
+    },
     /// The files belong to another cluster.
     OtherCluster {
         /// The tree file.
@@ -94,6 +99,11 @@ impl fmt::Display for NodeError {
                 write!(f, "entry {index} of group {group} can't be read ({what}): it was written by another version")
             }
             Self::State { path, what } => write!(f, "the state record of {} can't be read: {what}", path.display()),
+            Self::Removed { member } => write!(
+                f,
+                "member {:x} has been permanently removed from the cluster: to come back as a new one, add it there and start with an empty --data-dir",
+                member.0
+            ),
             Self::OtherCluster { path, found, expected } => write!(
                 f,
                 "{} belongs to cluster {found:x}, not to {expected:x}: use its own --initial-* flags or another --data-dir",
@@ -126,6 +136,7 @@ pub async fn open_shard<E: Env>(
     options: ShardOptions,
     identity: &Identity,
     ports: ShardPorts,
+    peers: Box<dyn Peers>,
 ) -> Result<Shard<E>, NodeError> {
     create_dir(env, &options.data_dir).await?;
     create_dir(env, &options.wal_dir).await?;
@@ -148,11 +159,18 @@ pub async fn open_shard<E: Env>(
             "offset" => cut.offset
         );
     }
-    let mut groups = Vec::new();
+    let member = identity.member_id();
+    let origin = env.random_u64().max(1);
+    let (mut groups, mut addresses) = (Vec::new(), Vec::new());
     for (id, store) in stores {
-        groups.push(files.group(id, store, &wal, was_clean)?);
+        let members = files.members(&store).await?;
+        if members.iter().any(|record| record.id == member && record.standing == Standing::Removed) {
+            return Err(NodeError::Removed { member });
+        }
+        addresses.push(crate::shard::addresses(members, member));
+        groups.push(files.group(id, store, &wal, was_clean, origin)?);
     }
-    Ok(Shard::new(env, options, identity.member_id().0, wal, groups, ports))
+    Ok(Shard::new(env, options, member.0, wal, groups, ports, (origin, peers, addresses)))
 }
 
 struct Files<'a, E: Env> {
@@ -276,7 +294,24 @@ impl<E: Env> Files<'_, E> {
         State::decode(store.state()).map_err(|what| NodeError::State { path: self.tree_path(group), what: what.0 })
     }
 
-    fn group(&self, id: GroupId, store: Store<E>, wal: &Wal<E>, was_clean: bool) -> Result<Group<E>, NodeError> {
+    /// All members there ever were, as the newest checkpoint has them.
+    async fn members(&self, store: &Store<E>) -> Result<Vec<MemberRecord>, NodeError> {
+        loop {
+            match plinth_kv::all_members(store.view()) {
+                Ok(members) => return Ok(members),
+                Err(missing) => self.env.load_pages(store.pages(), missing.wants).await?,
+            }
+        }
+    }
+
+    fn group(
+        &self,
+        id: GroupId,
+        store: Store<E>,
+        wal: &Wal<E>,
+        was_clean: bool,
+        origin: u64,
+    ) -> Result<Group<E>, NodeError> {
         let state = self.state(id, &store)?;
         let path = self.tree_path(id);
         if state.cluster_id != self.identity.cluster_id {
@@ -307,12 +342,17 @@ impl<E: Env> Files<'_, E> {
             applied: Position { index: state.applied, term: state.applied_term },
             configuration: configuration(&state.electorate),
         };
-        let raft = Raft::new(Options::new(member, self.env.random_u64()), start, self.env.now());
+        let options = Options {
+            election_timeout: self.options.election_timeout,
+            heartbeat_interval: self.options.heartbeat_interval,
+            ..Options::new(member, self.env.random_u64())
+        };
+        let raft = Raft::new(options, start, self.env.now());
         if state.swept.sub > 0 {
             Mark::SweepResumed.hit();
         }
         let work = BackgroundWork::new(raft.hard_state(), log.last.index, self.env.now(), was_clean);
-        Ok(Group::new(id, raft, Machine::new(state), store, work, self.options.lease_grace))
+        Ok(Group::new(id, raft, Machine::new(state), store, work, self.options.lease_grace, origin))
     }
 }
 

@@ -1,15 +1,22 @@
 //! One raft group on its shard: consensus, state machine, store, and who waits for what.
 //!
-//! Invariants: `applied <= commit <= durable` (one voter); `tail` holds every entry behind `applied` that was logged since the start, older ones
-//! are read back from the log; an answer leaves only when its entry is durable, applied and published.
+//! Invariants: `applied <= commit`; `tail` holds the entries behind `applied` without a gap, as far as there is memory for them, others are read back
+//! from the log; an answer leaves only when its entry is durable on a quorum, applied and published here.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use plinth_base::{GroupId, Instant, LogIndex, Mark, Term};
 use plinth_env::Env;
-use plinth_kv::{ApplyError, Budget, Electorate, Envelope, Lessor, Machine, OpOutcome, Outcome};
-use plinth_raft::{Configuration, Effects, Input, Raft, Role};
+use plinth_kv::{
+    ApplyError, Budget, ByTtl, CommandKind, Electorate, Envelope, Lessor, Machine, OpOutcome, Outcome, ProposalId,
+};
+use plinth_base::MemberId;
+use plinth_raft::{Configuration, Effects, Input, Position, Raft, Role};
 use plinth_tree::{Missing, Store};
 
 use crate::{
@@ -31,6 +38,36 @@ pub(crate) struct TailEntry {
     pub(crate) index: LogIndex,
     pub(crate) term: Term,
     pub(crate) payload: Bytes,
+}
+
+/// What marks the names by which raft knows reads, so that no proposal has one of them.
+const READ_TICKET: u64 = 1 << 63;
+
+/// Something that may be done only when the group's leader is known to lead, and everything is applied that was committed before it was asked for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Asked {
+    /// A read of the published root.
+    Read(ReplyTo),
+    /// A question about leases, to this member as their leader.
+    Leases(LeaseQuestion, Asker),
+}
+
+/// What is asked about leases.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum LeaseQuestion {
+    /// Give it its whole TTL again.
+    Renew(ByTtl),
+    /// How long do they still live?
+    Remaining(Vec<ByTtl>),
+}
+
+/// Who asks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Asker {
+    /// A client of this member.
+    Here(ReplyTo),
+    /// A client of another one, which knows the question by this number.
+    There(MemberId, u64),
 }
 
 /// With fewer entries than this behind there is nothing worth loading ahead.
@@ -66,15 +103,23 @@ pub(crate) struct Group<E: Env> {
     pub(crate) published: Arc<Published<E::Pages>>,
     pub(crate) tail: VecDeque<TailEntry>,
     pub(crate) tail_bytes: usize,
-    /// The newest entry that the log says is durable.
-    pub(crate) durable: LogIndex,
+    /// Which of the applied proposals are those of this process.
+    origin: u64,
+    /// Proposals that are on their way to the leader, or to the log, by their numbers.
+    proposals: BTreeMap<u64, (Instant, ReplyTo)>,
     /// Accepted proposals in index order.
     pending: VecDeque<(LogIndex, ReplyTo)>,
-    /// Reads of which raft hasn't said yet at which index they may be served, by their names.
-    asking: VecDeque<(u64, ReplyTo)>,
+    /// What raft hasn't said yet at which index it may be answered, by its names.
+    asking: VecDeque<(u64, Asked)>,
     next_read: u64,
-    /// Reads that wait until an index is published.
-    reads: VecDeque<(LogIndex, ReplyTo)>,
+    /// What came while no leader was known, and since when it waits.
+    unasked: VecDeque<(Instant, Asked)>,
+    /// What waits until an index is published.
+    reads: VecDeque<(LogIndex, Asked)>,
+    /// What a leader has logged is waited for: those who asked for a lease that is about to go.
+    farewells: Vec<(LogIndex, Asker)>,
+    /// Questions that the leader was asked.
+    lease_questions: BTreeMap<u64, (Instant, ReplyTo)>,
     /// Applied in this turn, answered when the root is published.
     outcomes: Vec<(LogIndex, ReplyTo, Outcome)>,
     unpublished: bool,
@@ -90,6 +135,8 @@ pub(crate) struct Group<E: Env> {
     pub(crate) is_fetching: bool,
     /// Configurations that were applied and that raft doesn't know yet.
     pub(crate) reconfigured: Vec<Configuration>,
+    /// Members came, went or moved.
+    members_changed: bool,
     pub(crate) work: BackgroundWork,
 }
 
@@ -101,13 +148,13 @@ impl<E: Env> Group<E> {
         mut store: Store<E>,
         work: BackgroundWork,
         lease_grace: Duration,
+        origin: u64,
     ) -> Self {
         let state = machine.state().clone();
         let revision = state.revision;
         let published = Published::new(id, store.publish(), state);
         let group = Self {
             id,
-            durable: raft.last().index,
             work,
             raft,
             machine,
@@ -115,10 +162,15 @@ impl<E: Env> Group<E> {
             published,
             tail: VecDeque::new(),
             tail_bytes: 0,
+            origin,
+            proposals: BTreeMap::new(),
             pending: VecDeque::new(),
             asking: VecDeque::new(),
-            next_read: 0,
+            next_read: READ_TICKET,
+            unasked: VecDeque::new(),
             reads: VecDeque::new(),
+            farewells: Vec::new(),
+            lease_questions: BTreeMap::new(),
             outcomes: Vec::new(),
             unpublished: false,
             apply_began: None,
@@ -128,6 +180,7 @@ impl<E: Env> Group<E> {
             feed: Feed::new(revision),
             is_fetching: false,
             reconfigured: Vec::new(),
+            members_changed: false,
         };
         group.note_sizes();
         group
@@ -171,13 +224,23 @@ impl<E: Env> Group<E> {
         }
     }
 
-    /// Nothing is under way or waits: a clean stop may end here.
+    /// Nothing is under way or waits: a clean stop may end here. Where others have a say, what is under way may have to wait for them for ever, so it
+    /// doesn't count.
     pub(crate) fn is_settled(&self) -> bool {
+        if !self.raft.is_alone() {
+            return self.applied() == self.raft.commit() && !self.is_fetching;
+        }
         self.applied() == self.raft.last().index
+            && self.proposals.is_empty()
             && self.pending.is_empty()
             && self.reads.is_empty()
             && self.asking.is_empty()
             && !self.is_fetching
+    }
+
+    /// Whether the published root tells of other members than the last time.
+    pub(crate) fn has_new_members(&mut self) -> bool {
+        !self.unpublished && std::mem::take(&mut self.members_changed)
     }
 
     /// The working root was changed beside the entries: the end of the turn publishes it.
@@ -189,35 +252,142 @@ impl<E: Env> Group<E> {
         self.raft.step(now, input, effects);
     }
 
-    /// A read that asks raft when it may be served; what names it there.
-    pub(crate) fn begin_read(&mut self, reply: ReplyTo) -> u64 {
+    /// What asks raft when it may be answered; what names it there.
+    pub(crate) fn begin_read(&mut self, asked: Asked) -> u64 {
         self.next_read += 1;
-        self.asking.push_back((self.next_read, reply));
+        self.asking.push_back((self.next_read, asked));
         self.next_read
     }
 
-    /// Raft has answered the read of that name.
-    pub(crate) fn end_read(&mut self, ticket: u64) -> Option<ReplyTo> {
+    /// Raft has refused what it knows by that name.
+    pub(crate) fn end_read(&mut self, ticket: u64) -> Option<Asked> {
+        if ticket & READ_TICKET == 0 {
+            return None;
+        }
         let at = self.asking.iter().position(|(asking, _)| *asking == ticket)?;
-        self.asking.remove(at).map(|(_, reply)| reply)
+        self.asking.remove(at).map(|(_, asked)| asked)
     }
 
-    pub(crate) fn accept(&mut self, index: LogIndex, reply: ReplyTo) {
-        self.pending.push_back((index, reply));
+    /// It may be answered when `index` is published.
+    pub(crate) fn read_is_ready(&mut self, ticket: u64, index: LogIndex) {
+        if let Some(asked) = self.end_read(ticket) {
+            self.reads.push_back((index, asked));
+        }
     }
 
-    pub(crate) fn wait_for_read(&mut self, index: LogIndex, reply: ReplyTo) {
-        self.reads.push_back((index, reply));
+    /// It waits for a leader.
+    pub(crate) fn ask_later(&mut self, asked: Asked, now: Instant) {
+        self.unasked.push_back((now, asked));
     }
 
-    pub(crate) fn push_tail(&mut self, entry: TailEntry) {
-        self.tail_bytes += entry.payload.len();
-        self.tail.push_back(entry);
+    /// What has waited for a leader longer than `timeout`.
+    pub(crate) fn overdue(&mut self, now: Instant, timeout: Duration) -> Option<Asked> {
+        let (since, _) = self.unasked.front()?;
+        if now.since(*since) < timeout {
+            return None;
+        }
+        self.unasked.pop_front().map(|(_, asked)| asked)
+    }
+
+    /// What waited for a leader.
+    pub(crate) fn take_unasked(&mut self) -> VecDeque<Asked> {
+        std::mem::take(&mut self.unasked).into_iter().map(|(_, asked)| asked).collect()
+    }
+
+    /// What may be answered now beyond reads, in the order in which it was asked for.
+    pub(crate) fn take_answerable(&mut self) -> Option<(LeaseQuestion, Asker)> {
+        if self.unpublished {
+            return None;
+        }
+        let applied = self.applied();
+        let is_due = |(index, asked): &(LogIndex, Asked)| *index <= applied && matches!(asked, Asked::Leases(..));
+        match self.reads.pop_front_if(|read| is_due(read))? {
+            (_, Asked::Leases(question, asker)) => Some((question, asker)),
+            (_, Asked::Read(_)) => unreachable!("looked at above"),
+        }
+    }
+
+    /// `asker` is told that its lease is gone when everything is published that is logged now.
+    pub(crate) fn say_gone(&mut self, asker: Asker) {
+        self.farewells.push((self.raft.last().index, asker));
+    }
+
+    /// Those who can be told. Where this member leads no longer, nobody knows what became of what it had logged.
+    pub(crate) fn take_farewells(&mut self) -> (Vec<Asker>, Vec<Asker>) {
+        if self.farewells.is_empty() || self.unpublished {
+            return (Vec::new(), Vec::new());
+        }
+        let applied = self.applied();
+        let asker = |(_, asker): (LogIndex, Asker)| asker;
+        let told = self.farewells.extract_if(.., |(index, _)| *index <= applied).map(asker).collect();
+        let is_leader = self.raft.role() == Role::Leader;
+        let lost = if is_leader { Vec::new() } else { self.farewells.drain(..).map(asker).collect() };
+        (told, lost)
+    }
+
+    /// A proposal goes to raft, and somebody waits for it.
+    pub(crate) fn begin_proposal(&mut self, proposal: ProposalId, reply: ReplyTo, now: Instant) {
+        assert_eq!(proposal.origin, self.origin, "a process proposes under its own name");
+        self.proposals.insert(proposal.number, (now, reply));
+    }
+
+    /// It was refused.
+    pub(crate) fn end_proposal(&mut self, number: u64) -> Option<ReplyTo> {
+        self.proposals.remove(&number).map(|(_, reply)| reply)
+    }
+
+    /// It is an entry of this member's own now.
+    pub(crate) fn accept(&mut self, number: u64, index: LogIndex) {
+        if let Some(reply) = self.end_proposal(number) {
+            self.pending.push_back((index, reply));
+        }
+    }
+
+    /// The leader is asked about leases; the question's number.
+    pub(crate) fn begin_lease_question(&mut self, reply: ReplyTo, now: Instant) -> u64 {
+        self.next_read += 1;
+        self.lease_questions.insert(self.next_read, (now, reply));
+        self.next_read
+    }
+
+    pub(crate) fn end_lease_question(&mut self, number: u64) -> Option<ReplyTo> {
+        self.lease_questions.remove(&number).map(|(_, reply)| reply)
+    }
+
+    /// Forgets what nobody can wait for any more.
+    pub(crate) fn forget(&mut self, before: Instant) {
+        self.proposals.retain(|_, (since, _)| *since >= before);
+        self.lease_questions.retain(|_, (since, _)| *since >= before);
+    }
+
+    /// A new entry of the log. Those who wait for one that it replaces are given back. Above `bytes_max` it is left to the log.
+    pub(crate) fn push_tail(&mut self, entry: TailEntry, bytes_max: usize) -> Vec<ReplyTo> {
+        while let Some(replaced) = self.tail.pop_back_if(|last| last.index >= entry.index) {
+            self.tail_bytes -= replaced.payload.len();
+        }
+        let kept = self.pending.partition_point(|(index, _)| *index < entry.index);
+        let replaced = self.pending.split_off(kept).into_iter().map(|(_, reply)| reply).collect();
+        let goes_on = match self.tail.back() {
+            Some(last) => last.index.next() == entry.index,
+            None => self.applied().next() == entry.index && !self.is_fetching,
+        };
+        // A leader takes proposals only where there is memory; what it sends may be more than there is here.
+        if goes_on && (self.tail_bytes < bytes_max || self.raft.role() == Role::Leader) {
+            self.tail_bytes += entry.payload.len();
+            self.tail.push_back(entry);
+        }
+        replaced
     }
 
     /// Entries that were read back from the log, older than everything in the tail.
-    pub(crate) fn push_replayed(&mut self, entries: Vec<TailEntry>) {
+    pub(crate) fn push_replayed(&mut self, mut entries: Vec<TailEntry>) {
         Mark::LogReplayed.hit();
+        // The log may have changed since they were read.
+        let is_sound = |entry: &TailEntry| self.raft.holds(Position { index: entry.index, term: entry.term });
+        entries.truncate(entries.iter().position(|entry| !is_sound(entry)).unwrap_or(entries.len()));
+        if let Some(first) = self.tail.front().map(|entry| entry.index) {
+            entries.retain(|entry| entry.index < first);
+        }
         for entry in entries.into_iter().rev() {
             self.tail_bytes += entry.payload.len();
             self.tail.push_front(entry);
@@ -238,9 +408,14 @@ impl<E: Env> Group<E> {
         if self.is_fetching {
             return Ok(Applied::All);
         }
-        while self.applied() < self.raft.commit() {
+        let end = self.apply_end();
+        while self.applied() < end {
             let next = self.applied().next();
             let Some(entry) = self.tail.front().filter(|entry| entry.index == next).cloned() else {
+                if next > self.raft.durable() {
+                    // There was no memory for it; soon it can be read back.
+                    return Ok(Applied::All);
+                }
                 return Ok(Applied::NotInMemory(next, self.tail.front().map(|entry| entry.index)));
             };
             if budget.is_spent() {
@@ -253,10 +428,11 @@ impl<E: Env> Group<E> {
             let began = *self.apply_began.get_or_insert(now);
             let step = self.machine.apply(&mut self.store, entry.index, entry.term, &entry.payload, budget);
             match step {
-                Ok(Some((_, outcome))) => {
+                Ok(Some((proposal, outcome))) => {
                     self.apply_began = None;
                     now = clock();
                     if let Some(kind) = Envelope::kind(&entry.payload) {
+                        self.members_changed |= matches!(kind, CommandKind::ChangeMembers | CommandKind::PublishMember);
                         metrics.applies.of(kind).observe(outcome.result.is_ok(), now.since(began));
                     }
                     count(&outcome, metrics);
@@ -264,7 +440,7 @@ impl<E: Env> Group<E> {
                     if let Ok(OpOutcome::MembersChanged) = outcome.result {
                         self.reconfigured.push(configuration(&self.machine.state().electorate));
                     }
-                    self.finish(entry.index, outcome);
+                    self.finish(entry.index, proposal, outcome);
                 }
                 Ok(None) => return Ok(Applied::More),
                 Err(ApplyError::Missing(mut missing)) => {
@@ -354,12 +530,23 @@ impl<E: Env> Group<E> {
         }
     }
 
-    fn finish(&mut self, index: LogIndex, outcome: Outcome) {
+    /// How far entries may be applied. What a quorum has durably is committed, also where the own disk is slower; but a checkpoint holds nothing that the
+    /// own log could still lose, so one that is due waits until the log is that far.
+    fn apply_end(&self) -> LogIndex {
+        let commit = self.raft.commit();
+        if self.work.checkpoint_is_held { commit.min(self.raft.durable()).max(self.applied()) } else { commit }
+    }
+
+    fn finish(&mut self, index: LogIndex, proposal: ProposalId, outcome: Outcome) {
         let entry = self.tail.pop_front().expect("the entry that was applied");
         self.tail_bytes -= entry.payload.len();
         self.unpublished = true;
         if self.pending.front().is_some_and(|(pending, _)| *pending == index) {
             let (_, reply) = self.pending.pop_front().expect("looked at above");
+            self.outcomes.push((index, reply, outcome));
+        } else if proposal.origin == self.origin
+            && let Some(reply) = self.end_proposal(proposal.number)
+        {
             self.outcomes.push((index, reply, outcome));
         }
     }
@@ -378,16 +565,21 @@ impl<E: Env> Group<E> {
             return;
         }
         for (index, reply, outcome) in self.outcomes.drain(..) {
-            assert!(index <= self.durable, "an entry is acknowledged only when it is durable");
+            assert!(index <= self.raft.commit(), "an entry is acknowledged only when it is committed");
+            let is_durable = index <= self.raft.durable();
+            assert!(is_durable || !self.raft.is_alone(), "and durable, where nobody else has it");
             answer(reply, Reply::Applied(Box::new(outcome)));
         }
         let applied = self.applied();
-        while self.reads.front().is_some_and(|(index, _)| *index <= applied) {
-            let (_, reply) = self.reads.pop_front().expect("looked at above");
-            answer(reply, Reply::ReadReady);
-        }
+        self.reads.retain(|(index, asked)| match asked {
+            Asked::Read(reply) if *index <= applied => {
+                answer(*reply, Reply::ReadReady);
+                false
+            }
+            _ => true,
+        });
         let status = &self.published.status;
-        status.set_applied(applied, self.pending.len());
+        status.set_applied(applied, self.pending.len() + self.proposals.len());
         let leader = self.raft.leader().map_or(0, |leader| leader.0);
         status.set_raft(self.raft.term().0, leader, self.raft.commit());
     }
@@ -398,12 +590,20 @@ impl<E: Env> Group<E> {
         self.feed.subscribe(subscription, revision, |hub| answer(hub, Reply::News));
     }
 
-    /// Answers everything that waits with a refusal: the shard ends.
+    /// Answers everything that waits: the shard ends. What was proposed may be carried out by others.
     pub(crate) fn refuse_all(&mut self, mut answer: impl FnMut(ReplyTo, Reply)) {
-        let asking = self.asking.drain(..).map(|(_, reply)| reply);
-        let waiting = self.pending.drain(..).chain(self.reads.drain(..)).map(|(_, reply)| reply);
-        for reply in asking.chain(waiting) {
-            answer(reply, Reply::Refused(Refusal::Stopping));
+        let unasked = self.unasked.drain(..).map(|(_, asked)| asked);
+        let asking = self.asking.drain(..).map(|(_, asked)| asked);
+        let reads = self.reads.drain(..).map(|(_, asked)| asked);
+        for asked in unasked.chain(asking).chain(reads) {
+            if let Asked::Read(reply) | Asked::Leases(_, Asker::Here(reply)) = asked {
+                answer(reply, Reply::Refused(Refusal::Stopping));
+            }
+        }
+        let pending = self.pending.drain(..).map(|(_, reply)| reply);
+        let under_way = std::mem::take(&mut self.proposals).into_values().map(|(_, reply)| reply);
+        for reply in pending.chain(under_way) {
+            answer(reply, Reply::Refused(Refusal::TimedOut));
         }
     }
 }
@@ -412,6 +612,12 @@ impl<E: Env> Group<E> {
 pub(crate) fn configuration(electorate: &Electorate) -> Configuration {
     let Electorate { voters, outgoing, learners, awaited } = electorate.clone();
     Configuration { voters, outgoing, learners, awaited }
+}
+
+/// The same, as the trees have it.
+pub(crate) fn electorate(configuration: &Configuration) -> Electorate {
+    let Configuration { voters, outgoing, learners, awaited } = configuration.clone();
+    Electorate { voters, outgoing, learners, awaited }
 }
 
 fn count(outcome: &Outcome, metrics: &ShardMetrics) {

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use plinth_base::{GroupId, limits::MAILBOX_MESSAGES_MAX};
-use plinth_kv::{ByTtl, Outcome};
+use plinth_kv::{ByTtl, Outcome, ProposalId};
 
 use crate::watch::Subscription;
 
@@ -15,6 +15,8 @@ pub enum Message {
     Propose {
         /// The group it is for.
         group: GroupId,
+        /// Its name, which the encoded command has too.
+        proposal: ProposalId,
         /// The encoded command.
         payload: Bytes,
         /// Bytes that the space quota counts for it; 0 for what only frees space.
@@ -115,8 +117,12 @@ pub enum Reply {
 /// Why a message was not carried out.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Refusal {
-    /// The group has no leader that this member knows.
+    /// The group has no leader that this member can reach.
     NoLeader,
+    /// The leader changed meanwhile.
+    LeaderChanged,
+    /// Another change of the members isn't done yet.
+    ChangeUnderWay,
     /// A queue is full.
     TooManyRequests,
     /// The space quota is used up, or the disk is full.

@@ -97,6 +97,8 @@ pub struct ShardMetrics {
     pub wal_stalls: Counter,
     /// Entries in them.
     pub wal_entries: Counter,
+    /// Frames of peers that made no sense.
+    pub frames_refused: Counter,
     /// Proposals that were refused.
     pub proposals_failed: Counter,
     /// Puts applied.
@@ -143,6 +145,7 @@ impl Default for ShardMetrics {
             wal_stalled: Gauge::new(),
             wal_stalls: Counter::new(),
             wal_entries: Counter::new(),
+            frames_refused: Counter::new(),
             proposals_failed: Counter::new(),
             puts: Counter::new(),
             deletes: Counter::new(),

@@ -49,6 +49,12 @@ pub struct ShardOptions {
     pub sync_method: SyncMethod,
     /// A batch of the log that takes so long is a stall: new proposals wait until it has ended.
     pub stall_soft: Duration,
+    /// When the log's device has been silent for so long, this member gives its leadership away, and takes none.
+    pub stall_hard: Duration,
+    /// How long a leader may be silent, at least, before others ask for votes.
+    pub election_timeout: Duration,
+    /// How often a leader speaks.
+    pub heartbeat_interval: Duration,
     /// What a member that begins to decide about leases gives each of them beside its TTL: one election timeout.
     pub lease_grace: Duration,
     /// Proposals that waited so long are not made any more: nobody expects an answer.
@@ -67,6 +73,8 @@ pub struct ShardOptions {
     pub tail_bytes_max: usize,
     /// Above this, copies of branch pages that are not used much are let go of.
     pub branch_bytes_max: u64,
+    /// So many bytes of the log are kept for members that are behind; a member that lacks more gets a snapshot.
+    pub catch_up_log_bytes: u64,
     /// An idle log is sealed after this.
     pub seal_after: Duration,
     /// Entries visited by commands in one turn.
@@ -92,6 +100,10 @@ impl ShardOptions {
             segment_bytes: 64 << 20,
             sync_method: SyncMethod::WriteDsync,
             stall_soft: Duration::from_millis(500),
+            stall_hard: Duration::from_secs(1),
+            election_timeout: Duration::from_secs(1),
+            heartbeat_interval: Duration::from_millis(100),
+            catch_up_log_bytes: 256 << 20,
             lease_grace: Duration::from_secs(1),
             request_timeout: Duration::from_secs(7),
             verify_all: false,

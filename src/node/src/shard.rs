@@ -8,12 +8,15 @@
 //! A crash anywhere leaves a log whose durable entries are a prefix of what was proposed, and trees behind it.
 
 mod background;
+mod consensus;
 mod defragment;
 mod growth;
 mod leases;
 mod loads;
+mod members;
 mod memory_pace;
 mod pace;
+mod proposals;
 mod relocation;
 mod stall;
 mod sweep;
@@ -22,24 +25,27 @@ mod turn;
 use std::{collections::VecDeque, future::poll_fn, rc::Rc, sync::Arc, task::Poll, time::Duration};
 
 use plinth_base::{
-    GroupId, Instant,
+    GroupId, Instant, LogIndex, MemberId,
     mailbox::{Keeper, Receiver, Sender},
 };
-use plinth_env::{Env, PageError, TaskQueue};
-use plinth_kv::ByTtl;
+use plinth_env::{Env, PageError, PeerAddress, Peers, TaskQueue};
+use plinth_kv::{ByTtl, MemberRecord};
 use plinth_raft::Effects;
 use plinth_tree::{CheckpointDone, GrowDone, PunchDone, TreeError};
-use plinth_wal::{FlushDone, MaintenanceDone, Wal, WalError};
+use plinth_wal::{Entry, FlushDone, MaintenanceDone, Wal, WalError};
 
 pub(crate) use background::BackgroundWork;
+pub(crate) use members::addresses;
 use pace::LogPace;
 use stall::StallWatch;
-pub(crate) use turn::from_wal;
+pub(crate) use consensus::from_wal;
+use consensus::Links;
+use proposals::Held;
 
 use crate::{
     bootstrap::NodeError,
     completions::Completions,
-    group::{Group, TailEntry},
+    group::{Asker, Group, TailEntry},
     message::{Answer, Message, Reply, ReplyTo},
     metrics::ShardMetrics,
     options::ShardOptions,
@@ -64,6 +70,8 @@ pub struct ShardPorts {
 pub struct ShardHandle<E: Env> {
     /// Its mailbox.
     pub inbox: Sender<Message>,
+    /// What its proposals are named after: a number that no other run of any member has.
+    pub origin: u64,
     /// Its groups.
     pub groups: Vec<Arc<Published<E::Pages>>>,
     /// Its counters.
@@ -72,8 +80,8 @@ pub struct ShardHandle<E: Env> {
 
 impl<E: Env> Clone for ShardHandle<E> {
     fn clone(&self) -> Self {
-        let Self { inbox, groups, metrics } = self;
-        Self { inbox: inbox.clone(), groups: groups.clone(), metrics: Arc::clone(metrics) }
+        let Self { inbox, origin, groups, metrics } = self;
+        Self { inbox: inbox.clone(), origin: *origin, groups: groups.clone(), metrics: Arc::clone(metrics) }
     }
 }
 
@@ -94,7 +102,18 @@ pub(crate) enum Completion<E: Env> {
     Verified(usize, Result<u64, TreeError>),
     LoadedForRelocation(usize, Result<(), PageError>),
     /// A renewal goes on.
-    LoadedForRenewal(usize, ByTtl, ReplyTo),
+    LoadedForRenewal(usize, ByTtl, Asker),
+    /// Entries for a peer.
+    Fetched {
+        at: usize,
+        peer: MemberId,
+        from: LogIndex,
+        entries: Result<Vec<Entry>, WalError>,
+    },
+    /// Who belongs to the cluster.
+    Members(usize, Result<Vec<MemberRecord>, PageError>),
+    /// A group's time may have come.
+    Alarm(Instant),
     /// It is time for some more of a defragmentation.
     Defragment(usize),
     /// More memory may be used.
@@ -115,7 +134,7 @@ pub struct Shard<E: Env> {
     completions: Completions<Completion<E>>,
     metrics: Arc<ShardMetrics>,
     /// Proposals that wait for room or for the log's device, and since when.
-    held: VecDeque<(Instant, Message)>,
+    held: VecDeque<(Instant, Held)>,
     /// Somebody says when to look again at those that wait for memory.
     is_paced: bool,
     stall: StallWatch,
@@ -130,8 +149,21 @@ pub struct Shard<E: Env> {
     /// Who is told when everything is on disk.
     stopped_for: Option<ReplyTo>,
     log_pace: Rc<LogPace>,
-    /// This member, for alarms that it raises itself.
+    /// This member.
     member: u64,
+    /// The run of this process, for the names of proposals.
+    origin: u64,
+    links: Links,
+    /// When somebody will say that a group's time may have come.
+    alarm_at: Option<Instant>,
+    /// By group: where its members are found.
+    addresses: Vec<Vec<PeerAddress>>,
+    /// The log's device has been silent for so long that this member shouldn't lead.
+    is_stuck: bool,
+    /// Transfers of leadership under way, by their numbers.
+    transfers: Vec<(u64, ReplyTo)>,
+    /// When the group that this member was removed from was left.
+    removed_at: Option<Instant>,
     // Memory kept between turns.
     effects: Effects,
     messages: Vec<Message>,
@@ -145,6 +177,7 @@ impl<E: Env> Shard<E> {
         wal: Wal<E>,
         groups: Vec<Group<E>>,
         ports: ShardPorts,
+        (origin, peers, addresses): (u64, Box<dyn Peers>, Vec<Vec<PeerAddress>>),
     ) -> Self {
         Self {
             env: env.clone(),
@@ -167,6 +200,13 @@ impl<E: Env> Shard<E> {
             stopped_for: None,
             log_pace: Rc::default(),
             member,
+            origin,
+            links: Links::new(peers),
+            alarm_at: None,
+            addresses,
+            is_stuck: false,
+            transfers: Vec::new(),
+            removed_at: None,
             effects: Effects::default(),
             messages: Vec::new(),
         }
@@ -176,7 +216,7 @@ impl<E: Env> Shard<E> {
     #[must_use]
     pub fn handle(&self, inbox: Sender<Message>) -> ShardHandle<E> {
         let groups = self.groups.iter().map(|group| Arc::clone(&group.published)).collect();
-        ShardHandle { inbox, groups, metrics: Arc::clone(&self.metrics) }
+        ShardHandle { inbox, origin: self.origin, groups, metrics: Arc::clone(&self.metrics) }
     }
 
     /// Runs until it is told to stop, or until its log or a tree fails.
@@ -186,7 +226,8 @@ impl<E: Env> Shard<E> {
     pub async fn run(mut self) -> Result<(), NodeError> {
         self.env.spawn(TaskQueue::Consensus, tick(self.env.clone(), self.completions.clone()));
         self.env.spawn(TaskQueue::Consensus, keep(self.inbox.keeper()));
-        self.campaign();
+        self.set_peers();
+        self.campaign_alone();
         loop {
             let is_busy = self.turn()?;
             if self.has_stopped {
@@ -212,7 +253,7 @@ impl<E: Env> Shard<E> {
 
     async fn wait(&mut self) {
         poll_fn(|cx| {
-            if self.completions.poll_ready(cx).is_ready() || self.inbox.poll_ready(cx).is_ready() {
+            if self.completions.poll_ready(cx).is_ready() || self.inbox.poll_ready(cx).is_ready() || self.links.peers().poll_ready(cx).is_ready() {
                 return Poll::Ready(());
             }
             Poll::Pending

@@ -28,6 +28,9 @@ const ANSWERS_PER_PASS_MAX: usize = 1024;
 /// Messages that a shard has not taken for so long are announced again.
 const KICK_AFTER: Duration = Duration::from_millis(1);
 
+/// One executor's proposals are numbered in so many bits, more than it can ever make. The highest bit of all stays free.
+const PROPOSAL_BITS: u32 = 47;
+
 /// How often waiting requests are looked at for their timeout.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(250);
 
@@ -50,6 +53,8 @@ struct Slots {
     slots: Vec<Slot>,
     free: Vec<u32>,
     waiting: usize,
+    /// Proposals so far.
+    proposals: u64,
     /// Who wants to know of the first request that waits.
     on_first: Option<Waker>,
     /// The inbox of the shard is looked after.
@@ -106,6 +111,14 @@ impl<E: Env> Executor<E> {
     #[must_use]
     pub fn ticket(&self) -> Ticket {
         self.ticket_until(self.env.now() + self.timeout)
+    }
+
+    /// A number that no other proposal of this process has.
+    #[must_use]
+    pub(crate) fn next_proposal(&self) -> u64 {
+        let mut slots = self.slots.borrow_mut();
+        slots.proposals += 1;
+        u64::from(self.index) << PROPOSAL_BITS | slots.proposals
     }
 
     /// The same without a timeout: for a stop, which takes as long as its last checkpoint.

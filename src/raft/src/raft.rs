@@ -24,6 +24,9 @@ use crate::{
     Body, Configuration, Effects, Entry, HardState, Message, Position, Reason, Rejected, log::Log, progress::Progress,
 };
 
+/// Terms end before this: an election a nanosecond takes centuries to get there.
+const TERM_END: Term = Term(1 << 62);
+
 /// What this member is in its term.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Role {
@@ -85,6 +88,8 @@ pub enum Input {
         /// The last of them.
         through: LogIndex,
     },
+    /// A message was never sent.
+    Undelivered(Message),
     /// A connection to a peer broke: what was on its way may be lost.
     Unreachable {
         /// The peer.
@@ -304,6 +309,12 @@ impl Raft {
         self.log.durable()
     }
 
+    /// Whether the log holds that very entry.
+    #[must_use]
+    pub fn holds(&self, position: Position) -> bool {
+        self.log.holds(position)
+    }
+
     /// What has to be remembered.
     #[must_use]
     pub fn hard_state(&self) -> HardState {
@@ -314,6 +325,42 @@ impl Raft {
     #[must_use]
     pub fn configuration(&self) -> &Configuration {
         &self.configuration
+    }
+
+    /// Nobody else has to be asked for anything: the only voter.
+    #[must_use]
+    pub fn is_alone(&self) -> bool {
+        self.configuration.all_voters().eq([self.options.id])
+    }
+
+    /// Whether a proposal would go somewhere now: a leader is known, and not about to leave.
+    #[must_use]
+    pub fn may_propose(&self) -> bool {
+        self.leader.is_some() && (self.role != Role::Leader || !self.is_handing_over())
+    }
+
+    /// Whether a message can be true. What passes is taken for what a member says.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn check(&self, message: &Message) -> Result<(), &'static str> {
+        let last = self.log.last().index;
+        let body_term = match message.body {
+            Body::PreVote { next_term, .. } | Body::PreVoteReply { next_term, .. } => next_term,
+            _ => message.term,
+        };
+        if message.term.max(body_term) >= TERM_END {
+            return Err("a term that nobody can have reached");
+        }
+        match message.body {
+            Body::AppendReply { received, .. }
+                if self.role == Role::Leader && message.term == self.hard_state.term && received > last =>
+            {
+                Err("entries that nobody proposed")
+            }
+            Body::Propose { ref payload, .. } if payload.is_empty() => Err("an empty proposal"),
+            _ => Ok(()),
+        }
     }
 
     /// When [`Input::Tick`] is due; never, if nobody else is there.
@@ -348,7 +395,8 @@ impl Raft {
             Input::Applied { index } => self.handle_applied(now, index, effects),
             Input::Configured(configuration) => self.configure(now, configuration, effects),
             Input::Released { through } => self.log.release(through),
-            Input::Unreachable { peer } => self.handle_unreachable(peer),
+            Input::Undelivered(message) => self.handle_undelivered(&message, effects),
+            Input::Unreachable { peer } => self.handle_unreachable(peer, effects),
             Input::Fetched { peer, from, entries } => self.handle_fetched(now, peer, from, entries, effects),
             Input::SnapshotEnded { peer } => self.handle_snapshot_ended(peer),
             Input::SnapshotInstalled { at, configuration } => self.restart_at(at, configuration, effects),

@@ -50,7 +50,7 @@ fn samples() -> Vec<Command> {
 #[test]
 fn commands_survive_the_round_trip() {
     for (n, command) in samples().into_iter().enumerate() {
-        let envelope = Envelope { proposal: n as u64, command };
+        let envelope = Envelope { proposal: ProposalId { origin: !0, number: n as u64 }, command };
         let payload = envelope.encode();
         let is_about_keys = !matches!(
             envelope.command,
@@ -68,7 +68,7 @@ fn commands_survive_the_round_trip() {
 fn a_txn_that_is_nested_twice_or_in_itself_is_refused() {
     let holds =
         |nested: &[u32]| TxnNode { success: nested.iter().map(|at| Op::Txn(*at)).collect(), ..TxnNode::default() };
-    let decode = |nodes| Envelope::decode(&Envelope { proposal: 1, command: Command::Txn(Txn { nodes }) }.encode());
+    let decode = |nodes| Envelope::decode(&Envelope { proposal: ProposalId::default(), command: Command::Txn(Txn { nodes }) }.encode());
     assert!(decode(vec![holds(&[1, 2]), holds(&[]), holds(&[])]).is_ok());
     // Twice at each of forty levels would be 2^40 steps.
     assert!(decode(vec![holds(&[1, 1]), holds(&[])]).is_err());
@@ -81,7 +81,7 @@ fn a_txn_that_is_nested_twice_or_in_itself_is_refused() {
 fn cut_and_mutated_commands_are_refused_or_read_never_a_panic() {
     let mut prng = Prng::new(1);
     for command in samples() {
-        let bytes = Envelope { proposal: 1, command }.encode();
+        let bytes = Envelope { proposal: ProposalId::default(), command }.encode();
         for len in 0..bytes.len() {
             assert!(Envelope::decode(&bytes.slice(..len)).is_err());
         }

@@ -2,15 +2,17 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use plinth_base::{MemberId, Prng, Term};
+use plinth_base::{LogIndex, MemberId, Prng, Term};
 use plinth_kv::{
     AnyKey, ApplyError, Audit, AuditError, Audited, Budget, Command, Envelope, Export, ExportSink, KeyValue, KvError,
-    Machine, OpOutcome, Outcome, Query, QueryRun, ReadTxn, State, Txn, bootstrap, query::Progress, trees,
+    Machine, OpOutcome, Outcome, ProposalId, Query, QueryRun, ReadTxn, State, Txn, bootstrap, query::Progress, trees,
 };
 use plinth_sim_env::{SimEnv, SimPages};
 use plinth_tree::{Env, Missing, Snapshot, Store, StoreOptions, put_pages_max};
 
 const CLUSTER: u64 = 7;
+/// Of every entry.
+pub(crate) const TERM: Term = Term(1);
 /// A budget of so many entries at most: even small commands take several slices.
 const SLICE_ENTRIES_MAX: u64 = 5;
 /// More than any command of these tests changes.
@@ -73,15 +75,21 @@ impl Bed {
         assert_eq!(granted.result, Ok(OpOutcome::LeaseGranted { id, ttl: 10 }));
     }
 
+    /// Of the next entry.
+    fn names(&mut self) -> (LogIndex, ProposalId) {
+        let proposal = ProposalId { origin: 1, number: self.prng.next_u64() };
+        (self.machine.state().applied.next(), proposal)
+    }
+
     /// Applies a command as the log's next entry.
     pub(crate) async fn apply(&mut self, command: Command) -> Outcome {
         self.reserve().await;
-        let (index, proposal) = (self.machine.state().applied.next(), self.prng.next_u64());
+        let (index, proposal) = self.names();
         let payload = Envelope { proposal, command }.encode();
         let began_with = self.machine.state().clone();
         loop {
             let mut budget = self.budget();
-            match self.machine.apply(&mut self.store, index, Term(1), &payload, &mut budget) {
+            match self.machine.apply(&mut self.store, index, TERM, &payload, &mut budget) {
                 Ok(Some((done, outcome))) => {
                     assert_eq!((done, self.machine.state().applied), (proposal, index));
                     return outcome;

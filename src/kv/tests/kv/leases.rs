@@ -7,7 +7,7 @@ use plinth_kv::{ByTtl, Command, Lessor, OpOutcome};
 use plinth_sim_env::{Chance, Faults, Sim, SimEnv, SimOptions};
 use plinth_tree::Env;
 
-use crate::bed::Bed;
+use crate::bed::{Bed, TERM};
 
 const GRACE: Duration = Duration::from_secs(1);
 const BATCH: usize = 7;
@@ -71,7 +71,7 @@ fn leases_from_before_have_their_whole_ttl_and_the_grace() {
         assert!(!lessor.renew(ByTtl { ttl: 10, id: 9 }, at(111)), "its time is over");
         assert_eq!(lessor.remaining(ByTtl { ttl: 10, id: 9 }, at(111)), None);
         // What was proposed and didn't happen is proposed again; what did, isn't.
-        bed.apply(Command::LeasesExpire { ids: want[1..].to_vec() }).await;
+        bed.apply(Command::LeasesExpire { ids: want[1..].to_vec(), term: TERM }).await;
         want[1..].iter().for_each(|id| lessor.revoked(*id));
         let mut again = due(&mut bed, &mut lessor, at(112)).await;
         again.retain(|id| id % 3 == 0);
@@ -137,7 +137,7 @@ fn no_lease_expires_early_and_every_one_in_time() {
                 let want: Vec<i64> =
                     deadlines.iter().filter(|(_, (_, deadline))| *deadline <= now).map(|(id, _)| *id).collect();
                 assert_eq!(expired, want, "at {now} s of seed {seed}");
-                bed.apply(Command::LeasesExpire { ids: expired.clone() }).await;
+                bed.apply(Command::LeasesExpire { ids: expired.clone(), term: TERM }).await;
                 for id in expired {
                     lessor.revoked(id);
                     deadlines.remove(&id);

@@ -8,7 +8,10 @@ use plinth_sim::{
 };
 use plinth_sim_env::{Chance, Faults, Sim, SimEnv, SimOptions};
 
-use crate::{bed::Bed, convert};
+use crate::{
+    bed::{Bed, TERM},
+    convert,
+};
 
 const SEEDS: u64 = 12;
 const REQUESTS: u64 = 400;
@@ -171,7 +174,7 @@ pub(crate) async fn some_lease_command(bed: &mut Bed, model: &mut Model) {
         _ => {
             let ids = vec![id, some_lease(&mut bed.prng), some_lease(&mut bed.prng)];
             let found = ids.iter().filter(|id| model.revoke_lease(**id).is_ok()).count();
-            let outcome = bed.apply(Command::LeasesExpire { ids: ids.clone() }).await;
+            let outcome = bed.apply(Command::LeasesExpire { ids: ids.clone(), term: TERM }).await;
             assert_eq!(outcome.result, Ok(OpOutcome::LeasesRevoked { ids, found }));
         }
     }

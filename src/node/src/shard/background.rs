@@ -5,15 +5,15 @@
 
 use std::{rc::Rc, time::Duration};
 
-use plinth_base::{Instant, LogIndex};
+use plinth_base::{Instant, LogIndex, Mark, bug};
 use plinth_env::{Env, TaskQueue};
 use plinth_kv::{AlarmKind, State};
-use plinth_raft::HardState;
+use plinth_raft::{HardState, Input};
 use plinth_tree::{CheckpointDone, PAGE_BYTES};
 
 use super::{
-    Completion, Shard, defragment::Defragmentation, memory_pace::MemoryPace, pace::SegmentPace, relocation::TailWalk,
-    send_answer,
+    Completion, Shard, defragment::Defragmentation, memory_pace::MemoryPace, pace::SegmentPace, proposals::Held,
+    relocation::TailWalk, send_answer,
 };
 use crate::{
     bootstrap::NodeError,
@@ -36,6 +36,9 @@ const SETTLE_PAUSE: Duration = Duration::from_millis(1);
 /// The log may be so many times the bytes that start a checkpoint before the group that holds its oldest segment is forced.
 const LOG_FACTOR_MAX: u64 = 3;
 
+/// Entries that a member which doesn't lead keeps for the others.
+const FOLLOWER_KEEPS_ENTRIES: u64 = 10_000;
+
 /// A group's background work.
 pub(crate) struct BackgroundWork {
     /// Bytes of the log since the last checkpoint began.
@@ -57,6 +60,10 @@ pub(crate) struct BackgroundWork {
     pub(super) is_punching: bool,
     /// The file can't grow.
     pub(crate) is_disk_full: bool,
+    /// A checkpoint is due, and waits until the log is as far as what is applied.
+    pub(crate) checkpoint_is_held: bool,
+    /// What both checkpoints hold.
+    checkpointed: LogIndex,
     /// The alarm NOSPACE was proposed and is not applied yet.
     pub(crate) alarm_is_proposed: bool,
     /// The newest checkpoint is known to be whole. Until then nothing replaces the older one, and the log behind it stays.
@@ -85,6 +92,8 @@ impl BackgroundWork {
             defragmentation: None,
             is_punching: false,
             is_disk_full: false,
+            checkpoint_is_held: false,
+            checkpointed: LogIndex(0),
             alarm_is_proposed: false,
             is_verified,
             verify_after: (!is_verified).then_some(last),
@@ -165,8 +174,11 @@ impl<E: Env> Shard<E> {
             self.run_flush(seal);
         }
         self.force_oldest();
+        let forgotten = Instant(now.0.saturating_sub(u64::try_from(self.options.request_timeout.as_nanos()).unwrap_or(u64::MAX)));
         for at in 0..self.groups.len() {
+            self.release_log(at);
             let group = &mut self.groups[at];
+            group.forget(forgotten);
             group.store.release_pages();
             group.published.status.set_pending(group.store.pending_bytes());
             group.note_sizes();
@@ -240,7 +252,12 @@ impl<E: Env> Shard<E> {
             return self.grow_if_short(at);
         }
         let published = group.published.root().state.applied;
-        assert!(published <= group.durable, "a checkpoint holds nothing that the log could still lose");
+        group.work.checkpoint_is_held = published > group.raft.durable() && !bug!(CheckpointAheadOfLog);
+        if group.work.checkpoint_is_held {
+            // It would hold what the log could still lose. Nothing more is applied until the log has caught up.
+            Mark::CheckpointWaitedForLog.hit();
+            return;
+        }
         let Some(checkpoint) = group.store.begin_checkpoint() else { return };
         let now = self.env.now();
         group.work.checkpoint_began = Some(now);
@@ -262,13 +279,31 @@ impl<E: Env> Shard<E> {
         let began = group.work.checkpoint_began.take().expect("one checkpoint runs at a time");
         self.metrics.checkpoint.observe_duration(now.since(began));
         let older = State::decode(&group.store.checkpoints().older).map_or(LogIndex(0), |state| state.applied);
-        self.wal.release(group.id, older);
+        group.work.checkpointed = older;
+        self.release_log(at);
         self.begin_settling(at);
         self.punch(at);
         self.begin_relocation(at);
         self.grow_if_short(at);
         self.defragment(at);
         Ok(())
+    }
+
+    /// Lets go of entries that no tree and no peer needs. Peers count only as far as the log stays small: whoever lacks more gets a snapshot.
+    pub(super) fn release_log(&mut self, at: usize) {
+        let is_large = self.wal.stats().disk_bytes > self.options.catch_up_log_bytes;
+        let group = &self.groups[at];
+        let needed = match group.raft.matched_by_all() {
+            Some(matched) => matched,
+            // Who knows what the others have? If this member leads one day, it will be asked for some of it.
+            None if !group.raft.is_alone() => LogIndex(group.raft.commit().0.saturating_sub(FOLLOWER_KEEPS_ENTRIES)),
+            None => LogIndex(u64::MAX),
+        };
+        let through = if is_large { group.work.checkpointed } else { group.work.checkpointed.min(needed) };
+        self.wal.release(group.id, through);
+        if let Some(first) = self.wal.first_index(group.id) {
+            self.step(at, Input::Released { through: LogIndex(first.0.saturating_sub(1)) });
+        }
     }
 
     /// Asks for a slice of settling, when background work has its turn after `pause`.
@@ -307,8 +342,8 @@ impl<E: Env> Shard<E> {
     pub(super) fn stop_if_settled(&mut self) {
         let Some(reply) = self.stopping else { return };
         while let Some((_, message)) = self.held.pop_front() {
-            if let crate::message::Message::Propose { reply, .. } = message {
-                self.refuse(reply, crate::message::Refusal::Stopping);
+            if let Held::Own(message) = message {
+                self.refuse_held(message, Refusal::Stopping);
             }
         }
         if self.wal.in_flight()

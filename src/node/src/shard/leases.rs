@@ -1,11 +1,19 @@
 //! Leases on their shard: renewals, and the revocation of those whose time is over.
+//!
+//! Only the leader of the group decides about them. It answers a renewal when it has proven, with a round of heartbeats that began after the question came,
+//! that it still leads: then whoever leads next begins after that, and gives every lease at least its whole TTL from there on.
 
-use plinth_base::Mark;
+use plinth_base::{Mark, MemberId};
 use plinth_env::{Env, TaskQueue};
 use plinth_kv::{ByTtl, Command, granted_ttl};
+use plinth_raft::Role;
 
 use super::{Completion, Shard, send_answer};
-use crate::message::{Refusal, Reply, ReplyTo};
+use crate::{
+    group::{Asked, Asker, LeaseQuestion},
+    message::{Refusal, Reply, ReplyTo},
+    peers::{LeaseAnswer, LeaseFrame},
+};
 
 /// Leases that one command revokes: the root is published between two commands, so a long one would hold up everybody's answers.
 const LEASES_PER_COMMAND_MAX: usize = 256;
@@ -26,7 +34,7 @@ impl<E: Env> Shard<E> {
             let due = lessor.due(store.view(), now, LEASES_PER_COMMAND_MAX);
             if !due.ids.is_empty() {
                 self.metrics.leases_expired.add(due.ids.len() as u64);
-                self.propose_own(at, Command::LeasesExpire { ids: due.ids });
+                self.propose_expiry(at, due.ids);
             }
             if let Some(missing) = due.missing {
                 return self.load_for_leases(at, missing);
@@ -50,48 +58,124 @@ impl<E: Env> Shard<E> {
         });
     }
 
+    /// A client of this member asks. Only the leader knows, so the question goes there.
+    pub(super) fn ask_about_leases(&mut self, at: usize, question: LeaseQuestion, reply: ReplyTo) {
+        let group = &mut self.groups[at];
+        match group.raft.leader() {
+            Some(leader) if leader.0 != self.member => {
+                let number = group.begin_lease_question(reply, self.now);
+                let frame = match question {
+                    LeaseQuestion::Renew(lease) => LeaseFrame::Renew(number, lease),
+                    LeaseQuestion::Remaining(leases) => LeaseFrame::Remaining(number, leases),
+                };
+                if self.send_lease_frame(at, leader, &frame).is_err() {
+                    self.groups[at].end_lease_question(number);
+                    self.refuse(reply, Refusal::NoLeader);
+                }
+            }
+            _ => self.ask(at, Asked::Leases(question, Asker::Here(reply))),
+        }
+    }
+
+    /// A peer asks, or answers.
+    pub(super) fn handle_lease_frame(&mut self, at: usize, peer: MemberId, frame: LeaseFrame) {
+        let (number, question) = match frame {
+            LeaseFrame::Renew(number, lease) => (number, LeaseQuestion::Renew(lease)),
+            LeaseFrame::Remaining(number, leases) => (number, LeaseQuestion::Remaining(leases)),
+            LeaseFrame::Told(number, answer) => {
+                if let Some(reply) = self.groups[at].end_lease_question(number) {
+                    self.tell(at, Asker::Here(reply), answer);
+                }
+                return;
+            }
+        };
+        let asker = Asker::There(peer, number);
+        if self.groups[at].raft.role() == Role::Leader {
+            self.ask(at, Asked::Leases(question, asker));
+        } else {
+            self.tell(at, asker, LeaseAnswer::Refused);
+        }
+    }
+
+    /// The end of a turn: what may be said about leases now.
+    pub(super) fn answer_about_leases(&mut self) {
+        for at in 0..self.groups.len() {
+            while let Some((question, asker)) = self.groups[at].take_answerable() {
+                match question {
+                    LeaseQuestion::Renew(lease) => self.renew_lease(at, lease, asker),
+                    LeaseQuestion::Remaining(leases) => self.tell_remaining(at, &leases, asker),
+                }
+            }
+            let (told, lost) = self.groups[at].take_farewells();
+            told.into_iter().for_each(|asker| self.tell(at, asker, LeaseAnswer::Gone));
+            lost.into_iter().for_each(|asker| self.tell(at, asker, LeaseAnswer::Refused));
+        }
+    }
+
+    fn tell(&mut self, at: usize, asker: Asker, answer: LeaseAnswer) {
+        match (asker, answer) {
+            (Asker::There(peer, number), answer) => {
+                // If it can't be reached, its client gives up in the end.
+                let _ = self.send_lease_frame(at, peer, &LeaseFrame::Told(number, answer));
+            }
+            (Asker::Here(reply), LeaseAnswer::Remaining(remaining)) => self.answer(reply, Reply::Leases(remaining)),
+            (Asker::Here(reply), LeaseAnswer::Gone) => self.answer(reply, Reply::ReadReady),
+            (Asker::Here(reply), LeaseAnswer::Refused) => self.refuse(reply, Refusal::LeaderChanged),
+        }
+    }
+
+    /// What can't be answered any more.
+    pub(super) fn refuse_asked(&mut self, at: usize, asked: Asked, refusal: Refusal) {
+        match asked {
+            Asked::Read(reply) | Asked::Leases(_, Asker::Here(reply)) => self.refuse(reply, refusal),
+            Asked::Leases(_, asker) => self.tell(at, asker, LeaseAnswer::Refused),
+        }
+    }
+
     /// Gives a lease its whole TTL again. Of one whose time is over, the answer comes when it is gone.
-    pub(super) fn renew_lease(&mut self, at: usize, lease: ByTtl, reply: ReplyTo) {
+    pub(super) fn renew_lease(&mut self, at: usize, lease: ByTtl, asker: Asker) {
         let now = self.env.now();
-        let Some((lessor, store)) = self.groups[at].lessor(now) else { return self.refuse(reply, Refusal::NoLeader) };
+        let Some((lessor, store)) = self.groups[at].lessor(now) else {
+            return self.tell(at, asker, LeaseAnswer::Refused);
+        };
         if !lessor.knows(lease.id) {
-            // From before the start, or gone since the sender saw it.
+            // From before this member led, or gone since the sender saw it.
             match granted_ttl(store.view(), lease.id) {
                 Ok(Some(_)) => {}
-                Ok(None) => return self.answer_when_gone(at, reply),
-                Err(missing) => return self.load_for_renewal(at, lease, reply, missing),
+                Ok(None) => return self.groups[at].say_gone(asker),
+                Err(missing) => return self.load_for_renewal(at, lease, asker, missing),
             }
         }
         if lessor.renew(lease, now) {
             let remaining = lessor.remaining(lease, now);
             self.metrics.leases_renewed.inc();
             self.metrics.lease_ttl.observe(lease.ttl.unsigned_abs());
-            return self.answer(reply, Reply::Leases(vec![remaining]));
+            return self.tell(at, asker, LeaseAnswer::Remaining(vec![remaining]));
         }
         Mark::LeaseRenewedLate.hit();
         if self.stopping.is_some() {
-            return self.refuse(reply, Refusal::Stopping);
+            return self.tell(at, asker, LeaseAnswer::Refused);
         }
         // The tick would do so too, but perhaps not for long: it waits while the log's device does.
         if lessor.expire_now(lease.id, now) {
             self.metrics.leases_expired.inc();
-            self.propose_own(at, Command::LeasesExpire { ids: vec![lease.id] });
+            self.propose_expiry(at, vec![lease.id]);
         }
-        self.answer_when_gone(at, reply);
+        // The revocation is logged: the answer comes when everything is applied that is.
+        self.groups[at].say_gone(asker);
     }
 
-    /// The revocation is logged: the answer comes when everything is applied that is.
-    fn answer_when_gone(&mut self, at: usize, reply: ReplyTo) {
-        let group = &mut self.groups[at];
-        group.wait_for_read(group.raft.last().index, reply);
+    fn propose_expiry(&mut self, at: usize, ids: Vec<i64>) {
+        let term = self.groups[at].raft.term();
+        self.propose_own(at, Command::LeasesExpire { ids, term });
     }
 
-    fn load_for_renewal(&self, at: usize, lease: ByTtl, reply: ReplyTo, missing: plinth_tree::Missing) {
+    fn load_for_renewal(&self, at: usize, lease: ByTtl, asker: Asker, missing: plinth_tree::Missing) {
         let load = self.env.load_pages(self.groups[at].store.pages(), missing.wants);
         let completions = self.completions.clone();
         self.env.spawn(TaskQueue::Consensus, async move {
             match load.await {
-                Ok(()) => completions.push(Completion::LoadedForRenewal(at, lease, reply)),
+                Ok(()) => completions.push(Completion::LoadedForRenewal(at, lease, asker)),
                 // Its sender gives up in the end.
                 Err(error) => plinth_base::log_error!(
                     "a page of the leases can't be read: one that was granted before the start isn't renewed",
@@ -101,16 +185,15 @@ impl<E: Env> Shard<E> {
         });
     }
 
-    /// How long leases still live.
-    pub(super) fn tell_leases(&mut self, at: usize, leases: &[ByTtl], reply: ReplyTo) {
+    fn tell_remaining(&mut self, at: usize, leases: &[ByTtl], asker: Asker) {
         let now = self.env.now();
-        match self.groups[at].lessor(now) {
+        let answer = match self.groups[at].lessor(now) {
             Some((lessor, _)) => {
-                let remaining = leases.iter().map(|lease| lessor.remaining(*lease, now)).collect();
-                self.answer(reply, Reply::Leases(remaining));
+                LeaseAnswer::Remaining(leases.iter().map(|lease| lessor.remaining(*lease, now)).collect())
             }
-            None => self.refuse(reply, Refusal::NoLeader),
-        }
+            None => LeaseAnswer::Refused,
+        };
+        self.tell(at, asker, answer);
     }
 
     pub(super) fn answer(&mut self, to: ReplyTo, reply: Reply) {

@@ -46,6 +46,11 @@ impl StallWatch {
         }
     }
 
+    /// How long the batch under way has taken so far.
+    pub(super) fn waiting(&self, now: Instant) -> Duration {
+        self.began.map_or(Duration::ZERO, |began| now.since(began))
+    }
+
     /// Looks at the clock; once per turn.
     pub(super) fn look(&mut self, now: Instant, metrics: &ShardMetrics) {
         let is_late = self.began.is_some_and(|began| now.since(began) >= self.limit);

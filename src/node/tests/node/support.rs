@@ -3,7 +3,7 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use plinth_base::{MemberId, limits::MAILBOX_MESSAGES_MAX, mailbox::mailbox};
-use plinth_env::{Env, TaskQueue};
+use plinth_env::{Alone, Env, TaskQueue};
 use plinth_node::{
     Executor, Identity, MemberRecord, NodeError, ShardHandle, ShardOptions, ShardPorts, WatchLimits,
     api::{Api, ApiOptions, REPLY_BUFFER_BYTES, request_timeout},
@@ -44,7 +44,7 @@ pub async fn start(env: &SimEnv, options: ShardOptions) -> Result<Node, NodeErro
     };
     let identity = Identity { cluster_id: 7, initial_members: vec![member.clone()], member };
     let ports = ShardPorts { inbox: receiver, replies: vec![answers] };
-    let shard = open_shard(env, options, &identity, ports).await?;
+    let shard = open_shard(env, options, &identity, ports, Box::new(Alone)).await?;
     let handle = shard.handle(inbox);
     let executor = Executor::start(env, 0, port, request_timeout(ELECTION_TIMEOUT));
     env.spawn(TaskQueue::Consensus, async move {

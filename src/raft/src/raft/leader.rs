@@ -5,7 +5,7 @@ use plinth_base::{Instant, LogIndex, MemberId, bug};
 
 use super::{Raft, Role, reads::Reads};
 use crate::{
-    Body, Effects, Entry, Fetch, Mode, Position, Reason,
+    Body, Effects, Entry, Fetch, Message, Mode, Position, Reason,
     log::{Slice, entry_bytes},
     progress::Progress,
 };
@@ -171,7 +171,20 @@ impl Raft {
         }
     }
 
-    pub(super) fn handle_unreachable(&mut self, peer: MemberId) {
+    /// Entries are sent again when their loss shows; whoever waits for an answer is told that none will come.
+    pub(super) fn handle_undelivered(&mut self, message: &Message, effects: &mut Effects) {
+        match message.body {
+            Body::Propose { ticket, .. } => Self::reject(ticket, Reason::NoLeader, effects),
+            Body::ReadIndex { ticket } => self.handle_read_index_refused(ticket, effects),
+            _ => {}
+        }
+    }
+
+    pub(super) fn handle_unreachable(&mut self, peer: MemberId, effects: &mut Effects) {
+        if self.leader == Some(peer) {
+            // The questions, or the answers, may be among what was lost.
+            self.reject_reads(effects);
+        }
         if let Some(progress) = self.peers.get_mut(&peer)
             && progress.mode != Mode::Snapshot
         {

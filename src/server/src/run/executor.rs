@@ -2,7 +2,7 @@
 
 use std::{cell::Cell, future::poll_fn, rc::Rc, sync::Arc, task::Poll};
 
-use plinth_env::{Env, TaskQueue};
+use plinth_env::{Alone, Env, TaskQueue};
 use plinth_node::{
     Command, Executor, NodeError, ShardHandle, ShardPorts,
     api::{self, Api},
@@ -54,7 +54,7 @@ async fn lead(executor: Executor<UringEnv>, boot: Arc<Boot>, first: FirstSeat) {
     let FirstSeat { inbox, mut signals, mut done } = first;
     let env = executor.env().clone();
     let ports = ShardPorts { inbox, replies: boot.answers.clone() };
-    let shard = match open_shard(&env, boot.shard_options.clone(), &boot.identity, ports).await {
+    let shard = match open_shard(&env, boot.shard_options.clone(), &boot.identity, ports, Box::new(Alone)).await {
         Ok(shard) => shard,
         Err(error) => {
             boot.fail(StartError::failed(error.to_string()));

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use plinth_base::{MemberId, Prng};
 use plinth_kv::{
     AlarmAction, AlarmKind, Command, Compare, CompareResult, CompareTarget, DeleteRange, Envelope, KeyRange,
-    MemberRecord, Op, Put, Query, State, Txn, TxnNode,
+    MemberRecord, Op, ProposalId, Put, Query, State, Txn, TxnNode,
 };
 
 use crate::target::Target;
@@ -49,7 +49,7 @@ fn samples() -> Vec<Command> {
 
 impl Target for Commands {
     fn corpus(&self) -> Vec<Vec<u8>> {
-        let entry = |command| [&[ENTRY][..], &Envelope { proposal: 7, command }.encode()].concat();
+        let entry = |command| [&[ENTRY][..], &Envelope { proposal: ProposalId::default(), command }.encode()].concat();
         let mut corpus: Vec<Vec<u8>> = samples().into_iter().map(entry).collect();
         let mut state = State::bootstrap(7, vec![MemberId(1), MemberId(2)]);
         state.alarms = vec![(1, AlarmKind::NoSpace), (2, AlarmKind::Corrupt)];

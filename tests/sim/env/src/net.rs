@@ -446,6 +446,16 @@ impl Peers for SimPeers {
         self.world.send_frame(self.host, to, lane, frame)
     }
 
+    fn reset(&self, peer: MemberId, lane: PeerLane) {
+        if self.is_stale() {
+            return;
+        }
+        let to = self.world.net.borrow().endpoints[self.host.0].peers.get(&peer).copied().flatten();
+        if let Some(to) = to {
+            self.world.reset_lane(self.host, to, lane);
+        }
+    }
+
     fn take(&self) -> Option<PeerEvent> {
         if self.is_stale() {
             return None;

@@ -3,7 +3,7 @@
 use std::{cell::RefCell, path::PathBuf, rc::Rc, sync::Arc, time::Duration};
 
 use plinth_base::{GroupId, MemberId, Prng, limits::MAILBOX_MESSAGES_MAX, mailbox::mailbox};
-use plinth_env::{Env, SyncMethod, TaskQueue};
+use plinth_env::{Alone, Env, SyncMethod, TaskQueue};
 use plinth_kv::MemberRecord;
 use plinth_node::{
     Executor, Identity, NodeError, ShardHandle, ShardOptions, ShardPorts, WatchLimits,
@@ -90,7 +90,8 @@ pub(super) async fn start<E: Env>(env: E, options: ShardOptions) -> Result<Node<
         // Small, so that many replies are made in chunks.
         reply_buffer_bytes: 2000,
     };
-    let shard = open_shard(&env, options, &identity, ShardPorts { inbox: receiver, replies: vec![answers] }).await?;
+    let ports = ShardPorts { inbox: receiver, replies: vec![answers] };
+    let shard = open_shard(&env, options, &identity, ports, Box::new(Alone)).await?;
     let handle = shard.handle(inbox);
     let executor = Executor::start(&env, 0, port, request_timeout(ELECTION_TIMEOUT));
     let end = Rc::new(RefCell::new(None));

@@ -1,0 +1,81 @@
+//! Who belongs to the cluster, as far as the shard has to know it: where to find peers, and whether this member is one.
+
+use plinth_base::MemberId;
+use plinth_env::{Env, PeerAddress, TaskQueue};
+use plinth_kv::{MemberRecord, Standing};
+use plinth_raft::{Configuration, Input};
+use plinth_tree::{Missing, Snapshot};
+
+use super::{Completion, Shard};
+use crate::bootstrap::NodeError;
+
+/// Everybody else of `members`.
+pub(crate) fn addresses(members: Vec<MemberRecord>, own: MemberId) -> Vec<PeerAddress> {
+    let others = members.into_iter().filter(|member| member.id != own && member.standing != Standing::Removed);
+    others.map(|member| PeerAddress { id: member.id, urls: member.peer_urls }).collect()
+}
+
+impl<E: Env> Shard<E> {
+    /// Has connections to all members of all groups.
+    pub(super) fn set_peers(&self) {
+        let mut all: Vec<PeerAddress> = self.addresses.iter().flatten().cloned().collect();
+        all.sort_by_key(|address| address.id);
+        all.dedup_by_key(|address| address.id);
+        self.links.peers().set_peers(all);
+    }
+
+    /// An entry that was applied says who votes from now on.
+    pub(super) fn configure(&mut self, at: usize, configuration: Configuration) {
+        let own = MemberId(self.member);
+        let was_member = self.groups[at].raft.configuration().is_member(own);
+        let is_member = configuration.is_member(own);
+        self.step(at, Input::Configured(configuration));
+        if was_member && !is_member {
+            self.removed_at.get_or_insert(self.now);
+        }
+    }
+
+    /// A member that was removed goes, when the others have had time to learn of it, and to take over what it led.
+    pub(super) fn leave_if_removed(&self) -> Result<(), NodeError> {
+        match self.removed_at {
+            Some(since) if self.now.since(since) >= self.options.election_timeout => {
+                Err(NodeError::Removed { member: MemberId(self.member) })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// After a change: who the members are now is read in the published root, which is the first to tell of it.
+    pub(super) fn read_members(&mut self) {
+        for at in 0..self.groups.len() {
+            let group = &mut self.groups[at];
+            if !group.has_new_members() {
+                continue;
+            }
+            let (env, completions) = (self.env.clone(), self.completions.clone());
+            let root = group.published.root();
+            self.env.spawn(TaskQueue::Consensus, async move {
+                let members = loop {
+                    match read(&root.snapshot) {
+                        Ok(members) => break Ok(members),
+                        Err(missing) => {
+                            if let Err(error) = env.load_pages(root.snapshot.pages(), missing.wants).await {
+                                break Err(error);
+                            }
+                        }
+                    }
+                };
+                completions.push(Completion::Members(at, members));
+            });
+        }
+    }
+
+    pub(super) fn handle_members(&mut self, at: usize, members: Vec<MemberRecord>) {
+        self.addresses[at] = addresses(members, MemberId(self.member));
+        self.set_peers();
+    }
+}
+
+fn read<P: plinth_env::PageSource>(root: &Snapshot<P>) -> Result<Vec<MemberRecord>, Missing> {
+    plinth_kv::members(root.view())
+}
