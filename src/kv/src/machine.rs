@@ -5,8 +5,8 @@ use plinth_base::{LogIndex, Mark, MemberId, Term, bug, codec::Malformed};
 use plinth_tree::{Env, Missing, PageSource, Snapshot, Store, View};
 
 use crate::{
-    Budget, Command, Envelope, MemberRecord, Outcome, ProposalId, Recorded, Standing, State, Step, apply::Applying, record::sound,
-    sweep::sweep, trees::MEMBER,
+    Budget, Command, Envelope, MemberRecord, Outcome, ProposalId, Recorded, Standing, State, Step, apply::Applying,
+    record::sound, sweep::sweep, trees::MEMBER,
 };
 
 /// Applies the entries of a group's log, in order.
@@ -103,7 +103,10 @@ impl Machine {
         budget: &mut Budget,
     ) -> Result<Option<(ProposalId, Outcome)>, ApplyError> {
         if self.current.is_none() && !self.begin(index, term, payload)? {
-            return Ok(Some((ProposalId::default(), Outcome { revision: self.state.revision, result: Ok(crate::OpOutcome::Nothing) })));
+            return Ok(Some((
+                ProposalId::default(),
+                Outcome { revision: self.state.revision, result: Ok(crate::OpOutcome::Nothing) },
+            )));
         }
         let current = self.current.as_mut().expect("begun above");
         assert_eq!(current.index, index, "one entry after the other");

@@ -10,12 +10,12 @@ use std::{
 };
 
 use bytes::Bytes;
+use plinth_base::MemberId;
 use plinth_base::{GroupId, Instant, LogIndex, Mark, Term};
 use plinth_env::Env;
 use plinth_kv::{
     ApplyError, Budget, ByTtl, CommandKind, Electorate, Envelope, Lessor, Machine, OpOutcome, Outcome, ProposalId,
 };
-use plinth_base::MemberId;
 use plinth_raft::{Configuration, Effects, Input, Position, Raft, Role};
 use plinth_tree::{Missing, Store};
 

@@ -29,23 +29,23 @@ use plinth_base::{
     mailbox::{Keeper, Receiver, Sender},
 };
 use plinth_env::{Env, PageError, PeerAddress, Peers, TaskQueue};
-use plinth_kv::{ByTtl, MemberRecord};
+use plinth_kv::MemberRecord;
 use plinth_raft::Effects;
 use plinth_tree::{CheckpointDone, GrowDone, PunchDone, TreeError};
 use plinth_wal::{Entry, FlushDone, MaintenanceDone, Wal, WalError};
 
 pub(crate) use background::BackgroundWork;
+use consensus::Links;
+pub(crate) use consensus::from_wal;
 pub(crate) use members::addresses;
 use pace::LogPace;
-use stall::StallWatch;
-pub(crate) use consensus::from_wal;
-use consensus::Links;
 use proposals::Held;
+use stall::StallWatch;
 
 use crate::{
     bootstrap::NodeError,
     completions::Completions,
-    group::{Asker, Group, TailEntry},
+    group::{Asker, Group, LeaseQuestion, TailEntry},
     message::{Answer, Message, Reply, ReplyTo},
     metrics::ShardMetrics,
     options::ShardOptions,
@@ -101,8 +101,8 @@ pub(crate) enum Completion<E: Env> {
     Punched(usize, PunchDone),
     Verified(usize, Result<u64, TreeError>),
     LoadedForRelocation(usize, Result<(), PageError>),
-    /// A renewal goes on.
-    LoadedForRenewal(usize, ByTtl, Asker),
+    /// A question about leases can be answered.
+    LoadedForLeases(usize, LeaseQuestion, Asker),
     /// Entries for a peer.
     Fetched {
         at: usize,
@@ -253,7 +253,10 @@ impl<E: Env> Shard<E> {
 
     async fn wait(&mut self) {
         poll_fn(|cx| {
-            if self.completions.poll_ready(cx).is_ready() || self.inbox.poll_ready(cx).is_ready() || self.links.peers().poll_ready(cx).is_ready() {
+            if self.completions.poll_ready(cx).is_ready()
+                || self.inbox.poll_ready(cx).is_ready()
+                || self.links.peers().poll_ready(cx).is_ready()
+            {
                 return Poll::Ready(());
             }
             Poll::Pending

@@ -93,6 +93,12 @@ impl History {
         &self.model
     }
 
+    /// The granted TTL of a lease that is or may be.
+    #[must_use]
+    pub fn lease_ttl(&self, lease: i64) -> Option<std::time::Duration> {
+        self.leases.ttl(lease)
+    }
+
     /// The highest revision that any client knows.
     #[must_use]
     pub fn known_revision(&self) -> i64 {
@@ -126,6 +132,14 @@ impl History {
         self.next_id += 1;
         let (floor, compacted) = (self.known_revision, self.compactions.known());
         self.ops.push(Op { id, call: call.into(), begin: now, floor, compacted, answer: None });
+        id
+    }
+
+    /// A client sends a request that may be answered from an older state of the store.
+    pub fn begin_stale(&mut self, call: impl Into<Call>, now: Instant) -> OpId {
+        let id = self.begin(call, now);
+        let op = self.ops.last_mut().expect("it was just added");
+        (op.floor, op.compacted) = (0, -1);
         id
     }
 

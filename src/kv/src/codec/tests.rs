@@ -68,7 +68,9 @@ fn commands_survive_the_round_trip() {
 fn a_txn_that_is_nested_twice_or_in_itself_is_refused() {
     let holds =
         |nested: &[u32]| TxnNode { success: nested.iter().map(|at| Op::Txn(*at)).collect(), ..TxnNode::default() };
-    let decode = |nodes| Envelope::decode(&Envelope { proposal: ProposalId::default(), command: Command::Txn(Txn { nodes }) }.encode());
+    let decode = |nodes| {
+        Envelope::decode(&Envelope { proposal: ProposalId::default(), command: Command::Txn(Txn { nodes }) }.encode())
+    };
     assert!(decode(vec![holds(&[1, 2]), holds(&[]), holds(&[])]).is_ok());
     // Twice at each of forty levels would be 2^40 steps.
     assert!(decode(vec![holds(&[1, 1]), holds(&[])]).is_err());

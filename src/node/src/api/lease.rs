@@ -105,8 +105,16 @@ impl<E: Env> Api<E> {
             let header = Some(self.header(self.root().state.revision));
             return Ok(pb::LeaseTimeToLiveResponse { header, id, ttl: -1, granted_ttl: 0, keys: Vec::new() });
         };
-        // One whose time is over is there until its keys are gone.
-        let remaining = self.remaining(vec![ByTtl { ttl: granted_ttl, id }]).await?[0].unwrap_or_default();
+        let remaining = self.remaining(vec![ByTtl { ttl: granted_ttl, id }]).await?[0];
+        if remaining.is_none() {
+            // Its time is over, but it is there until its keys are gone; or it is gone, and this member hadn't heard of it.
+            self.read_index().await?;
+            if self.granted_ttl(id).await?.is_none() {
+                let header = Some(self.header(self.root().state.revision));
+                return Ok(pb::LeaseTimeToLiveResponse { header, id, ttl: -1, granted_ttl: 0, keys: Vec::new() });
+            }
+        }
+        let remaining = remaining.unwrap_or_default();
         let keys = if request.keys { self.lease_keys(id).await? } else { Vec::new() };
         let header = Some(self.header(self.root().state.revision));
         let ttl = i64::try_from(remaining.as_secs()).unwrap_or(i64::MAX);
@@ -134,7 +142,13 @@ impl<E: Env> Api<E> {
         Ok(pb::LeaseLeasesResponse { header: Some(self.header(root.state.revision)), leases })
     }
 
+    /// A lease that isn't here may have been granted through another member just now: only what is up to date says that there is none.
     async fn granted_ttl(&self, id: i64) -> Result<Option<i64>, Status> {
+        let root = self.root();
+        if let Some(ttl) = self.slice(&root, |view, _| granted_ttl(view, id)).await? {
+            return Ok(Some(ttl));
+        }
+        self.read_index().await?;
         let root = self.root();
         self.slice(&root, |view, _| granted_ttl(view, id)).await
     }

@@ -174,7 +174,8 @@ impl<E: Env> Shard<E> {
             self.run_flush(seal);
         }
         self.force_oldest();
-        let forgotten = Instant(now.0.saturating_sub(u64::try_from(self.options.request_timeout.as_nanos()).unwrap_or(u64::MAX)));
+        let forgotten =
+            Instant(now.0.saturating_sub(u64::try_from(self.options.request_timeout.as_nanos()).unwrap_or(u64::MAX)));
         for at in 0..self.groups.len() {
             self.release_log(at);
             let group = &mut self.groups[at];
@@ -343,7 +344,7 @@ impl<E: Env> Shard<E> {
         let Some(reply) = self.stopping else { return };
         while let Some((_, message)) = self.held.pop_front() {
             if let Held::Own(message) = message {
-                self.refuse_held(message, Refusal::Stopping);
+                self.refuse_held(&message, Refusal::Stopping);
             }
         }
         if self.wal.in_flight()

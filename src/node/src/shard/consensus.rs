@@ -249,10 +249,8 @@ impl<E: Env> Shard<E> {
         for entry in effects.entries.drain(..) {
             self.metrics.wal_entries.inc();
             let plinth_raft::Entry { index, term, is_change, payload } = entry;
-            let replaced = group.push_tail(
-                TailEntry { index, term, payload: payload.clone() },
-                self.options.tail_bytes_max,
-            );
+            let replaced =
+                group.push_tail(TailEntry { index, term, payload: payload.clone() }, self.options.tail_bytes_max);
             for reply in replaced {
                 // A leader of a later term put something else in its place, so it never will be carried out.
                 super::send_answer(
@@ -274,8 +272,8 @@ impl<E: Env> Shard<E> {
             Reason::ChangeUnderWay => Refusal::ChangeUnderWay,
         };
         match self.groups[at].end_read(ticket) {
-            Some(asked) if reason == Reason::NoLeader => self.groups[at].ask_later(asked, self.now),
-            Some(asked) => self.refuse_asked(at, asked, refusal),
+            Some(asked @ Asked::Read(_)) if reason == Reason::NoLeader => self.groups[at].ask_later(asked, self.now),
+            Some(asked) => self.refuse_asked(at, &asked, refusal),
             None => {
                 if let Some(reply) = self.groups[at].end_proposal(ticket) {
                     self.refuse(reply, refusal);
@@ -289,7 +287,7 @@ impl<E: Env> Shard<E> {
         for at in 0..self.groups.len() {
             let (now, timeout) = (self.now, self.options.request_timeout);
             while let Some(asked) = self.groups[at].overdue(now, timeout) {
-                self.refuse_asked(at, asked, Refusal::TimedOut);
+                self.refuse_asked(at, &asked, Refusal::TimedOut);
             }
             if self.groups[at].raft.leader().is_some() {
                 for asked in self.groups[at].take_unasked() {
@@ -381,7 +379,8 @@ impl<E: Env> Shard<E> {
             Err(WalError::Gone { .. }) => Vec::new(),
             Err(error) => return Err(error.into()),
         };
-        let entry = |Entry { index, term, is_change, payload, .. }| plinth_raft::Entry { index, term, is_change, payload };
+        let entry =
+            |Entry { index, term, is_change, payload, .. }| plinth_raft::Entry { index, term, is_change, payload };
         let entries = entries.into_iter().map(entry).collect();
         self.step(at, Input::Fetched { peer, from, entries });
         Ok(())

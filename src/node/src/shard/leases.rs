@@ -101,10 +101,7 @@ impl<E: Env> Shard<E> {
     pub(super) fn answer_about_leases(&mut self) {
         for at in 0..self.groups.len() {
             while let Some((question, asker)) = self.groups[at].take_answerable() {
-                match question {
-                    LeaseQuestion::Renew(lease) => self.renew_lease(at, lease, asker),
-                    LeaseQuestion::Remaining(leases) => self.tell_remaining(at, &leases, asker),
-                }
+                self.answer_question(at, question, asker);
             }
             let (told, lost) = self.groups[at].take_farewells();
             told.into_iter().for_each(|asker| self.tell(at, asker, LeaseAnswer::Gone));
@@ -125,15 +122,15 @@ impl<E: Env> Shard<E> {
     }
 
     /// What can't be answered any more.
-    pub(super) fn refuse_asked(&mut self, at: usize, asked: Asked, refusal: Refusal) {
+    pub(super) fn refuse_asked(&mut self, at: usize, asked: &Asked, refusal: Refusal) {
         match asked {
-            Asked::Read(reply) | Asked::Leases(_, Asker::Here(reply)) => self.refuse(reply, refusal),
-            Asked::Leases(_, asker) => self.tell(at, asker, LeaseAnswer::Refused),
+            Asked::Read(reply) | Asked::Leases(_, Asker::Here(reply)) => self.refuse(*reply, refusal),
+            Asked::Leases(_, asker) => self.tell(at, *asker, LeaseAnswer::Refused),
         }
     }
 
     /// Gives a lease its whole TTL again. Of one whose time is over, the answer comes when it is gone.
-    pub(super) fn renew_lease(&mut self, at: usize, lease: ByTtl, asker: Asker) {
+    fn renew_lease(&mut self, at: usize, lease: ByTtl, asker: Asker) {
         let now = self.env.now();
         let Some((lessor, store)) = self.groups[at].lessor(now) else {
             return self.tell(at, asker, LeaseAnswer::Refused);
@@ -143,7 +140,7 @@ impl<E: Env> Shard<E> {
             match granted_ttl(store.view(), lease.id) {
                 Ok(Some(_)) => {}
                 Ok(None) => return self.groups[at].say_gone(asker),
-                Err(missing) => return self.load_for_renewal(at, lease, asker, missing),
+                Err(missing) => return self.load_for_answer(at, LeaseQuestion::Renew(lease), asker, missing),
             }
         }
         if lessor.renew(lease, now) {
@@ -170,30 +167,47 @@ impl<E: Env> Shard<E> {
         self.propose_own(at, Command::LeasesExpire { ids, term });
     }
 
-    fn load_for_renewal(&self, at: usize, lease: ByTtl, asker: Asker, missing: plinth_tree::Missing) {
+    /// The question is answered when these pages are there.
+    fn load_for_answer(&self, at: usize, question: LeaseQuestion, asker: Asker, missing: plinth_tree::Missing) {
         let load = self.env.load_pages(self.groups[at].store.pages(), missing.wants);
         let completions = self.completions.clone();
         self.env.spawn(TaskQueue::Consensus, async move {
             match load.await {
-                Ok(()) => completions.push(Completion::LoadedForRenewal(at, lease, asker)),
+                Ok(()) => completions.push(Completion::LoadedForLeases(at, question, asker)),
                 // Its sender gives up in the end.
                 Err(error) => plinth_base::log_error!(
-                    "a page of the leases can't be read: one that was granted before the start isn't renewed",
+                    "a page of the leases can't be read: nobody can say how long one lives that was granted before the start",
                     "error" => plinth_base::log::Value::display(&error)
                 ),
             }
         });
     }
 
-    fn tell_remaining(&mut self, at: usize, leases: &[ByTtl], asker: Asker) {
+    pub(super) fn answer_question(&mut self, at: usize, question: LeaseQuestion, asker: Asker) {
+        match question {
+            LeaseQuestion::Renew(lease) => self.renew_lease(at, lease, asker),
+            LeaseQuestion::Remaining(leases) => self.tell_remaining(at, leases, asker),
+        }
+    }
+
+    fn tell_remaining(&mut self, at: usize, leases: Vec<ByTtl>, asker: Asker) {
         let now = self.env.now();
-        let answer = match self.groups[at].lessor(now) {
-            Some((lessor, _)) => {
-                LeaseAnswer::Remaining(leases.iter().map(|lease| lessor.remaining(*lease, now)).collect())
-            }
-            None => LeaseAnswer::Refused,
+        let Some((lessor, store)) = self.groups[at].lessor(now) else {
+            return self.tell(at, asker, LeaseAnswer::Refused);
         };
-        self.tell(at, asker, answer);
+        let mut remaining = Vec::with_capacity(leases.len());
+        for lease in &leases {
+            // The member that asks may be behind, and not know that it is gone.
+            let is_there = lessor.knows(lease.id)
+                || match granted_ttl(store.view(), lease.id) {
+                    Ok(granted) => granted.is_some(),
+                    Err(missing) => {
+                        return self.load_for_answer(at, LeaseQuestion::Remaining(leases), asker, missing);
+                    }
+                };
+            remaining.push(lessor.remaining(*lease, now).filter(|_| is_there));
+        }
+        self.tell(at, asker, LeaseAnswer::Remaining(remaining));
     }
 
     pub(super) fn answer(&mut self, to: ReplyTo, reply: Reply) {

@@ -25,9 +25,11 @@ impl<E: Env> Shard<E> {
     pub(super) fn take_messages(&mut self) {
         let now = self.env.now();
         // Nobody waits for these any more: their clients were told so.
-        while let Some((_, late)) = self.held.pop_front_if(|(since, _)| now.since(*since) >= self.options.request_timeout) {
+        while let Some((_, late)) =
+            self.held.pop_front_if(|(since, _)| now.since(*since) >= self.options.request_timeout)
+        {
             if let Held::Own(message) = late {
-                self.refuse_held(message, Refusal::TimedOut);
+                self.refuse_held(&message, Refusal::TimedOut);
             }
         }
         // What waits for room goes first, so that nothing overtakes it.
@@ -53,11 +55,15 @@ impl<E: Env> Shard<E> {
                 self.metrics.throttled.inc();
                 self.held.push_back((now, Held::Own(message)));
             } else {
-                self.refuse_held(message, Refusal::TooManyRequests);
+                self.refuse_held(&message, Refusal::TooManyRequests);
             }
         }
         self.messages = messages;
-        if !self.held.is_empty() && !self.stall.is_stalled() && self.has_leaders() && !std::mem::replace(&mut self.is_paced, true) {
+        if !self.held.is_empty()
+            && !self.stall.is_stalled()
+            && self.has_leaders()
+            && !std::mem::replace(&mut self.is_paced, true)
+        {
             let (env, completions) = (self.env.clone(), self.completions.clone());
             self.env.spawn(TaskQueue::Consensus, async move {
                 env.sleep(PACED_PAUSE).await;
@@ -67,11 +73,12 @@ impl<E: Env> Shard<E> {
     }
 
     /// What can wait, and waits no longer.
-    pub(super) fn refuse_held(&mut self, message: Message, refusal: Refusal) {
-        if let Message::Propose { reply, .. } | Message::LeaseRenew { reply, .. } | Message::LeasesRemaining { reply, .. } =
-            message
+    pub(super) fn refuse_held(&mut self, message: &Message, refusal: Refusal) {
+        if let Message::Propose { reply, .. }
+        | Message::LeaseRenew { reply, .. }
+        | Message::LeasesRemaining { reply, .. } = message
         {
-            self.refuse(reply, refusal);
+            self.refuse(*reply, refusal);
         }
     }
 
@@ -83,7 +90,8 @@ impl<E: Env> Shard<E> {
     /// Whether the log's device answers, and there is memory for another proposal's entry and for the pages that it will dirty.
     fn may_accept(&self, now: Instant) -> bool {
         // Another member's disk may be quicker.
-        let waits_for_disk = self.stall.is_stalled() && self.groups.iter().any(|group| group.raft.role() == Role::Leader);
+        let waits_for_disk =
+            self.stall.is_stalled() && self.groups.iter().any(|group| group.raft.role() == Role::Leader);
         !waits_for_disk
             && self.has_leaders()
             && self.groups.iter().all(|group| {

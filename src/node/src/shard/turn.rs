@@ -71,7 +71,7 @@ impl<E: Env> Shard<E> {
                 Completion::Defragment(at) => self.defragment(at),
                 Completion::Verified(at, pages) => self.handle_verified(at, pages?),
                 Completion::LoadedForRelocation(at, result) => self.handle_loaded_for_relocation(at, result),
-                Completion::LoadedForRenewal(at, lease, asker) => self.renew_lease(at, lease, asker),
+                Completion::LoadedForLeases(at, question, asker) => self.answer_question(at, question, asker),
                 Completion::Fetched { at, peer, from, entries } => self.handle_fetched(at, peer, from, entries)?,
                 Completion::Members(at, members) => self.handle_members(at, members?),
                 Completion::Alarm(at) => self.handle_alarm(at),

@@ -407,7 +407,7 @@ impl World {
         }
     }
 
-    fn resume(&self, host: HostId) {
+    pub(crate) fn resume(&self, host: HostId) {
         let woken = self.hosts[host.0].paused.take();
         lock(&self.ready).extend(woken.into_iter().flatten());
     }

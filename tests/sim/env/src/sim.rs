@@ -300,6 +300,16 @@ impl SimHost<'_> {
         self.sim.world.pause(self.id, as_ns(duration));
     }
 
+    /// Ends a pause.
+    pub fn resume(self) {
+        self.sim.world.resume(self.id);
+    }
+
+    /// What was planned for operations to come is planned no more.
+    pub fn cancel_plans(self) {
+        self.sim.world.disk(self.id).cancel_plans();
+    }
+
     /// Cuts the power: all tasks are dropped, handles become stale, and of what was not flushed each write is kept, lost or torn.
     pub fn crash(self) {
         self.sim.world.stop(self.id, true);

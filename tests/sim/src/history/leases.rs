@@ -198,6 +198,10 @@ impl Lease {
     /// The last moment to which the server can have prolonged it, unless it can be any.
     fn latest(&self, life: &Life) -> Option<Instant> {
         let origin = match self.origin {
+            // Since then another member may have begun to lead.
+            Origin::Granted(begin, end) if life.leads > begin => {
+                (end? + self.ttl).max(life.leads + self.ttl + life.grace)
+            }
             Origin::Granted(_, end) => end? + self.ttl,
             Origin::Inherited => life.leads + self.ttl + life.grace,
         };

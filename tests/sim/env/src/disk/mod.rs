@@ -99,6 +99,10 @@ impl Disk {
         self.planned.push(Planned { kind, path_part: path_part.to_owned(), skip, effect });
     }
 
+    pub(crate) fn cancel_plans(&mut self) {
+        self.planned.clear();
+    }
+
     pub(crate) fn set_capacity(&mut self, bytes: u64) {
         self.capacity_bytes = bytes;
     }

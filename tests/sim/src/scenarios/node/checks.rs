@@ -8,9 +8,8 @@ use plinth_rpc::{Status, errors};
 use plinth_sim_env::Sim;
 
 use super::{
-    client::Shared,
+    super::clients::{Shared, watching, wire},
     machine::{GROUPS, Node, tree_path},
-    watching, wire,
 };
 use crate::{
     call::Answer,
@@ -24,7 +23,7 @@ use crate::{
 const AUDIT_SLICE_ENTRIES: u32 = 200;
 
 /// Everything that a key space holds at a revision (0: the latest one), with that revision.
-pub(super) async fn everything<E: Env>(
+pub(in crate::scenarios) async fn everything<E: Env>(
     node: &Node<E>,
     at: usize,
     revision: i64,
@@ -37,7 +36,7 @@ pub(super) async fn everything<E: Env>(
 }
 
 /// Proves that the trees of a group agree with each other and with the state record.
-async fn audit<E: Env>(env: &E, node: &Node<E>, at: usize) -> Result<(), String> {
+pub(in crate::scenarios) async fn audit<E: Env>(env: &E, node: &Node<E>, at: usize) -> Result<(), String> {
     let root = node.handle.groups[at].root();
     let mut audit = Audit::default();
     loop {
@@ -54,7 +53,7 @@ async fn audit<E: Env>(env: &E, node: &Node<E>, at: usize) -> Result<(), String>
 }
 
 /// What a group says of itself, all at one revision.
-async fn found<E: Env>(node: &Node<E>, at: usize) -> Result<(Found, model::State), Status> {
+pub(in crate::scenarios) async fn found<E: Env>(node: &Node<E>, at: usize) -> Result<(Found, model::State), Status> {
     loop {
         let (revision, _) = everything(node, at, 0).await?;
         let compacted = node.handle.groups[at].root().state.compacted;
@@ -120,7 +119,7 @@ pub(super) fn after_start<E: Env>(sim: &Sim, env: &E, node: &Node<E>, clients: &
 }
 
 /// The hash of all that is stored is the one of what the model has, once nothing is left to be swept.
-pub(super) fn content(state: &State, history: &History) -> Result<(), String> {
+pub(in crate::scenarios) fn content(state: &State, history: &History) -> Result<(), String> {
     let model = history.model();
     if !state.is_swept() || state.revision != model.revision() {
         return Ok(());

@@ -3,7 +3,7 @@
 use std::{cell::RefCell, path::PathBuf, rc::Rc, sync::Arc, time::Duration};
 
 use plinth_base::{GroupId, MemberId, Prng, limits::MAILBOX_MESSAGES_MAX, mailbox::mailbox};
-use plinth_env::{Alone, Env, SyncMethod, TaskQueue};
+use plinth_env::{Alone, Env, Peers, SyncMethod, TaskQueue};
 use plinth_kv::MemberRecord;
 use plinth_node::{
     Executor, Identity, NodeError, ShardHandle, ShardOptions, ShardPorts, WatchLimits,
@@ -15,22 +15,22 @@ use plinth_node::{
 pub(super) const GROUPS: [GroupId; 2] = [GroupId(0), GroupId(1)];
 
 /// Where the trees are, and the log: apart, so that a fault can be aimed at one of them.
-pub(super) const DATA_DIR: &str = "/data/member";
-pub(super) const WAL_DIR: &str = "/data/wal";
+pub(in crate::scenarios) const DATA_DIR: &str = "/data/member";
+pub(in crate::scenarios) const WAL_DIR: &str = "/data/wal";
 
 const ELECTION_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A node that runs.
-pub(super) struct Node<E: Env> {
+pub(in crate::scenarios) struct Node<E: Env> {
     /// One API for each group.
-    pub(super) apis: Vec<Api<E>>,
-    pub(super) handle: ShardHandle<E>,
+    pub(in crate::scenarios) apis: Vec<Api<E>>,
+    pub(in crate::scenarios) handle: ShardHandle<E>,
     /// How the shard ended, once it has.
-    pub(super) end: Rc<RefCell<Option<Result<(), NodeError>>>>,
+    pub(in crate::scenarios) end: Rc<RefCell<Option<Result<(), NodeError>>>>,
 }
 
 /// Sizes so small that checkpoints, rotations and slices come all the time.
-pub(super) fn options(prng: &mut Prng) -> ShardOptions {
+pub(in crate::scenarios) fn options(prng: &mut Prng) -> ShardOptions {
     let sync_method = [SyncMethod::WriteDsync, SyncMethod::LinkedSync, SyncMethod::ThreadDsync][prng.index(3)];
     let mut any = |choices: &[u64]| choices[prng.index(choices.len())];
     let checkpoint_dirty_bytes = any(&[64 << 10, 256 << 10, 1 << 20]);
@@ -55,7 +55,7 @@ pub(super) fn options(prng: &mut Prng) -> ShardOptions {
 }
 
 /// The tree file of a group.
-pub(super) fn tree_path(group: GroupId) -> PathBuf {
+pub(in crate::scenarios) fn tree_path(group: GroupId) -> PathBuf {
     PathBuf::from(DATA_DIR).join(format!("group-{group}.tree"))
 }
 
@@ -70,13 +70,22 @@ fn identity() -> Identity {
     Identity { cluster_id: 0xcdf8_1819_4e3a_8c32, initial_members: vec![member.clone()], member }
 }
 
-/// Opens the shard and lets it run.
+/// Opens the shard of the only member and lets it run.
 pub(super) async fn start<E: Env>(env: E, options: ShardOptions) -> Result<Node<E>, NodeError> {
+    start_member(env, options, &identity(), Box::new(Alone)).await
+}
+
+/// The same for a member that has others.
+pub(in crate::scenarios) async fn start_member<E: Env>(
+    env: E,
+    options: ShardOptions,
+    identity: &Identity,
+    peers: Box<dyn Peers>,
+) -> Result<Node<E>, NodeError> {
     let (inbox, receiver) = mailbox(MAILBOX_MESSAGES_MAX);
     let (answers, port) = mailbox(MAILBOX_MESSAGES_MAX);
-    let identity = identity();
     let api_options = ApiOptions {
-        lease_ttl_min: 2,
+        lease_ttl_min: crate::history::leases::TTL_MIN,
         cluster_id: identity.cluster_id,
         member_id: identity.member_id().0,
         version: "3.6.0",
@@ -91,7 +100,8 @@ pub(super) async fn start<E: Env>(env: E, options: ShardOptions) -> Result<Node<
         reply_buffer_bytes: 2000,
     };
     let ports = ShardPorts { inbox: receiver, replies: vec![answers] };
-    let shard = open_shard(&env, options, &identity, ports, Box::new(Alone)).await?;
+    let groups = options.groups.clone();
+    let shard = open_shard(&env, options, identity, ports, peers).await?;
     let handle = shard.handle(inbox);
     let executor = Executor::start(&env, 0, port, request_timeout(ELECTION_TIMEOUT));
     let end = Rc::new(RefCell::new(None));
@@ -101,7 +111,7 @@ pub(super) async fn start<E: Env>(env: E, options: ShardOptions) -> Result<Node<
         *ended.borrow_mut() = Some(result);
     });
     let api = Api::new(executor, handle.clone(), Arc::new(api_options));
-    let apis = GROUPS.iter().map(|group| api.clone().with_group(*group)).collect();
+    let apis = groups.iter().map(|group| api.clone().with_group(*group)).collect();
     Ok(Node { apis, handle, end })
 }
 

@@ -4,29 +4,25 @@
 //! After each start every group must hold what it acknowledged and nothing that nobody asked for, equal to the model at every
 //! revision; its trees must agree with each other; and between lives the tree's checker must find both files sound.
 
-mod checks;
-mod client;
+pub(super) mod checks;
 mod flip;
-mod machine;
-mod renewal;
+pub(super) mod machine;
 mod trouble;
-mod watching;
-mod wire;
 
-use std::{cell::RefCell, rc::Rc, time::Duration};
+use std::{cell::RefCell, rc::Rc, sync::LazyLock, time::Duration};
 
 use plinth_base::{Instant, Mark, Prng};
 use plinth_env::{Env, TaskQueue};
 use plinth_node::{ShardOptions, api::Api};
 use plinth_sim_env::{Chance, Faults, Limit, Sim, SimEnv, SimOptions};
 
+use super::clients::{self, Clients, Shared, watching};
 use crate::{
     history::{History, life::Life},
     model::Model,
     scenario::{Outcome, Scenario, Violation},
     workload::Workload,
 };
-use client::{Clients, Shared};
 use machine::{GROUPS, Node};
 use trouble::Trouble;
 
@@ -63,7 +59,9 @@ impl Scenario for NodeScenario {
     }
 
     fn marks(&self) -> &'static [Mark] {
-        Mark::ALL
+        static MARKS: LazyLock<Vec<Mark>> =
+            LazyLock::new(|| Mark::ALL.iter().copied().filter(|mark| !super::cluster::MARKS.contains(mark)).collect());
+        &MARKS
     }
 
     fn run(&self, seed: u64) -> Result<Outcome, Violation> {
@@ -104,6 +102,8 @@ fn new_clients(compact_one_in: u64) -> Shared {
         operations: 0,
         unreadable: Vec::new(),
         strange: Vec::new(),
+        has_members: false,
+        is_over: false,
         watched: Vec::new(),
     }))
 }
@@ -245,7 +245,7 @@ impl<E: Env, W: Fn(SimEnv) -> E> Run<W> {
         for (api, clients) in node.apis.iter().zip(&self.clients) {
             for _ in 0..CLIENTS {
                 let (env, api, clients) = (self.env(), api.clone(), Rc::clone(clients));
-                let client = client::run(env.clone(), api, clients, self.prng.fork(), pause_max);
+                let client = clients::run(env.clone(), api, clients, self.prng.fork(), pause_max);
                 env.spawn(TaskQueue::Serve, client);
             }
             watching::begin(&self.env(), api, clients, &mut self.prng, pause_max);

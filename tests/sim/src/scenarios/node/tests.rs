@@ -8,9 +8,9 @@ use plinth_node::ShardOptions;
 use plinth_sim_env::{Limit, Sim, SimEnv, SimOptions};
 
 use super::{
+    super::clients::wire,
     checks,
     machine::{self, Node},
-    wire,
 };
 use crate::model::Put;
 

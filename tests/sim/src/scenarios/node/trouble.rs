@@ -8,8 +8,8 @@ use plinth_rpc::etcdserverpb as pb;
 use plinth_sim_env::{Limit, OpKind, Sim, SimEnv};
 
 use super::{
+    super::clients::{self, Sent},
     Run,
-    client::{self, Sent},
     machine::{DATA_DIR, GROUPS, Node, WAL_DIR},
 };
 use crate::{
@@ -125,7 +125,7 @@ impl<E: Env, W: Fn(SimEnv) -> E> Run<W> {
     fn insist(&self, node: &Node<E>, at: usize, request: &Request, what: &str) -> Result<(), Violation> {
         let begun = self.sim.elapsed();
         while self.sim.elapsed() - begun < PATIENCE {
-            let sent = client::send(&node.apis[at], &self.clients[at], request.clone().into(), false);
+            let sent = clients::send(&node.apis[at], &self.clients[at], request.clone().into(), false);
             if self.sim.block_on_within(sent, Limit::Time(PATIENCE)) == Ok(Sent::Answered) {
                 return Ok(());
             }

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// A range read.
-pub(super) fn range(range: &Range, serializable: bool) -> pb::RangeRequest {
+pub(in crate::scenarios) fn range(range: &Range, serializable: bool) -> pb::RangeRequest {
     pb::RangeRequest {
         key: range.key.clone().into(),
         range_end: range.range_end.clone().into(),
@@ -40,7 +40,7 @@ pub(super) fn range(range: &Range, serializable: bool) -> pb::RangeRequest {
 }
 
 /// A put.
-pub(super) fn put(put: &Put) -> pb::PutRequest {
+pub(in crate::scenarios) fn put(put: &Put) -> pb::PutRequest {
     pb::PutRequest {
         key: put.key.clone().into(),
         value: put.value.clone().into(),
@@ -52,7 +52,7 @@ pub(super) fn put(put: &Put) -> pb::PutRequest {
 }
 
 /// A deletion.
-pub(super) fn delete_range(delete: &DeleteRange) -> pb::DeleteRangeRequest {
+pub(in crate::scenarios) fn delete_range(delete: &DeleteRange) -> pb::DeleteRangeRequest {
     pb::DeleteRangeRequest {
         key: delete.key.clone().into(),
         range_end: delete.range_end.clone().into(),
@@ -61,7 +61,7 @@ pub(super) fn delete_range(delete: &DeleteRange) -> pb::DeleteRangeRequest {
 }
 
 /// A transaction.
-pub(super) fn txn(txn: &Txn) -> pb::TxnRequest {
+pub(in crate::scenarios) fn txn(txn: &Txn) -> pb::TxnRequest {
     pb::TxnRequest {
         compare: txn.compare.iter().map(compare).collect(),
         success: txn.success.iter().map(op).collect(),
@@ -113,7 +113,7 @@ fn pairs(kvs: &[mvccpb::KeyValue]) -> Vec<KeyValue> {
     kvs.iter().map(pair).collect()
 }
 
-pub(super) fn pair(kv: &mvccpb::KeyValue) -> KeyValue {
+pub(in crate::scenarios) fn pair(kv: &mvccpb::KeyValue) -> KeyValue {
     KeyValue {
         key: kv.key.to_vec(),
         value: kv.value.to_vec(),
@@ -125,24 +125,24 @@ pub(super) fn pair(kv: &mvccpb::KeyValue) -> KeyValue {
 }
 
 /// The answer to a range read.
-pub(super) fn ranged(response: pb::RangeResponse) -> Response {
+pub(in crate::scenarios) fn ranged(response: pb::RangeResponse) -> Response {
     let pb::RangeResponse { header, kvs, more, count } = response;
     Response::Range { revision: revision(header), kvs: pairs(&kvs), more, count }
 }
 
 /// The answer to a put.
-pub(super) fn written(response: pb::PutResponse) -> Response {
+pub(in crate::scenarios) fn written(response: pb::PutResponse) -> Response {
     Response::Put { revision: revision(response.header), prev_kv: response.prev_kv.map(|kv| pair(&kv)) }
 }
 
 /// The answer to a deletion.
-pub(super) fn deleted(response: pb::DeleteRangeResponse) -> Response {
+pub(in crate::scenarios) fn deleted(response: pb::DeleteRangeResponse) -> Response {
     let pb::DeleteRangeResponse { header, deleted, prev_kvs } = response;
     Response::DeleteRange { revision: revision(header), deleted, prev_kvs: pairs(&prev_kvs) }
 }
 
 /// The answer to a transaction.
-pub(super) fn executed(response: pb::TxnResponse) -> Response {
+pub(in crate::scenarios) fn executed(response: pb::TxnResponse) -> Response {
     use pb::response_op::Response as Op;
     let responses = response.responses.into_iter().map(|op| match op.response.expect("each operation has an answer") {
         Op::ResponseRange(response) => ranged(response),
@@ -155,47 +155,47 @@ pub(super) fn executed(response: pb::TxnResponse) -> Response {
 }
 
 /// A compaction.
-pub(super) fn compaction(revision: i64, physical: bool) -> pb::CompactionRequest {
+pub(in crate::scenarios) fn compaction(revision: i64, physical: bool) -> pb::CompactionRequest {
     pb::CompactionRequest { revision, physical }
 }
 
 /// The answer to a compaction.
-pub(super) fn compacted(response: pb::CompactionResponse) -> Answer {
+pub(in crate::scenarios) fn compacted(response: pb::CompactionResponse) -> Answer {
     Answer::Compacted { revision: revision(response.header) }
 }
 
 /// The grant of a lease.
-pub(super) fn grant(id: i64, ttl: i64) -> pb::LeaseGrantRequest {
+pub(in crate::scenarios) fn grant(id: i64, ttl: i64) -> pb::LeaseGrantRequest {
     pb::LeaseGrantRequest { ttl, id }
 }
 
 /// The answer to a grant.
-pub(super) fn granted(response: &pb::LeaseGrantResponse) -> Answer {
+pub(in crate::scenarios) fn granted(response: &pb::LeaseGrantResponse) -> Answer {
     Answer::Granted { revision: revision(response.header), ttl: response.ttl }
 }
 
 /// The end of a lease.
-pub(super) fn revoke(id: i64) -> pb::LeaseRevokeRequest {
+pub(in crate::scenarios) fn revoke(id: i64) -> pb::LeaseRevokeRequest {
     pb::LeaseRevokeRequest { id }
 }
 
 /// The answer to it.
-pub(super) fn revoked(response: pb::LeaseRevokeResponse) -> Answer {
+pub(in crate::scenarios) fn revoked(response: pb::LeaseRevokeResponse) -> Answer {
     Answer::Revoked { revision: revision(response.header) }
 }
 
 /// The answer to a renewal.
-pub(super) fn kept_alive(response: pb::LeaseKeepAliveResponse) -> Answer {
+pub(in crate::scenarios) fn kept_alive(response: pb::LeaseKeepAliveResponse) -> Answer {
     Answer::KeptAlive { revision: revision(response.header), ttl: response.ttl }
 }
 
 /// The question what is left of a lease.
-pub(super) fn time_to_live(id: i64, keys: bool) -> pb::LeaseTimeToLiveRequest {
+pub(in crate::scenarios) fn time_to_live(id: i64, keys: bool) -> pb::LeaseTimeToLiveRequest {
     pb::LeaseTimeToLiveRequest { id, keys }
 }
 
 /// The answer to it.
-pub(super) fn told(response: pb::LeaseTimeToLiveResponse) -> Answer {
+pub(in crate::scenarios) fn told(response: pb::LeaseTimeToLiveResponse) -> Answer {
     let pb::LeaseTimeToLiveResponse { header, ttl, granted_ttl, keys, .. } = response;
     let mut keys: Vec<Vec<u8>> = keys.iter().map(|key| key.to_vec()).collect();
     // In no order.
@@ -204,7 +204,7 @@ pub(super) fn told(response: pb::LeaseTimeToLiveResponse) -> Answer {
 }
 
 /// The refusal that a status stands for, if it is one that depends on the request and the data alone.
-pub(super) fn refused(status: &Status) -> Option<Refused> {
+pub(in crate::scenarios) fn refused(status: &Status) -> Option<Refused> {
     let all = [
         (errors::EMPTY_KEY, Refused::KeyNotProvided),
         (errors::KEY_NOT_FOUND, Refused::KeyNotFound),

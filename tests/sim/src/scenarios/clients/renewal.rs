@@ -9,10 +9,7 @@ use plinth_node::api::Api;
 use plinth_rpc::{ChunkSource, Frame, Gone, Replies, Requests, Status, etcdserverpb as pb};
 use prost::Message as _;
 
-use super::{
-    client::{self, Sent, Shared},
-    wire,
-};
+use super::{Sent, Shared, wire};
 use crate::{call::Call, history::OpId};
 
 /// Renewals of one stream.
@@ -41,7 +38,7 @@ impl<E: Env> Requests for Renewals<E> {
         if !pause.is_zero() {
             self.api.executor().env().sleep(pause).await;
         }
-        let id = client::begin(&self.api, &self.clients, Call::LeaseKeepAlive { lease: self.lease });
+        let id = super::begin(&self.api, &self.clients, Call::LeaseKeepAlive { lease: self.lease });
         self.under_way.borrow_mut().push_back(id);
         Some(Ok(pb::LeaseKeepAliveRequest { id: self.lease }.encode_to_vec().into()))
     }
@@ -51,7 +48,7 @@ impl<E: Env> Replies for Answers<E> {
     async fn send(&mut self, frame: Frame) -> Result<(), Gone> {
         let id = self.under_way.borrow_mut().pop_front().expect("each answer has a request");
         let answer = pb::LeaseKeepAliveResponse::decode(frame.message()).expect("the node encoded it");
-        client::finish(&self.api, &self.clients, id, Ok(wire::kept_alive(answer)));
+        super::finish(&self.api, &self.clients, id, Ok(wire::kept_alive(answer)));
         Ok(())
     }
 
@@ -61,7 +58,7 @@ impl<E: Env> Replies for Answers<E> {
 }
 
 /// Renews a lease a few times on a stream of its own.
-pub(super) async fn renew<E: Env>(api: &Api<E>, clients: &Shared, lease: i64, prng: &mut Prng) -> Sent {
+pub(in crate::scenarios) async fn renew<E: Env>(api: &Api<E>, clients: &Shared, lease: i64, prng: &mut Prng) -> Sent {
     let mut pauses = VecDeque::from([Duration::ZERO]);
     for _ in 0..prng.below(RENEWALS_MAX) {
         // Many leases have a TTL of 2 s: some renewals come just when its time is over.
@@ -77,7 +74,7 @@ pub(super) async fn renew<E: Env>(api: &Api<E>, clients: &Shared, lease: i64, pr
     let unanswered = under_way.borrow_mut().pop_front();
     match (ended, unanswered) {
         (Ok(()), _) => Sent::Answered,
-        (Err(status), Some(id)) => client::finish(api, clients, id, Err(status)),
+        (Err(status), Some(id)) => super::finish(api, clients, id, Err(status)),
         (Err(status), None) => panic!("a stream without an open request ended with {}", status.message),
     }
 }

@@ -1,5 +1,9 @@
 //! A client: one call after the other, everything noted in the group's history.
 
+pub(in crate::scenarios) mod renewal;
+pub(in crate::scenarios) mod watching;
+pub(in crate::scenarios) mod wire;
+
 use std::{cell::RefCell, rc::Rc, time::Duration};
 
 use plinth_base::Prng;
@@ -7,35 +11,45 @@ use plinth_env::Env;
 use plinth_node::api::Api;
 use plinth_rpc::{Code, Status, errors};
 
-use super::{renewal, watching::Recordings, wire};
+use self::watching::Recordings;
 use crate::{
     call::{Answer, Call},
     history::{History, OpId},
-    model::{Range, Request, Response, state_of},
+    model::{Range, Request, Response, Txn, state_of},
     workload::{Known, Workload},
 };
 
 /// What clients of one group know; it outlives crashes.
-pub(super) struct Clients {
-    pub(super) history: History,
-    pub(super) workload: Workload,
+pub(in crate::scenarios) struct Clients {
+    pub(in crate::scenarios) history: History,
+    pub(in crate::scenarios) workload: Workload,
     /// Leases that somebody asked for.
-    pub(super) leases: Vec<i64>,
+    pub(in crate::scenarios) leases: Vec<i64>,
     /// Requests sent.
-    pub(super) operations: u64,
+    pub(in crate::scenarios) operations: u64,
     /// Answers that nothing explains but a page that can't be read.
-    pub(super) unreadable: Vec<Status>,
+    pub(in crate::scenarios) unreadable: Vec<Status>,
     /// Answers that nothing explains.
-    pub(super) strange: Vec<Status>,
+    pub(in crate::scenarios) strange: Vec<Status>,
+    /// There are several members: what isn't linearizable may be answered by one that is behind.
+    pub(in crate::scenarios) has_members: bool,
+    /// No client begins anything more.
+    pub(in crate::scenarios) is_over: bool,
     /// What the watchers of the life under way, or of the last one, were sent.
-    pub(super) watched: Vec<Recordings>,
+    pub(in crate::scenarios) watched: Vec<Recordings>,
 }
 
-pub(super) type Shared = Rc<RefCell<Clients>>;
+pub(in crate::scenarios) type Shared = Rc<RefCell<Clients>>;
 
 /// Runs for ever: it ends with the machine, or when the node says that it stops.
-pub(super) async fn run<E: Env>(env: E, api: Api<E>, clients: Shared, mut prng: Prng, pause_max: Duration) {
-    loop {
+pub(in crate::scenarios) async fn run<E: Env>(
+    env: E,
+    api: Api<E>,
+    clients: Shared,
+    mut prng: Prng,
+    pause_max: Duration,
+) {
+    while !clients.borrow().is_over {
         let call = {
             let clients = &mut *clients.borrow_mut();
             let new_lease = 1 + clients.leases.len() as i64;
@@ -65,7 +79,7 @@ pub(super) async fn run<E: Env>(env: E, api: Api<E>, clients: Shared, mut prng: 
 
 /// What became of a request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Sent {
+pub(in crate::scenarios) enum Sent {
     /// It was answered, perhaps with an error of its own.
     Answered,
     /// The node wouldn't take it: nothing came or will come of it.
@@ -77,22 +91,46 @@ pub(super) enum Sent {
 }
 
 /// Notes that a call begins.
-pub(super) fn begin<E: Env>(api: &Api<E>, clients: &Shared, call: Call) -> OpId {
+pub(in crate::scenarios) fn begin<E: Env>(api: &Api<E>, clients: &Shared, call: Call) -> OpId {
+    begin_as(api, clients, call, false)
+}
+
+fn begin_as<E: Env>(api: &Api<E>, clients: &Shared, call: Call, serializable: bool) -> OpId {
     let now = api.executor().env().now();
     let mut clients = clients.borrow_mut();
     clients.operations += 1;
-    clients.history.begin(call, now)
+    let is_local = match call {
+        Call::Kv(Request::Range(_)) => serializable,
+        Call::LeaseKeepAlive { .. } | Call::LeaseTimeToLive { .. } => true,
+        // Nothing in it asks for the newest state.
+        Call::Kv(Request::Txn(ref txn)) => is_empty(txn),
+        _ => false,
+    };
+    if clients.has_members && is_local {
+        clients.history.begin_stale(call, now)
+    } else {
+        clients.history.begin(call, now)
+    }
 }
 
 /// Sends a call and notes its answer.
-pub(super) async fn send<E: Env>(api: &Api<E>, clients: &Shared, call: Call, serializable: bool) -> Sent {
-    let id = begin(api, clients, call.clone());
+pub(in crate::scenarios) async fn send<E: Env>(api: &Api<E>, clients: &Shared, call: Call, serializable: bool) -> Sent {
+    let id = begin_as(api, clients, call.clone(), serializable);
     let answer = answer(api, &call, serializable).await;
     finish(api, clients, id, answer)
 }
 
+fn is_empty(txn: &Txn) -> bool {
+    txn.success.iter().chain(&txn.failure).all(|op| matches!(op, Request::Txn(nested) if is_empty(nested)))
+}
+
 /// Notes an answer.
-pub(super) fn finish<E: Env>(api: &Api<E>, clients: &Shared, id: OpId, answer: Result<Answer, Status>) -> Sent {
+pub(in crate::scenarios) fn finish<E: Env>(
+    api: &Api<E>,
+    clients: &Shared,
+    id: OpId,
+    answer: Result<Answer, Status>,
+) -> Sent {
     let now = api.executor().env().now();
     let clients = &mut *clients.borrow_mut();
     let status = match answer {
@@ -106,7 +144,9 @@ pub(super) fn finish<E: Env>(api: &Api<E>, clients: &Shared, id: OpId, answer: R
         clients.history.finish(id, Err::<Answer, _>(refused), now);
         return Sent::Answered;
     }
-    if [errors::NO_SPACE, errors::TOO_MANY_REQUESTS, errors::STOPPED, errors::NO_LEADER].contains(&status) {
+    let declined =
+        [errors::LEADER_CHANGED, errors::NO_SPACE, errors::TOO_MANY_REQUESTS, errors::STOPPED, errors::NO_LEADER];
+    if declined.contains(&status) {
         // A compaction that waited for its sweep is done.
         if !clients.history.waits_for_more(id) {
             clients.history.forget(id);

@@ -16,7 +16,7 @@ use plinth_rpc::{
 };
 use prost::Message as _;
 
-use super::{client::Shared, wire};
+use super::{Shared, wire};
 use crate::{
     history::History,
     watch::{self, Circumstances, Event, Reply, Watch},
@@ -29,9 +29,12 @@ const STREAMS: usize = 2;
 /// A watcher that nothing is in the way of has everything that happened until so long ago.
 const TIME_ENOUGH: Duration = Duration::from_secs(3);
 
+/// The far future, when nothing happens any more.
+const NEVER: Instant = Instant(u64::MAX / 2);
+
 /// What one watcher was sent.
 #[derive(Debug)]
-pub(super) struct Recording {
+pub(in crate::scenarios) struct Recording {
     watch: Watch,
     replies: Vec<Reply>,
     known: Circumstances,
@@ -40,10 +43,16 @@ pub(super) struct Recording {
 }
 
 /// All watchers of a stream, by their ids.
-pub(super) type Recordings = Rc<RefCell<BTreeMap<i64, Recording>>>;
+pub(in crate::scenarios) type Recordings = Rc<RefCell<BTreeMap<i64, Recording>>>;
 
 /// Opens the streams of a life.
-pub(super) fn begin<E: Env>(env: &E, api: &Api<E>, clients: &Shared, prng: &mut Prng, pause_max: Duration) {
+pub(in crate::scenarios) fn begin<E: Env>(
+    env: &E,
+    api: &Api<E>,
+    clients: &Shared,
+    prng: &mut Prng,
+    pause_max: Duration,
+) {
     for _ in 0..STREAMS {
         let recordings = Recordings::default();
         clients.borrow_mut().watched.push(Rc::clone(&recordings));
@@ -68,8 +77,13 @@ pub(super) fn begin<E: Env>(env: &E, api: &Api<E>, clients: &Shared, prng: &mut 
     }
 }
 
+/// The streams are cut: whatever time passes, nothing more comes.
+pub(in crate::scenarios) fn cut(recordings: &Recordings) {
+    recordings.borrow_mut().values_mut().for_each(|recording| recording.free_since = NEVER);
+}
+
 /// Proves what the watchers of the last life were sent. The history has been checked up to the restart.
-pub(super) fn check(watched: Vec<Recordings>, history: &mut History) -> Result<(), String> {
+pub(in crate::scenarios) fn check(watched: Vec<Recordings>, history: &mut History) -> Result<(), String> {
     for recordings in watched {
         for (id, mut recording) in recordings.take() {
             let life = history.life_mut();
@@ -154,6 +168,9 @@ impl<E: Env> Requests for Asks<E> {
     async fn next(&mut self) -> Option<Result<Bytes, Status>> {
         let pause_us = self.prng.below(4 * u64::try_from(self.pause_max.as_micros()).unwrap_or(u64::MAX).max(1));
         self.env.sleep(Duration::from_micros(pause_us)).await;
+        if self.clients.borrow().is_over {
+            return None;
+        }
         if self.prng.chance(1, 6) {
             self.is_slow.set(!self.is_slow.get());
         }

@@ -1,0 +1,252 @@
+//! A whole cluster of one, three or five members: real nodes on machines of their own, under random clients, while machines, disks and the network misbehave.
+//!
+//! First everything may go wrong. Then everything heals, and the cluster has to make progress within a bounded time. At the end all that clients were told
+//! must be one history, every member must hold it, and what the members said of terms and contents on the way must fit together.
+
+mod checks;
+mod machine;
+mod trouble;
+
+use std::{cell::RefCell, rc::Rc, time::Duration};
+
+use plinth_base::{Instant, Mark, Prng};
+use plinth_env::{Env, TaskQueue};
+use plinth_sim_env::{Chance, Faults, Limit, Sim, SimEnv, SimOptions};
+
+use super::{
+    clients::{self, Clients, Shared, watching},
+    node::machine::Node,
+};
+use crate::{
+    history::{History, life::Life},
+    model::{Model, Put, Request},
+    scenario::{Outcome, Scenario, Violation},
+    workload::Workload,
+};
+use checks::Observed;
+use machine::Member;
+
+/// A seed goes on until it has so much of everything.
+const OPERATIONS_MIN: u64 = 520;
+const FAULTS_MIN: u64 = 12;
+const VIRTUAL_TIME_MIN: Duration = Duration::from_secs(49);
+
+/// How often somebody looks what the members say of themselves.
+const LOOK_INTERVAL: Duration = Duration::from_millis(20);
+
+/// When nothing goes wrong any more, every member takes writes within this.
+const PROGRESS_MAX: Duration = Duration::from_secs(20);
+
+/// What was under way when the clients ended has come to its end after this: the request timeout, and some more.
+const SETTLED_AFTER: Duration = Duration::from_secs(9);
+
+/// After this time without anybody who renews them, no lease of a few seconds lives.
+const LEASES_GONE_AFTER: Duration = Duration::from_secs(7 + 1 + 2 + 1);
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct ClusterScenario;
+
+impl Scenario for ClusterScenario {
+    fn name(&self) -> &'static str {
+        "cluster"
+    }
+
+    fn marks(&self) -> &'static [Mark] {
+        MARKS
+    }
+
+    fn run(&self, seed: u64) -> Result<Outcome, Violation> {
+        Run::new(seed).run()
+    }
+}
+
+/// Branches that only clusters reach.
+pub(super) const MARKS: &[Mark] = &[Mark::CheckpointWaitedForLog, Mark::StaleRevokeIgnored];
+
+/// A seed under way.
+struct Run {
+    sim: Sim,
+    prng: Prng,
+    members: Vec<Member>,
+    clients: Shared,
+    observed: Observed,
+    /// The longest pause of a client.
+    pause_max: Duration,
+}
+
+impl Run {
+    fn new(seed: u64) -> Self {
+        let mut prng = Prng::new(!seed);
+        let size = [1, 3, 3, 3, 5][prng.index(5)];
+        let page_miss = [Chance::NEVER, Chance::one_in(100), Chance::one_in(20)][prng.index(3)];
+        let faults = Faults { page_miss, ..Faults::default() };
+        let sim = Sim::with_hosts(seed, SimOptions { faults, ..SimOptions::default() }, size);
+        let members = (0..size).map(|host| Member::new(host, size, &mut prng)).collect();
+        let pause_max = Duration::from_millis([30, 300, 1_500][prng.index(3)]);
+        let compact_one_in = [30, 150, 1_000_000][prng.index(3)];
+        let workload = Workload {
+            keys: 30,
+            value_bytes: vec![16, 16, 64, 64, 200, 1000, 3000, 20_000],
+            compact_one_in,
+            ..Workload::default()
+        };
+        let clients = Rc::new(RefCell::new(Clients {
+            history: History::new(Model::default()),
+            workload,
+            leases: Vec::new(),
+            operations: 0,
+            unreadable: Vec::new(),
+            strange: Vec::new(),
+            has_members: true,
+            is_over: false,
+            watched: Vec::new(),
+        }));
+        Self { sim, prng, members, clients, observed: Observed::default(), pause_max }
+    }
+
+    fn run(mut self) -> Result<Outcome, Violation> {
+        let now = self.sim.env().now();
+        self.clients.borrow_mut().history.begin_life(Life::new(now, now, machine::ELECTION_TIMEOUT, 1));
+        for host in 0..self.members.len() {
+            self.start(host)?;
+        }
+        while !self.has_done_enough() {
+            let calm = self.millis([50, 500, 4_000]);
+            self.go_on(calm)?;
+            self.cause_trouble()?;
+        }
+        self.heal()?;
+        self.settle()?;
+        self.conclude()?;
+        Ok(Outcome {
+            operations: self.clients.borrow().operations,
+            faults: self.sim.faults().into_iter().chain(self.observed.counts()).collect(),
+            virtual_time: self.sim.elapsed(),
+            trace_hash: self.sim.trace_hash(),
+        })
+    }
+
+    fn has_done_enough(&self) -> bool {
+        self.clients.borrow().operations >= OPERATIONS_MIN
+            && self.sim.elapsed() >= VIRTUAL_TIME_MIN
+            && self.observed.troubles() >= FAULTS_MIN
+    }
+
+    fn now(&self) -> Instant {
+        self.sim.env().now()
+    }
+
+    /// Lets so much time pass, and looks at everybody all the while.
+    fn go_on(&mut self, duration: Duration) -> Result<(), Violation> {
+        let end = self.sim.elapsed() + duration;
+        loop {
+            let left = end.saturating_sub(self.sim.elapsed());
+            self.sim.run_for(left.min(LOOK_INTERVAL));
+            self.look()?;
+            if left <= LOOK_INTERVAL {
+                return Ok(());
+            }
+        }
+    }
+
+    fn look(&mut self) -> Result<(), Violation> {
+        let now = self.now();
+        let mut newest = 0;
+        for member in &mut self.members {
+            if let Some(node) = &member.node {
+                newest = self.observed.look(member.id, node)?.max(newest);
+                member.check_end(&self.sim)?;
+            }
+        }
+        let clients = &mut *self.clients.borrow_mut();
+        clients.history.life_mut().look(newest, now);
+        if let Some(status) = clients.strange.first().or(clients.unreadable.first()) {
+            return Err(Violation(format!("a client was told {:?}: {}", status.code, status.message)));
+        }
+        Ok(())
+    }
+
+    /// Starts a member, and clients that talk to it. It may be that its disk fails meanwhile; then it is down again.
+    fn start(&mut self, host: usize) -> Result<(), Violation> {
+        if !self.members[host].start(&self.sim)? {
+            return Ok(());
+        }
+        let api = self.members[host].node().apis[0].clone();
+        let env = self.sim.host(host).env();
+        let clients = if self.members.len() == 1 { 3 } else { 2 };
+        for _ in 0..clients {
+            let client =
+                clients::run(env.clone(), api.clone(), Rc::clone(&self.clients), self.prng.fork(), self.pause_max);
+            env.spawn(TaskQueue::Serve, client);
+        }
+        let before = self.clients.borrow().watched.len();
+        watching::begin(&env, &api, &self.clients, &mut self.prng, self.pause_max);
+        self.members[host].watched = self.clients.borrow().watched[before..].to_vec();
+        Ok(())
+    }
+
+    /// Nothing goes wrong any more: everybody is up, and soon writes go through wherever they are sent.
+    fn heal(&mut self) -> Result<(), Violation> {
+        self.sim.heal_all();
+        self.sim.change_net(|net| *net = plinth_sim_env::NetOptions::default());
+        for host in 0..self.members.len() {
+            self.sim
+                .host(host)
+                .change_faults(|faults| *faults = Faults { page_miss: faults.page_miss, ..Faults::default() });
+            self.sim.host(host).cancel_plans();
+            self.sim.host(host).resume();
+            if !self.members[host].is_up() {
+                self.members[host].crash(&self.sim, true);
+                self.start(host)?;
+            }
+        }
+        let begun = self.sim.elapsed();
+        for host in 0..self.members.len() {
+            loop {
+                if !self.members[host].is_up() {
+                    return Err(Violation(format!("member {host} ended although nothing was wrong any more")));
+                }
+                let api = self.members[host].node().apis[0].clone();
+                let key = self.clients.borrow().workload.key(1);
+                let put = Request::Put(Put { key, value: b"progress".to_vec(), ..Put::default() });
+                let sent = clients::send(&api, &self.clients, put.into(), false);
+                let left = PROGRESS_MAX.saturating_sub(self.sim.elapsed() - begun);
+                match self.sim.block_on_within(sent, Limit::Time(left)) {
+                    Ok(clients::Sent::Answered) => break,
+                    Ok(_) if !left.is_zero() => self.go_on(LOOK_INTERVAL)?,
+                    _ => {
+                        let told = self.members.iter().map(Member::describe).collect::<Vec<_>>().join("; ");
+                        return Err(Violation(format!("no put through member {host} within {PROGRESS_MAX:?}: {told}")));
+                    }
+                }
+            }
+        }
+        let now = self.now();
+        self.clients.borrow_mut().history.life_mut().leads = now;
+        Ok(())
+    }
+
+    /// Some more requests while all is well; then the clients end, and what is under way comes to its end.
+    fn settle(&mut self) -> Result<(), Violation> {
+        self.go_on(Duration::from_secs(2))?;
+        let terms = self.observed.newest_term();
+        self.clients.borrow_mut().is_over = true;
+        self.go_on(SETTLED_AFTER.max(LEASES_GONE_AFTER))?;
+        if self.observed.newest_term() != terms {
+            return Err(Violation("there was an election although nothing was wrong".to_owned()));
+        }
+        let now = self.now();
+        let life = &mut self.clients.borrow_mut().history;
+        (life.life_mut().well_until, life.life_mut().ended) = (now, now);
+        Ok(())
+    }
+
+    fn env_of(&self, host: usize) -> SimEnv {
+        self.sim.host(host).env()
+    }
+
+    fn node_of(&self, host: usize) -> &Node<SimEnv> {
+        self.members[host].node()
+    }
+}

@@ -1,0 +1,171 @@
+//! What goes wrong, one thing after the other and over each other.
+
+use std::time::Duration;
+
+use plinth_env::PeerLane;
+use plinth_sim_env::{Chance, Latency, NetOptions, OpKind};
+
+use super::Run;
+use crate::{
+    scenario::Violation,
+    scenarios::node::machine::{DATA_DIR, WAL_DIR},
+};
+
+impl Run {
+    /// Something happens to somebody.
+    pub(super) fn cause_trouble(&mut self) -> Result<(), Violation> {
+        let host = self.prng.index(self.members.len());
+        match self.prng.below(20) {
+            0..=3 => self.crash(host)?,
+            4 => self.crash_all()?,
+            5 | 6 => self.pause(host),
+            7..=9 => self.cut(host),
+            10 => self.sim.heal_all(),
+            11 | 12 => self.disturb_lane(host),
+            13 => self.change_net(),
+            14..=16 => self.slow_disk(host),
+            17 => self.fail_disk(host),
+            _ => self.stop(host)?,
+        }
+        // Whoever is down comes back, but not always at once.
+        for host in 0..self.members.len() {
+            if !self.members[host].is_up() && self.prng.chance(1, 2) {
+                self.start(host)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn crash(&mut self, host: usize) -> Result<(), Violation> {
+        let power_cut = self.prng.chance(2, 3);
+        self.observed.note(if power_cut { "machine crashed" } else { "process killed" });
+        self.members[host].crash(&self.sim, power_cut);
+        if self.prng.chance(1, 2) {
+            self.start(host)?;
+            if self.prng.chance(1, 3) {
+                // In the middle of what a start leaves to do.
+                let replaying = Duration::from_micros(self.prng.below(20_000));
+                self.go_on(replaying)?;
+                self.members[host].crash(&self.sim, power_cut);
+            }
+        }
+        Ok(())
+    }
+
+    /// All at once, as when a whole rack loses its power.
+    fn crash_all(&mut self) -> Result<(), Violation> {
+        self.observed.note("all crashed");
+        let power_cut = self.prng.chance(2, 3);
+        for member in &mut self.members {
+            member.crash(&self.sim, power_cut);
+        }
+        for host in 0..self.members.len() {
+            self.start(host)?;
+        }
+        Ok(())
+    }
+
+    fn pause(&mut self, host: usize) {
+        self.observed.note("process paused");
+        let pause = self.millis([300, 3_000, 12_000]);
+        self.sim.host(host).pause(pause);
+    }
+
+    /// One direction, both, or a member from all others; two sides; or a ring in which each hears one neighbour.
+    fn cut(&mut self, host: usize) {
+        self.observed.note("network cut");
+        let size = self.members.len();
+        let other = self.prng.index(size);
+        match self.prng.below(5) {
+            0 => self.sim.cut(host, other),
+            1 => {
+                self.sim.cut(host, other);
+                self.sim.cut(other, host);
+            }
+            2 => (0..size).for_each(|other| {
+                self.sim.cut(host, other);
+                self.sim.cut(other, host);
+            }),
+            3 => {
+                let side: Vec<bool> = (0..size).map(|_| self.prng.chance(1, 2)).collect();
+                for (a, b) in pairs(size).filter(|(a, b)| side[*a] != side[*b]) {
+                    self.sim.cut(a, b);
+                }
+            }
+            _ => {
+                for (a, b) in pairs(size).filter(|(a, b)| (a + 1) % size != *b && (b + 1) % size != *a) {
+                    self.sim.cut(a, b);
+                }
+            }
+        }
+    }
+
+    fn disturb_lane(&mut self, host: usize) {
+        let other = self.prng.index(self.members.len());
+        let lane = PeerLane::ALL[self.prng.index(3)];
+        if host == other {
+            return;
+        }
+        if self.prng.chance(1, 3) {
+            self.observed.note("connection reset");
+            self.sim.reset_lane(host, other, lane);
+        } else {
+            self.observed.note("lane stalled");
+            self.sim.stall_lane(host, other, lane, Duration::from_millis(self.prng.below(5_000)));
+        }
+    }
+
+    /// From a quick network to one that is slow, or breaks connections all the time.
+    fn change_net(&mut self) {
+        self.observed.note("network changed");
+        let micros = Duration::from_micros;
+        let jitter = micros([100, 2_000, 60_000][self.prng.index(3)]);
+        let reset = [Chance::NEVER, Chance::one_in(2_000), Chance::one_in(100)][self.prng.index(3)];
+        let break_after = Duration::from_millis([200, 2_000, 10_000][self.prng.index(3)]);
+        let latency = Latency { jitter, ..NetOptions::default().latency };
+        self.sim.change_net(|net| *net = NetOptions { latency, reset, break_after, ..NetOptions::default() });
+    }
+
+    /// Up to one of these.
+    pub(super) fn millis(&mut self, most: [u64; 3]) -> Duration {
+        let most = most[self.prng.index(3)];
+        Duration::from_millis(self.prng.below(most))
+    }
+
+    fn slow_disk(&mut self, host: usize) {
+        self.observed.note("disk slow");
+        for _ in 0..3 {
+            let kind = [OpKind::Write, OpKind::Sync, OpKind::Sync, OpKind::Load][self.prng.index(4)];
+            let path = [WAL_DIR, WAL_DIR, DATA_DIR][self.prng.index(3)];
+            let delay = self.millis([100, 1_500, 6_000]);
+            self.sim.host(host).delay_op(kind, path, self.prng.below(20), delay);
+        }
+    }
+
+    fn fail_disk(&mut self, host: usize) {
+        self.observed.note("disk failed");
+        let kind = [OpKind::Write, OpKind::Sync][self.prng.index(2)];
+        let path = [WAL_DIR, DATA_DIR][self.prng.index(2)];
+        self.members[host].may_end = true;
+        self.sim.host(host).fail_op(kind, path, self.prng.below(10));
+    }
+
+    /// As an operator does it. What the stop says is for the scenario `node` to check; here the others go on.
+    fn stop(&mut self, host: usize) -> Result<(), Violation> {
+        if !self.members[host].is_up() {
+            return Ok(());
+        }
+        self.observed.note("process stopped");
+        let api = self.members[host].node().apis[0].clone();
+        self.members[host].may_end = true;
+        let limit = plinth_sim_env::Limit::Time(Duration::from_secs(20));
+        let _ = self.sim.block_on_within(api.stop(), limit);
+        self.members[host].crash(&self.sim, self.prng.chance(1, 2));
+        Ok(())
+    }
+}
+
+/// All ordered pairs of different hosts.
+fn pairs(size: usize) -> impl Iterator<Item = (usize, usize)> {
+    (0..size).flat_map(move |a| (0..size).map(move |b| (a, b))).filter(|(a, b)| a != b)
+}
