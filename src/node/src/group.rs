@@ -111,6 +111,7 @@ pub(crate) struct Group<E: Env> {
     pending: VecDeque<(LogIndex, ReplyTo)>,
     /// What raft hasn't said yet at which index it may be answered, by its names.
     asking: VecDeque<(u64, Asked)>,
+    /// No run of a process uses a name that another one did: late answers to questions of a run that is over are answers to none of this one.
     next_read: u64,
     /// What came while no leader was known, and since when it waits.
     unasked: VecDeque<(Instant, Asked)>,
@@ -166,7 +167,7 @@ impl<E: Env> Group<E> {
             proposals: BTreeMap::new(),
             pending: VecDeque::new(),
             asking: VecDeque::new(),
-            next_read: READ_TICKET,
+            next_read: READ_TICKET | origin >> 2,
             unasked: VecDeque::new(),
             reads: VecDeque::new(),
             farewells: Vec::new(),
@@ -325,20 +326,30 @@ impl<E: Env> Group<E> {
         (told, lost)
     }
 
-    /// A proposal goes to raft, and somebody waits for it.
-    pub(crate) fn begin_proposal(&mut self, proposal: ProposalId, reply: ReplyTo, now: Instant) {
+    /// A proposal goes to raft, and somebody waits for it; what names it there.
+    pub(crate) fn begin_proposal(&mut self, proposal: ProposalId, reply: ReplyTo, now: Instant) -> u64 {
         assert_eq!(proposal.origin, self.origin, "a process proposes under its own name");
         self.proposals.insert(proposal.number, (now, reply));
+        proposal.number ^ self.ticket_mask()
     }
 
-    /// It was refused.
-    pub(crate) fn end_proposal(&mut self, number: u64) -> Option<ReplyTo> {
+    /// As with reads, names of this run only.
+    fn ticket_mask(&self) -> u64 {
+        self.origin & (READ_TICKET - 1)
+    }
+
+    /// What raft knows by that name; nobody waits for it under that any more.
+    pub(crate) fn take_proposal(&mut self, ticket: u64) -> Option<ReplyTo> {
+        self.end_proposal(ticket ^ self.ticket_mask())
+    }
+
+    fn end_proposal(&mut self, number: u64) -> Option<ReplyTo> {
         self.proposals.remove(&number).map(|(_, reply)| reply)
     }
 
     /// It is an entry of this member's own now.
-    pub(crate) fn accept(&mut self, number: u64, index: LogIndex) {
-        if let Some(reply) = self.end_proposal(number) {
+    pub(crate) fn accept(&mut self, ticket: u64, index: LogIndex) {
+        if let Some(reply) = self.take_proposal(ticket) {
             self.pending.push_back((index, reply));
         }
     }

@@ -275,7 +275,7 @@ impl<E: Env> Shard<E> {
             Some(asked @ Asked::Read(_)) if reason == Reason::NoLeader => self.groups[at].ask_later(asked, self.now),
             Some(asked) => self.refuse_asked(at, &asked, refusal),
             None => {
-                if let Some(reply) = self.groups[at].end_proposal(ticket) {
+                if let Some(reply) = self.groups[at].take_proposal(ticket) {
                     self.refuse(reply, refusal);
                 }
             }
@@ -305,26 +305,19 @@ impl<E: Env> Shard<E> {
 
     /// Proposes a command under its name, for whoever waits for it.
     pub(super) fn propose(&mut self, at: usize, payload: bytes::Bytes, waiting: Option<(ProposalId, ReplyTo)>) {
-        let ticket = match waiting {
-            Some((proposal, reply)) => {
-                self.groups[at].begin_proposal(proposal, reply, self.now);
-                proposal.number
-            }
-            None => NO_TICKET,
-        };
+        let ticket = self.begin_proposal(at, waiting);
         self.step(at, Input::Propose { ticket, payload });
     }
 
     /// The same for a command that changes the members, which only a leader can do.
     pub(super) fn propose_change(&mut self, at: usize, payload: bytes::Bytes, waiting: Option<(ProposalId, ReplyTo)>) {
-        let ticket = match waiting {
-            Some((proposal, reply)) => {
-                self.groups[at].begin_proposal(proposal, reply, self.now);
-                proposal.number
-            }
-            None => NO_TICKET,
-        };
+        let ticket = self.begin_proposal(at, waiting);
         self.step(at, Input::ProposeChange { ticket, payload });
+    }
+
+    fn begin_proposal(&mut self, at: usize, waiting: Option<(ProposalId, ReplyTo)>) -> u64 {
+        let now = self.now;
+        waiting.map_or(NO_TICKET, |(proposal, reply)| self.groups[at].begin_proposal(proposal, reply, now))
     }
 
     /// Changes of the members that follow of those before: whoever was added as a voter votes from when it is there.

@@ -38,6 +38,7 @@ impl History {
             | (Call::LeaseRevoke { lease }, Some(Err(Refused::LeaseNotFound))) => {
                 self.leases.missed(*lease, op.begin, end.unwrap_or(op.begin));
             }
+            (Call::Kv(Request::Put(put)), Some(Ok(_))) if put.lease != 0 => self.leases.found(put.lease, op.begin),
             (Call::Kv(request), Some(Err(Refused::LeaseNotFound))) => {
                 // With more than one nobody can tell which it was.
                 if let [lease] = leases_of(request)[..] {

@@ -112,6 +112,17 @@ impl Leases {
         }
     }
 
+    /// Whether the end of the lease can have made `revision`, as far as its time and revocations go.
+    #[must_use]
+    pub fn may_have_ended(&self, lease: i64, revision: i64, life: &Life) -> bool {
+        let (after, by) = life.arrival(revision);
+        self.0.get(&lease).is_some_and(|known| {
+            let was_gone = known.gone.is_some_and(|gone| gone < after);
+            let lived_on = known.alive.is_some_and(|alive| alive > by);
+            !lived_on && !was_gone && (known.earliest(life) <= by || known.revoked.is_some_and(|revoked| revoked <= by))
+        })
+    }
+
     /// The leases that are or may be.
     pub fn ids(&self) -> impl Iterator<Item = i64> {
         self.0.keys().copied()

@@ -69,6 +69,10 @@ impl Member {
 
     /// False if its disk failed, as it was told to.
     pub(super) fn start(&mut self, sim: &Sim) -> Result<bool, Violation> {
+        if self.node.is_some() {
+            // It has ended, and nobody has looked since.
+            self.check_end(sim)?;
+        }
         let env = sim.host(self.host).env();
         let peers = Box::new(env.peers(self.id));
         let begin = node::start_member(env, self.options.clone(), &self.identity, peers);

@@ -29,7 +29,7 @@ use machine::Member;
 /// A seed goes on until it has so much of everything.
 const OPERATIONS_MIN: u64 = 520;
 const FAULTS_MIN: u64 = 12;
-const VIRTUAL_TIME_MIN: Duration = Duration::from_secs(49);
+const VIRTUAL_TIME_MIN: Duration = Duration::from_secs(44);
 
 /// How often somebody looks what the members say of themselves.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
@@ -40,8 +40,8 @@ const PROGRESS_MAX: Duration = Duration::from_secs(20);
 /// What was under way when the clients ended has come to its end after this: the request timeout, and some more.
 const SETTLED_AFTER: Duration = Duration::from_secs(9);
 
-/// After this time without anybody who renews them, no lease of a few seconds lives.
-const LEASES_GONE_AFTER: Duration = Duration::from_secs(7 + 1 + 2 + 1);
+/// So long after the clients were told to end no lease of a few seconds lives: some renew one for a while, then it has its TTL, and may be a little late.
+const LEASES_GONE_AFTER: Duration = Duration::from_secs(7 + 7 + 3);
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -196,7 +196,8 @@ impl Run {
                 .change_faults(|faults| *faults = Faults { page_miss: faults.page_miss, ..Faults::default() });
             self.sim.host(host).cancel_plans();
             self.sim.host(host).resume();
-            if !self.members[host].is_up() {
+            // One whose disk has failed ends soon, if it hasn't yet.
+            if !self.members[host].is_up() || self.members[host].may_end {
                 self.members[host].crash(&self.sim, true);
                 self.start(host)?;
             }
