@@ -115,7 +115,7 @@ impl Leases {
     /// Whether the end of the lease can have made `revision`, as far as its time and revocations go.
     #[must_use]
     pub fn may_have_ended(&self, lease: i64, revision: i64, life: &Life) -> bool {
-        let (after, by) = life.arrival(revision);
+        let (after, by) = life.looked(revision);
         self.0.get(&lease).is_some_and(|known| {
             let was_gone = known.gone.is_some_and(|gone| gone < after);
             let lived_on = known.alive.is_some_and(|alive| alive > by);

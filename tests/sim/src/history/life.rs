@@ -17,6 +17,8 @@ pub struct Life {
     pub ended: Instant,
     /// What a member that begins to decide gives each lease beside its TTL.
     pub grace: Duration,
+    /// Looks go to members that may be behind: what they don't show may be there.
+    pub is_stale: bool,
     sightings: Vec<Sighting>,
     last_look: Instant,
 }
@@ -35,7 +37,16 @@ impl Life {
     #[must_use]
     pub fn new(began: Instant, leads: Instant, grace: Duration, revision: i64) -> Self {
         let first = Sighting { revision, after: began, by: leads };
-        Self { began, leads, well_until: leads, ended: leads, grace, sightings: vec![first], last_look: leads }
+        Self {
+            began,
+            leads,
+            well_until: leads,
+            ended: leads,
+            grace,
+            is_stale: false,
+            sightings: vec![first],
+            last_look: leads,
+        }
     }
 
     /// Somebody looked and saw this revision as the newest.
@@ -55,6 +66,13 @@ impl Life {
     /// When `revision` came: it was not there at the first of these moments, and it was at the second.
     #[must_use]
     pub fn arrival(&self, revision: i64) -> (Instant, Instant) {
+        let (after, by) = self.looked(revision);
+        (if self.is_stale { self.began } else { after }, by)
+    }
+
+    /// Between which looks `revision` came, as far as those who were looked at knew.
+    #[must_use]
+    pub fn looked(&self, revision: i64) -> (Instant, Instant) {
         let seen = self.sightings.iter().find(|seen| seen.revision >= revision);
         seen.map_or((self.last_look, self.ended), |seen| (seen.after, seen.by))
     }

@@ -95,9 +95,9 @@ impl Member {
     pub(super) fn crash(&mut self, sim: &Sim, power_cut: bool) {
         let host = sim.host(self.host);
         if power_cut {
-            host.crash()
+            host.crash();
         } else {
-            host.kill()
+            host.kill();
         }
         self.node = None;
         self.may_end = false;

@@ -107,7 +107,9 @@ impl Run {
 
     fn run(mut self) -> Result<Outcome, Violation> {
         let now = self.sim.env().now();
-        self.clients.borrow_mut().history.begin_life(Life::new(now, now, machine::ELECTION_TIMEOUT, 1));
+        let mut life = Life::new(now, now, machine::ELECTION_TIMEOUT, 1);
+        life.is_stale = true;
+        self.clients.borrow_mut().history.begin_life(life);
         for host in 0..self.members.len() {
             self.start(host)?;
         }
