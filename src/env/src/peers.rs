@@ -38,6 +38,11 @@ pub enum PeerEvent {
         /// Which one.
         lane: PeerLane,
     },
+    /// A peer says that this member was removed from the cluster.
+    Expelled {
+        /// Who says so.
+        by: MemberId,
+    },
     /// A frame came, whole.
     Received {
         /// From whom.
@@ -69,8 +74,8 @@ pub struct PeerAddress {
 
 /// One member's way to the others. Connections are made and made again by themselves.
 pub trait Peers {
-    /// Keeps connections to these, and to nobody else.
-    fn set_peers(&self, peers: Vec<PeerAddress>);
+    /// Keeps connections to these, and to nobody else. Those that were `removed` are told so when they call.
+    fn set_peers(&self, peers: Vec<PeerAddress>, removed: Vec<MemberId>);
 
     /// Sends a frame, behind those that were sent on this lane before. It arrives once, or, if the lane breaks, perhaps not.
     ///
@@ -93,7 +98,7 @@ pub trait Peers {
 pub struct Alone;
 
 impl Peers for Alone {
-    fn set_peers(&self, _: Vec<PeerAddress>) {}
+    fn set_peers(&self, _: Vec<PeerAddress>, _: Vec<MemberId>) {}
 
     fn send(&self, _: MemberId, _: PeerLane, _: Bytes) -> Result<(), NotSent> {
         Err(NotSent::NotConnected)

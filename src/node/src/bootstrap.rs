@@ -21,7 +21,7 @@ use plinth_wal::{TailCut, Wal, WalError, WalOptions};
 use crate::{
     group::{Group, configuration},
     options::{Identity, ShardOptions},
-    shard::{BackgroundWork, Shard, ShardPorts},
+    shard::{BackgroundWork, Others, Shard, ShardPorts},
 };
 
 /// Present while a shard is stopped cleanly.
@@ -161,16 +161,16 @@ pub async fn open_shard<E: Env>(
     }
     let member = identity.member_id();
     let origin = env.random_u64().max(1);
-    let (mut groups, mut addresses) = (Vec::new(), Vec::new());
+    let (mut groups, mut others) = (Vec::new(), Vec::new());
     for (id, store) in stores {
         let members = files.members(&store).await?;
         if members.iter().any(|record| record.id == member && record.standing == Standing::Removed) {
             return Err(NodeError::Removed { member });
         }
-        addresses.push(crate::shard::addresses(members, member));
+        others.push(Others::new(members, member));
         groups.push(files.group(id, store, &wal, was_clean, origin)?);
     }
-    Ok(Shard::new(env, options, member.0, wal, groups, ports, (origin, peers, addresses)))
+    Ok(Shard::new(env, options, member.0, wal, groups, ports, (origin, peers, others)))
 }
 
 struct Files<'a, E: Env> {

@@ -28,7 +28,7 @@ use plinth_base::{
     GroupId, Instant, LogIndex, MemberId,
     mailbox::{Keeper, Receiver, Sender},
 };
-use plinth_env::{Env, PageError, PeerAddress, Peers, TaskQueue};
+use plinth_env::{Env, PageError, Peers, TaskQueue};
 use plinth_kv::MemberRecord;
 use plinth_raft::Effects;
 use plinth_tree::{CheckpointDone, GrowDone, PunchDone, TreeError};
@@ -37,7 +37,7 @@ use plinth_wal::{Entry, FlushDone, MaintenanceDone, Wal, WalError};
 pub(crate) use background::BackgroundWork;
 use consensus::Links;
 pub(crate) use consensus::from_wal;
-pub(crate) use members::addresses;
+pub(crate) use members::Others;
 use pace::LogPace;
 use proposals::Held;
 use stall::StallWatch;
@@ -156,8 +156,8 @@ pub struct Shard<E: Env> {
     links: Links,
     /// When somebody will say that a group's time may have come.
     alarm_at: Option<Instant>,
-    /// By group: where its members are found.
-    addresses: Vec<Vec<PeerAddress>>,
+    /// By group: who else belongs to it.
+    others: Vec<Others>,
     /// The log's device has been silent for so long that this member shouldn't lead.
     is_stuck: bool,
     /// Transfers of leadership under way, by their numbers.
@@ -177,7 +177,7 @@ impl<E: Env> Shard<E> {
         wal: Wal<E>,
         groups: Vec<Group<E>>,
         ports: ShardPorts,
-        (origin, peers, addresses): (u64, Box<dyn Peers>, Vec<Vec<PeerAddress>>),
+        (origin, peers, others): (u64, Box<dyn Peers>, Vec<Others>),
     ) -> Self {
         Self {
             env: env.clone(),
@@ -203,7 +203,7 @@ impl<E: Env> Shard<E> {
             origin,
             links: Links::new(peers),
             alarm_at: None,
-            addresses,
+            others,
             is_stuck: false,
             transfers: Vec::new(),
             removed_at: None,

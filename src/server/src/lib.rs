@@ -1,7 +1,7 @@
 //! The `plinth` server, as a library so that its parts can be tested and benched apart from the binary.
 //!
 //! From a command line to a configuration: `startup` → `flags` → `config`; who the node is and what it owns:
-//! `identity`, `data_dir` (`lock`, `marker`); how it shows itself: `conn` (sockets and gRPC), `routes` (HTTP),
+//! `identity`, `data_dir` (`lock`, `marker`); how it shows itself: `conn` (sockets and gRPC), `peers` (other members), `routes` (HTTP),
 //! `metrics`, `log`, `banner`.
 
 pub mod banner;
@@ -15,6 +15,7 @@ pub mod lock;
 pub mod log;
 pub mod marker;
 pub mod metrics;
+pub mod peers;
 pub mod routes;
 pub mod run;
 pub mod start_error;

@@ -56,6 +56,7 @@ pub use error::{Missing, TreeError};
 pub use layout::{
     BODY_BYTES_MAX, HEAD_BYTES_MAX, KEY_BYTES_MAX, NAME_BYTES_MAX, PAGE_BYTES, STATE_BYTES_MAX, TREES_MAX,
 };
+pub use meta::FORMAT_VERSION;
 pub use node::Totals;
 pub use plinth_env::{Env, PageSource};
 pub use punch::{Punch, PunchDone};

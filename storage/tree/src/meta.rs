@@ -22,7 +22,7 @@ use crate::{
 /// The first bytes of both metas.
 pub(crate) const META_MAGIC: [u8; 8] = *b"plnttree";
 /// Goes up with every change of the layout.
-pub(crate) const FORMAT_VERSION: u32 = 2;
+pub const FORMAT_VERSION: u32 = 2;
 /// Pages 0 and 1.
 pub(crate) const META_PAGES: u64 = 2;
 

@@ -153,6 +153,7 @@ impl<E: Env> Shard<E> {
                     self.links.connected.retain(|connected| *connected != (peer, lane));
                     self.note_lost(peer, lane);
                 }
+                PeerEvent::Expelled { by } => self.note_expelled(by),
                 PeerEvent::Received { peer, lane, frame } => {
                     if let Err(error) = self.handle_frame(peer, &frame) {
                         self.metrics.frames_refused.inc();

@@ -9,19 +9,34 @@ use plinth_tree::{Missing, Snapshot};
 use super::{Completion, Shard};
 use crate::bootstrap::NodeError;
 
-/// Everybody else of `members`.
-pub(crate) fn addresses(members: Vec<MemberRecord>, own: MemberId) -> Vec<PeerAddress> {
-    let others = members.into_iter().filter(|member| member.id != own && member.standing != Standing::Removed);
-    others.map(|member| PeerAddress { id: member.id, urls: member.peer_urls }).collect()
+/// The other members of a group, and those that were.
+#[derive(Default)]
+pub(crate) struct Others {
+    present: Vec<PeerAddress>,
+    removed: Vec<MemberId>,
+}
+
+impl Others {
+    pub(crate) fn new(members: Vec<MemberRecord>, own: MemberId) -> Self {
+        let mut others = Self::default();
+        for MemberRecord { id, peer_urls, standing, .. } in members.into_iter().filter(|member| member.id != own) {
+            match standing {
+                Standing::Removed => others.removed.push(id),
+                Standing::Voter | Standing::Learner => others.present.push(PeerAddress { id, urls: peer_urls }),
+            }
+        }
+        others
+    }
 }
 
 impl<E: Env> Shard<E> {
     /// Has connections to all members of all groups.
     pub(super) fn set_peers(&self) {
-        let mut all: Vec<PeerAddress> = self.addresses.iter().flatten().cloned().collect();
+        let mut all: Vec<PeerAddress> = self.others.iter().flat_map(|others| &others.present).cloned().collect();
         all.sort_by_key(|address| address.id);
         all.dedup_by_key(|address| address.id);
-        self.links.peers().set_peers(all);
+        let removed = self.others.iter().flat_map(|others| &others.removed).copied().collect();
+        self.links.peers().set_peers(all, removed);
     }
 
     /// An entry that was applied says who votes from now on.
@@ -32,6 +47,15 @@ impl<E: Env> Shard<E> {
         self.step(at, Input::Configured(configuration));
         if was_member && !is_member {
             self.removed_at.get_or_insert(self.now);
+        }
+    }
+
+    /// Who was removed while it was down learns that only from the others: they send it no entries any more.
+    pub(super) fn note_expelled(&mut self, by: MemberId) {
+        if self.removed_at.is_none() {
+            let by = format!("{:x}", by.0);
+            plinth_base::log_warn!("a member says that this one was removed from the cluster", "by" => by.as_str());
+            self.removed_at = Some(self.now);
         }
     }
 
@@ -71,11 +95,11 @@ impl<E: Env> Shard<E> {
     }
 
     pub(super) fn handle_members(&mut self, at: usize, members: Vec<MemberRecord>) {
-        self.addresses[at] = addresses(members, MemberId(self.member));
+        self.others[at] = Others::new(members, MemberId(self.member));
         self.set_peers();
     }
 }
 
 fn read<P: plinth_env::PageSource>(root: &Snapshot<P>) -> Result<Vec<MemberRecord>, Missing> {
-    plinth_kv::members(root.view())
+    plinth_kv::all_members(root.view())
 }

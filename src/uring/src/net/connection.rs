@@ -16,7 +16,7 @@ use std::{
 };
 
 use plinth_env::Env;
-use socket2::{SockRef, Socket};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{ListenAddr, Listeners};
@@ -99,6 +99,11 @@ pub struct Connection {
 impl Connection {
     fn new(socket: Socket, is_tcp: bool, env: &UringEnv) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
+        Self::of(Arc::new(socket.into()), is_tcp, env)
+    }
+
+    fn of(fd: Arc<OwnedFd>, is_tcp: bool, env: &UringEnv) -> io::Result<Self> {
+        let socket = SockRef::from(&*fd);
         let mut peer = Peer::Unix;
         if is_tcp {
             socket.set_tcp_nodelay(true)?;
@@ -106,8 +111,34 @@ impl Connection {
             // It may have gone again already; then there is nobody to serve.
             peer = Peer::Tcp(socket.peer_addr()?.as_socket().ok_or(io::ErrorKind::NotConnected)?);
         }
-        let (fd, executor) = (Arc::new(socket.into()), Rc::clone(&env.0));
+        let executor = Rc::clone(&env.0);
         Ok(Self { fd, peer, executor, is_drained: false, readable: None, writable: None })
+    }
+
+    /// Connects to another machine. What was sent and not acknowledged for `silence_max` ends the connection.
+    ///
+    /// # Errors
+    /// Nobody answers there, or not in time.
+    pub async fn connect(addr: SocketAddr, silence_max: Duration, env: &UringEnv) -> io::Result<Self> {
+        let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_nonblocking(true)?;
+        socket.set_tcp_user_timeout(Some(silence_max))?;
+        let fd: Arc<OwnedFd> = match socket.connect(&addr.into()) {
+            Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => {
+                let fd = Arc::new(OwnedFd::from(socket));
+                // Whether it has come about is asked next.
+                let _ = env.0.ring.poll_fd(Arc::clone(&fd), POLL_OUT).await;
+                fd
+            }
+            connected => {
+                connected?;
+                Arc::new(socket.into())
+            }
+        };
+        if let Some(error) = SockRef::from(&*fd).take_error()? {
+            return Err(error);
+        }
+        Self::of(fd, true, env)
     }
 
     /// The other end.

@@ -91,6 +91,8 @@ struct Endpoint {
     /// Who runs there; none while nobody does.
     member: Option<MemberId>,
     peers: BTreeMap<MemberId, Option<HostId>>,
+    /// They are told so when they call.
+    removed: Vec<MemberId>,
     /// Lanes that it is about to connect.
     dials: BTreeSet<LinkId>,
     events: VecDeque<PeerEvent>,
@@ -292,6 +294,12 @@ impl World {
             net.make_link(id);
             return;
         }
+        if let (Some(own), Some(by)) = (net.member(host), net.member(other))
+            && net.endpoints[other.0].removed.contains(&own)
+            && !net.is_cut(host, other)
+        {
+            return net.endpoints[host.0].push(PeerEvent::Expelled { by });
+        }
         drop(net);
         self.dial(host, id);
     }
@@ -433,8 +441,9 @@ impl SimPeers {
 }
 
 impl Peers for SimPeers {
-    fn set_peers(&self, peers: Vec<PeerAddress>) {
+    fn set_peers(&self, peers: Vec<PeerAddress>, removed: Vec<MemberId>) {
         if !self.is_stale() {
+            self.world.net.borrow_mut().endpoints[self.host.0].removed = removed;
             self.world.set_peers(self.host, peers);
         }
     }

@@ -1,0 +1,238 @@
+//! One lane to one peer: connect, say hello, send what is there, and begin again when it breaks.
+
+use std::{
+    future::{Future, poll_fn},
+    io,
+    pin::{Pin, pin},
+    rc::Rc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::{Buf, Bytes, BytesMut};
+use plinth_base::MemberId;
+use plinth_env::{PeerEvent, PeerLane};
+use plinth_node::peers::{HANDSHAKE_BYTES, Hello, Refused, Welcome};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+
+use super::network::{Dial, Shared};
+use crate::conn::Runtime;
+
+/// Between two attempts to connect: at first, and at most.
+const PAUSE_MIN: Duration = Duration::from_millis(20);
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// Frames that are shorter go together in one write, up to so many bytes.
+const GATHERED_BYTES: usize = 64 << 10;
+
+/// Why there is no connection.
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Failure {
+    Socket(String),
+    Refused(Refused),
+    Silent,
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Socket(error) => f.write_str(error),
+            Self::Refused(refused) => refused.fmt(f),
+            Self::Silent => f.write_str("no answer"),
+        }
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::Socket(error.to_string())
+    }
+}
+
+/// Keeps the lane as long as the peer is wanted at these URLs.
+pub(super) async fn keep<R: Runtime, D: Dial>(
+    shared: Rc<Shared<R, D>>,
+    peer: MemberId,
+    lane: PeerLane,
+    epoch: u64,
+    urls: Vec<String>,
+) {
+    let is_wanted = || shared.state.borrow().is_wanted(peer, epoch);
+    let mut pause = PAUSE_MIN;
+    let mut told = None;
+    while is_wanted() {
+        for url in &urls {
+            match connect(&shared, peer, lane, url).await {
+                Ok(socket) if is_wanted() => {
+                    (pause, told) = (PAUSE_MIN, None);
+                    carry(&shared, peer, lane, epoch, socket).await;
+                }
+                Ok(_) => return,
+                Err(failure) => {
+                    if matches!(failure, Failure::Refused(Refused::Removed)) {
+                        shared.state.borrow_mut().push(PeerEvent::Expelled { by: peer });
+                    }
+                    // Once for each reason, on the lane that matters most.
+                    if lane == PeerLane::Pulse && told.as_ref() != Some(&failure) {
+                        plinth_base::log_warn!(
+                            "a member can't be reached",
+                            "peer" => format!("{:x}", peer.0).as_str(),
+                            "url" => url.as_str(),
+                            "reason" => plinth_base::log::Value::display(&failure)
+                        );
+                        told = Some(failure);
+                    }
+                }
+            }
+        }
+        if is_wanted() {
+            rest(&shared, peer, lane, pause).await;
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+    }
+}
+
+/// Waits before the next attempt, until the peer calls at the longest.
+async fn rest<R: Runtime, D: Dial>(shared: &Shared<R, D>, peer: MemberId, lane: PeerLane, pause: Duration) {
+    let kicked = poll_fn(|cx| {
+        let mut state = shared.state.borrow_mut();
+        let Some(own) = state.lane(peer, lane) else { return Poll::Ready(()) };
+        if std::mem::take(&mut own.is_kicked) {
+            return Poll::Ready(());
+        }
+        own.dialer = Some(cx.waker().clone());
+        Poll::Pending
+    });
+    within(&shared.runtime, pause, kicked).await;
+}
+
+async fn connect<R: Runtime, D: Dial>(
+    shared: &Shared<R, D>,
+    peer: MemberId,
+    lane: PeerLane,
+    url: &str,
+) -> Result<D::Socket, Failure> {
+    let me = shared.me;
+    let dialed = within(&shared.runtime, me.patience, async {
+        let mut socket = shared.dial.dial(url.to_owned()).await?;
+        let hello = Hello {
+            lane,
+            cluster: me.cluster,
+            from: me.member,
+            to: peer,
+            incarnation: me.incarnation,
+            page_format: me.page_format,
+        };
+        socket.write_all(&hello.encode()).await?;
+        let mut answer = [0; HANDSHAKE_BYTES];
+        socket.read_exact(&mut answer).await?;
+        Ok::<_, io::Error>((socket, answer))
+    });
+    let (socket, answer) = dialed.await.ok_or(Failure::Silent)??;
+    let welcome = Welcome::decode(&answer).map_err(Failure::Refused)?;
+    match welcome.refused {
+        Some(refused) => Err(Failure::Refused(refused)),
+        None if welcome.cluster != me.cluster => Err(Failure::Refused(Refused::OtherCluster(welcome.cluster))),
+        None if welcome.from != peer => Err(Failure::Refused(Refused::OtherMember(welcome.from))),
+        None => Ok(socket),
+    }
+}
+
+/// Sends until the connection breaks or isn't wanted any more.
+async fn carry<R: Runtime, D: Dial>(
+    shared: &Shared<R, D>,
+    peer: MemberId,
+    lane: PeerLane,
+    epoch: u64,
+    socket: D::Socket,
+) {
+    {
+        let mut state = shared.state.borrow_mut();
+        let Some(own) = state.lane(peer, lane) else { return };
+        own.empty();
+        (own.is_up, own.must_end, own.is_kicked) = (true, false, false);
+        state.push(PeerEvent::Connected { peer, lane });
+    }
+    let mut sender = Sender { socket, buffer: BytesMut::new(), large: Bytes::new() };
+    poll_fn(|cx| sender.poll(shared, peer, lane, epoch, cx)).await;
+    let mut state = shared.state.borrow_mut();
+    if !state.is_wanted(peer, epoch) {
+        return;
+    }
+    if let Some(own) = state.lane(peer, lane) {
+        own.is_up = false;
+        own.empty();
+    }
+    state.push(PeerEvent::Broken { peer, lane });
+}
+
+/// The writing end of a connection. Nothing comes on it; that it can be read says that it is over.
+struct Sender<T> {
+    socket: T,
+    /// Small frames, together.
+    buffer: BytesMut,
+    /// A frame that goes alone, behind them.
+    large: Bytes,
+}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Sender<T> {
+    fn poll<R, D>(
+        &mut self,
+        shared: &Shared<R, D>,
+        peer: MemberId,
+        lane: PeerLane,
+        epoch: u64,
+        cx: &mut Context<'_>,
+    ) -> Poll<()> {
+        let mut byte = [0; 1];
+        if Pin::new(&mut self.socket).poll_read(cx, &mut ReadBuf::new(&mut byte)).is_ready() {
+            return Poll::Ready(());
+        }
+        loop {
+            {
+                let mut state = shared.state.borrow_mut();
+                if !state.is_wanted(peer, epoch) {
+                    return Poll::Ready(());
+                }
+                let Some(lane) = state.lane(peer, lane) else { return Poll::Ready(()) };
+                if lane.must_end {
+                    return Poll::Ready(());
+                }
+                while self.large.is_empty() && self.buffer.len() < GATHERED_BYTES {
+                    match lane.take() {
+                        Some(frame) if frame.len() < GATHERED_BYTES => self.buffer.extend_from_slice(&frame),
+                        Some(frame) => self.large = frame,
+                        None => break,
+                    }
+                }
+                if self.buffer.is_empty() && self.large.is_empty() {
+                    lane.writer = Some(cx.waker().clone());
+                    return Poll::Pending;
+                }
+            }
+            let next = if self.buffer.is_empty() { &self.large[..] } else { &self.buffer[..] };
+            match Pin::new(&mut self.socket).poll_write(cx, next) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(written)) if written > 0 => {
+                    if self.buffer.is_empty() {
+                        self.large.advance(written);
+                    } else {
+                        self.buffer.advance(written);
+                    }
+                }
+                Poll::Ready(_) => return Poll::Ready(()),
+            }
+        }
+    }
+}
+
+/// What `work` gives, unless it takes longer than `limit`.
+pub(super) async fn within<R: Runtime, T>(runtime: &R, limit: Duration, work: impl Future<Output = T>) -> Option<T> {
+    let mut work = pin!(work);
+    let mut sleep = pin!(runtime.sleep(limit));
+    poll_fn(|cx| match work.as_mut().poll(cx) {
+        Poll::Ready(done) => Poll::Ready(Some(done)),
+        Poll::Pending => sleep.as_mut().poll(cx).map(|()| None),
+    })
+    .await
+}
