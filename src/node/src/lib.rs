@@ -28,6 +28,8 @@ pub use message::{Answer, Message, Refusal, Reply as ShardReply, ReplyTo};
 pub use metrics::{ApplyTimes, RangeTimes, ShardMetrics, Times};
 pub use options::{Identity, ShardOptions};
 pub use plinth_kv::{Command, MemberRecord};
+/// The version of tree pages that this node reads and writes.
+pub use plinth_tree::FORMAT_VERSION as PAGE_FORMAT;
 pub use published::{GroupStatus, Published};
 pub use shard::{Shard, ShardHandle, ShardPorts};
 pub use waiters::{Executor, ReplyPort};

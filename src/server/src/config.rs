@@ -33,6 +33,8 @@ pub struct Config {
     pub advertise_client_urls: Vec<Url>,
     /// Where other members are served; at least one, all plaintext.
     pub listen_peer_urls: Vec<Url>,
+    /// They were asked for: they are served even if there are no others yet.
+    pub serves_peers: bool,
     /// What only the first start looks at.
     pub bootstrap: Bootstrap,
     /// The size of the data at which writes stop. None: never.
@@ -179,6 +181,7 @@ pub fn from_settings(settings: &Settings) -> Result<(Config, Vec<Notice>), Start
         listen_metrics_urls: metrics_urls(settings)?,
         advertise_client_urls: advertise_client_urls(settings)?,
         listen_peer_urls: listen_urls(settings, "listen-peer-urls")?,
+        serves_peers: settings.is_given("listen-peer-urls"),
         bootstrap: bootstrap(settings)?,
         quota_backend_bytes: quota_bytes(settings, &mut notices),
         limits: client_limits(settings, &mut notices)?,

@@ -2,9 +2,13 @@
 //! etcd's flags shows etcd's ids.
 
 use plinth_base::MemberId;
+use plinth_node::MemberRecord;
 use sha1::{Digest, Sha1};
 
 use crate::config::{Bootstrap, ClusterState};
+
+/// Members of one cluster.
+const MEMBERS_MAX: usize = 16;
 
 /// The ids that replies carry.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -16,7 +20,7 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// The ids of a new cluster whose only member is called `name`. The error is one line.
+    /// The ids of a new cluster, and of its member that is called `name`. The error is one line.
     pub fn bootstrap(name: &str, bootstrap: &Bootstrap) -> Result<Self, String> {
         if bootstrap.cluster_state == ClusterState::Existing {
             return Err("--initial-cluster-state=existing joins a running cluster, which this release can't: \
@@ -29,12 +33,6 @@ impl Identity {
                 "couldn't find local name \"{name}\" in the initial cluster configuration: make --name one of --initial-cluster"
             ));
         };
-        if members.len() > 1 {
-            return Err(format!(
-                "--initial-cluster names {} members, but this release runs clusters of one: name only \"{name}\"",
-                members.len()
-            ));
-        }
         let advertised: Vec<_> = bootstrap.advertise_peer_urls.iter().map(ToString::to_string).collect();
         if *own_urls != advertised {
             return Err(format!(
@@ -44,9 +42,31 @@ impl Identity {
             ));
         }
         let ids: Vec<_> = members.iter().map(|(_, urls)| member_id(urls, &bootstrap.cluster_token)).collect();
+        for (at, id) in ids.iter().enumerate() {
+            if let Some(twin) = ids[..at].iter().position(|other| other == id) {
+                let (first, second) = (&members[twin].0, &members[at].0);
+                return Err(format!(
+                    "--initial-cluster gives \"{first}\" and \"{second}\" the same URLs: give each member its own"
+                ));
+            }
+        }
+        if ids.len() > MEMBERS_MAX {
+            return Err(format!("--initial-cluster names {} members: {MEMBERS_MAX} are the most", ids.len()));
+        }
         let own = member_id(own_urls, &bootstrap.cluster_token);
         Ok(Self { member_id: own, cluster_id: cluster_id(&ids) })
     }
+}
+
+/// The members of a new cluster as they are before any of them has started.
+#[must_use]
+pub fn initial_members(name: &str, bootstrap: &Bootstrap) -> Vec<MemberRecord> {
+    let unstarted = |(_, peer_urls): (String, Vec<String>)| MemberRecord {
+        id: member_id(&peer_urls, &bootstrap.cluster_token),
+        peer_urls,
+        ..MemberRecord::default()
+    };
+    bootstrap.initial_members(name).into_iter().map(unstarted).collect()
 }
 
 /// The id of a member of the initial cluster: the first 8 bytes of SHA-1 over its sorted peer URLs and the cluster's
@@ -116,7 +136,7 @@ mod tests {
     fn a_cluster_that_cannot_be_started_is_refused_with_the_reason() {
         let cases = [
             (bootstrap(Some("a=http://h:1"), "http://h:1"), "couldn't find local name \"default\""),
-            (bootstrap(Some("default=http://h:1,b=http://i:1"), "http://h:1"), "clusters of one"),
+            (bootstrap(Some("default=http://h:1,b=http://h:1"), "http://h:1"), "the same URLs"),
             (bootstrap(Some("default=http://h:1"), "http://h:2"), "give both the same URLs"),
         ];
         for (bootstrap, want) in cases {

@@ -9,6 +9,7 @@
 
 mod executor;
 mod figures;
+mod peers;
 mod service;
 mod sync_method;
 mod verify;
@@ -32,11 +33,11 @@ use crate::{
     config::Config,
     conn::GrpcMetrics,
     data_dir::DataDir,
-    identity::Identity,
+    identity::{Identity, initial_members},
     log::{self, Form, Notice},
     routes::HttpTotals,
     start_error::StartError,
-    urls::BindAddress,
+    urls::{BindAddress, Url},
     version::ETCD_VERSION,
 };
 
@@ -74,6 +75,8 @@ pub(crate) struct Boot {
     pub(crate) shard_options: ShardOptions,
     pub(crate) api_options: Arc<api::ApiOptions>,
     pub(crate) listeners: Vec<Listeners>,
+    /// Where other members connect, if there are any.
+    pub(crate) peer_listeners: Vec<Listeners>,
     pub(crate) grpc: Vec<Arc<GrpcMetrics>>,
     pub(crate) http: HttpTotals,
     /// Of all executors, once they run.
@@ -146,7 +149,14 @@ fn prepare(config: Config, form: Form, dir: &mut DataDir, cores: &[usize]) -> Re
             dir.mark(identity, config.shards.unwrap_or(1), method, medians)?
         }
     };
-    let listeners = bind(&config, executors)?;
+    let listeners = bind(config.listen_client_urls.iter().chain(&config.listen_metrics_urls), executors)?;
+    let initial_members = initial_members(&config.name, &config.bootstrap);
+    // The shard's executor alone talks to them.
+    let peer_listeners = if config.serves_peers || initial_members.len() > 1 {
+        bind(config.listen_peer_urls.iter(), 1)?
+    } else {
+        Vec::new()
+    };
     let signals = signals()?;
     let (inbox, inbox_end) = mailbox(MAILBOX_MESSAGES_MAX);
     let (done, done_end) = mailbox(executors);
@@ -166,19 +176,21 @@ fn prepare(config: Config, form: Form, dir: &mut DataDir, cores: &[usize]) -> Re
         client_urls: config.advertise_client_urls.iter().map(ToString::to_string).collect(),
         ..MemberRecord::default()
     };
-    let unstarted = MemberRecord { name: String::new(), client_urls: Vec::new(), ..member.clone() };
     let mut shard_options = ShardOptions::new(dir.tree_path(), dir.wal_path());
     shard_options.fit_memory(plinth_uring::memory_bytes());
     shard_options.groups = vec![GroupId(0)];
     shard_options.sync_method = config.wal_sync_method.unwrap_or(marker.wal_sync_method);
     shard_options.checkpoint_log_bytes = config.checkpoint_log_bytes;
     shard_options.stall_soft = config.wal_stall_soft;
+    shard_options.stall_hard = config.wal_stall_soft.max(config.election_timeout);
+    shard_options.election_timeout = config.election_timeout;
+    shard_options.heartbeat_interval = config.heartbeat_interval;
     shard_options.lease_grace = config.election_timeout;
     shard_options.request_timeout = api::request_timeout(config.election_timeout);
     Ok(Boot {
         form,
         data_path: dir.path().to_path_buf(),
-        identity: plinth_node::Identity { cluster_id: marker.cluster_id, member, initial_members: vec![unstarted] },
+        identity: plinth_node::Identity { cluster_id: marker.cluster_id, member, initial_members },
         shard_options,
         api_options: Arc::new(api::ApiOptions {
             cluster_id: marker.cluster_id,
@@ -194,6 +206,7 @@ fn prepare(config: Config, form: Form, dir: &mut DataDir, cores: &[usize]) -> Re
             reply_buffer_bytes: api::REPLY_BUFFER_BYTES,
         }),
         listeners,
+        peer_listeners,
         grpc: (0..executors).map(|_| Arc::default()).collect(),
         http: HttpTotals::default(),
         counters: OnceLock::new(),
@@ -216,17 +229,13 @@ fn signals() -> Result<Receiver<StopSignal>, StartError> {
     Ok(signals)
 }
 
-fn bind(config: &Config, executors: usize) -> Result<Vec<Listeners>, StartError> {
-    config
-        .listen_client_urls
-        .iter()
-        .chain(&config.listen_metrics_urls)
-        .map(|url| {
-            let addr = match url.bind_address().map_err(StartError::failed)? {
-                BindAddress::Tcp(addr) => ListenAddr::Tcp(addr),
-                BindAddress::Unix(path) => ListenAddr::Unix(path),
-            };
-            Listeners::bind(&addr, executors).map_err(|error| StartError::failed(error.to_string()))
-        })
-        .collect()
+fn bind<'a>(urls: impl Iterator<Item = &'a Url>, executors: usize) -> Result<Vec<Listeners>, StartError> {
+    urls.map(|url| {
+        let addr = match url.bind_address().map_err(StartError::failed)? {
+            BindAddress::Tcp(addr) => ListenAddr::Tcp(addr),
+            BindAddress::Unix(path) => ListenAddr::Unix(path),
+        };
+        Listeners::bind(&addr, executors).map_err(|error| StartError::failed(error.to_string()))
+    })
+    .collect()
 }

@@ -24,7 +24,7 @@ pub trait Dial: Clone + 'static {
     type Socket: AsyncRead + AsyncWrite + Unpin + 'static;
 
     /// Connects to a peer URL.
-    fn dial(&self, url: String) -> impl Future<Output = io::Result<Self::Socket>> + 'static;
+    fn dial(&self, url: String) -> impl Future<Output = io::Result<Self::Socket>>;
 }
 
 /// This member, as it presents itself.

@@ -1,8 +1,8 @@
 //! The life of one executor.
 
-use std::{cell::Cell, future::poll_fn, rc::Rc, sync::Arc, task::Poll};
+use std::{cell::Cell, future::poll_fn, rc::Rc, sync::Arc, task::Poll, time::Duration};
 
-use plinth_env::{Alone, Env, TaskQueue};
+use plinth_env::{Env, TaskQueue};
 use plinth_node::{
     Command, Executor, NodeError, ShardHandle, ShardPorts,
     api::{self, Api},
@@ -10,7 +10,7 @@ use plinth_node::{
 };
 use plinth_uring::{ExecutorContext, UringEnv, net::Listener};
 
-use super::{Boot, Control, FirstSeat, service::NodeService};
+use super::{Boot, Control, FirstSeat, peers, service::NodeService};
 use crate::{
     banner::{self, Ready},
     conn::{EnvRuntime, Server},
@@ -49,12 +49,19 @@ pub(super) async fn run(context: ExecutorContext, boot: Arc<Boot>) {
     }
 }
 
+/// Between two looks whether the member is published.
+const PUBLISH_PAUSE: Duration = Duration::from_millis(1);
+
+/// Clients are served after this, also if the cluster isn't ready.
+const CLUSTER_READY_MAX: Duration = Duration::from_secs(5);
+
 /// Executor 0's other job: brings the node up and down.
 async fn lead(executor: Executor<UringEnv>, boot: Arc<Boot>, first: FirstSeat) {
     let FirstSeat { inbox, mut signals, mut done } = first;
     let env = executor.env().clone();
     let ports = ShardPorts { inbox, replies: boot.answers.clone() };
-    let shard = match open_shard(&env, boot.shard_options.clone(), &boot.identity, ports, Box::new(Alone)).await {
+    let network = peers::open(&env, &boot);
+    let shard = match open_shard(&env, boot.shard_options.clone(), &boot.identity, ports, Box::new(network)).await {
         Ok(shard) => shard,
         Err(error) => {
             boot.fail(StartError::failed(error.to_string()));
@@ -89,21 +96,39 @@ async fn lead(executor: Executor<UringEnv>, boot: Arc<Boot>, first: FirstSeat) {
 
 /// Everything on this node's disk is in doubt now: it goes down at once, and what was acknowledged is what was durable before.
 fn die(error: &NodeError) -> ! {
-    plinth_base::log_error!("storage failed: the node stops", "error" => plinth_base::log::Value::display(error));
+    let what = match error {
+        NodeError::Removed { .. } => "this member was removed from the cluster: the node stops",
+        _ => "storage failed: the node stops",
+    };
+    plinth_base::log_error!(what, "error" => plinth_base::log::Value::display(error));
     // From a thread of its own: `exit` first ends the thread that calls it, and the end of a living executor's aborts the process.
     let exit = std::thread::spawn(|| std::process::exit(1));
     drop(exit.join());
     unreachable!("exit doesn't return")
 }
 
-/// Waits until the member leads and has told its name and URLs through the log, as etcd does before it serves.
-async fn publish(api: &Api<UringEnv>, boot: &Boot) {
+/// Tells the member's name and URLs through the log, as etcd does before it serves. Without a quorum that takes as long as it takes: clients are served all
+/// the same after a while, and told so.
+async fn publish(api: &Api<UringEnv>, boot: &Arc<Boot>) {
     let env = api.executor().env().clone();
-    loop {
-        match api.propose(Command::PublishMember(boot.identity.member.clone()), 0).await {
-            Ok(_) => return,
-            // No leader yet.
-            Err(_) => env.sleep(std::time::Duration::from_millis(1)).await,
+    let is_published = Rc::new(Cell::new(false));
+    let (publishing, published) = (api.clone(), Rc::clone(&is_published));
+    let (member, shared) = (boot.identity.member.clone(), env.clone());
+    env.spawn(TaskQueue::Serve, async move {
+        while publishing.propose(Command::PublishMember(member.clone()), 0).await.is_err() {
+            shared.sleep(PUBLISH_PAUSE).await;
+        }
+        published.set(true);
+    });
+    let begun = env.now();
+    while !is_published.get() {
+        env.sleep(PUBLISH_PAUSE).await;
+        if env.now().since(begun) >= CLUSTER_READY_MAX {
+            plinth_base::log_warn!(
+                "the cluster is not ready yet: clients are served, and wait until a majority of the members is there",
+                "waited" => CLUSTER_READY_MAX
+            );
+            return;
         }
     }
 }

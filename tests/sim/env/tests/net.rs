@@ -21,7 +21,10 @@ fn start(sim: &Sim, host: usize, hosts: usize) -> (SimPeers, Heard) {
     let env = sim.host(host).env();
     let peers = env.peers(id(host));
     let others = (0..hosts).filter(|other| *other != host);
-    peers.set_peers(others.map(|other| PeerAddress { id: id(other), urls: vec![format!("sim://{other}")] }).collect(), Vec::new());
+    peers.set_peers(
+        others.map(|other| PeerAddress { id: id(other), urls: vec![format!("sim://{other}")] }).collect(),
+        Vec::new(),
+    );
     let heard = Heard::default();
     let (listener, noted) = (peers.clone(), Rc::clone(&heard));
     env.spawn(TaskQueue::Consensus, async move {
@@ -154,7 +157,10 @@ fn strangers_and_wrong_addresses_get_no_connection() {
     let first = env.peers(id(0));
     // Host 1 is expected to be somebody else, and host 2 knows nobody.
     let at = |id, url: &str| PeerAddress { id, urls: vec![url.to_owned()] };
-    first.set_peers(vec![at(MemberId(77), "sim://1"), at(id(2), "sim://2"), at(MemberId(99), "http://elsewhere:1")], Vec::new());
+    first.set_peers(
+        vec![at(MemberId(77), "sim://1"), at(id(2), "sim://2"), at(MemberId(99), "http://elsewhere:1")],
+        Vec::new(),
+    );
     let (_, heard) = start(&sim, 1, 3);
     let stranger = sim.host(2).env().peers(id(2));
     sim.run_for(MILLI * 1000);

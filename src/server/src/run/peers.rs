@@ -1,0 +1,102 @@
+//! The connections to other members on the real machine.
+
+use std::{
+    io,
+    net::{SocketAddr, ToSocketAddrs},
+    sync::Arc,
+    time::Duration,
+};
+
+use plinth_base::Instant;
+use plinth_env::{Env, TaskQueue};
+use plinth_uring::{
+    UringEnv,
+    net::{Connection, Listener},
+};
+
+use super::Boot;
+use crate::{
+    conn::Runtime,
+    peers::{Dial, Me, Network},
+    urls::Url,
+};
+
+/// Tasks of the peers' connections go to the queue of the shard: their latency is that of every write.
+#[derive(Clone)]
+pub(super) struct PeerRuntime(UringEnv);
+
+impl Runtime for PeerRuntime {
+    fn now(&self) -> Instant {
+        self.0.now()
+    }
+
+    fn sleep(&self, duration: Duration) -> impl Future<Output = ()> + 'static {
+        self.0.sleep(duration)
+    }
+
+    fn spawn(&self, task: impl Future<Output = ()> + 'static) {
+        self.0.spawn(TaskQueue::Consensus, task);
+    }
+}
+
+/// TCP.
+#[derive(Clone)]
+pub(super) struct TcpDial {
+    env: UringEnv,
+    /// A peer that acknowledges nothing for so long is gone.
+    silence_max: Duration,
+}
+
+impl Dial for TcpDial {
+    type Socket = Connection;
+
+    async fn dial(&self, url: String) -> io::Result<Connection> {
+        let invalid = |error: String| io::Error::new(io::ErrorKind::InvalidInput, error);
+        let url = Url::parse(&url).map_err(invalid)?;
+        let (host, port) = url.host_port().ok_or_else(|| invalid(format!("{url} has no host and port")))?;
+        let mut failure = io::Error::new(io::ErrorKind::NotFound, format!("{host} has no address"));
+        for address in self.addresses(host.to_owned(), port).await? {
+            match Connection::connect(address, self.silence_max, &self.env).await {
+                Ok(connection) => return Ok(connection),
+                Err(error) => failure = error,
+            }
+        }
+        Err(failure)
+    }
+}
+
+impl TcpDial {
+    /// Names are looked up on a helper: that can take seconds.
+    async fn addresses(&self, host: String, port: u16) -> io::Result<Vec<SocketAddr>> {
+        if let Ok(ip) = host.parse() {
+            return Ok(vec![SocketAddr::new(ip, port)]);
+        }
+        self.env.on_helper(move || (host.as_str(), port).to_socket_addrs().map(Iterator::collect)).await
+    }
+}
+
+/// The network of this member, with its listeners open.
+pub(super) fn open(env: &UringEnv, boot: &Arc<Boot>) -> Network<PeerRuntime, TcpDial> {
+    let me = Me {
+        cluster: boot.identity.cluster_id,
+        member: boot.identity.member_id(),
+        incarnation: env.random_u64(),
+        page_format: u16::try_from(plinth_node::PAGE_FORMAT).expect("a small number"),
+        patience: boot.config.election_timeout,
+    };
+    let dial = TcpDial { env: env.clone(), silence_max: 2 * boot.config.election_timeout };
+    let network = Network::new(me, PeerRuntime(env.clone()), dial);
+    for listeners in &boot.peer_listeners {
+        let Some(listener) = Listener::take(listeners, 0, env) else { continue };
+        env.spawn(TaskQueue::Consensus, accept(env.clone(), listener, network.clone()));
+    }
+    network
+}
+
+async fn accept(env: UringEnv, listener: Listener, network: Network<PeerRuntime, TcpDial>) {
+    loop {
+        let connection = listener.accept().await;
+        let network = network.clone();
+        env.spawn(TaskQueue::Consensus, async move { network.serve(connection).await });
+    }
+}
