@@ -73,7 +73,7 @@ pub struct ShardOptions {
     pub tail_bytes_max: usize,
     /// Above this, copies of branch pages that are not used much are let go of.
     pub branch_bytes_max: u64,
-    /// So many bytes of the log are kept for members that are behind; a member that lacks more gets a snapshot.
+    /// The leader keeps so many bytes of the log for members that are behind.
     pub catch_up_log_bytes: u64,
     /// An idle log is sealed after this.
     pub seal_after: Duration,
@@ -103,7 +103,7 @@ impl ShardOptions {
             stall_hard: Duration::from_secs(1),
             election_timeout: Duration::from_secs(1),
             heartbeat_interval: Duration::from_millis(100),
-            catch_up_log_bytes: 256 << 20,
+            catch_up_log_bytes: 4 << 30,
             lease_grace: Duration::from_secs(1),
             request_timeout: Duration::from_secs(7),
             verify_all: false,

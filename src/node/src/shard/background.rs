@@ -36,8 +36,8 @@ const SETTLE_PAUSE: Duration = Duration::from_millis(1);
 /// The log may be so many times the bytes that start a checkpoint before the group that holds its oldest segment is forced.
 const LOG_FACTOR_MAX: u64 = 3;
 
-/// Entries that a member which doesn't lead keeps for the others.
-const FOLLOWER_KEEPS_ENTRIES: u64 = 10_000;
+/// A member that doesn't lead keeps less of the log for the others, by this.
+const FOLLOWER_KEEPS_DIVISOR: u64 = 16;
 
 /// A group's background work.
 pub(crate) struct BackgroundWork {
@@ -218,7 +218,12 @@ impl<E: Env> Shard<E> {
         }
         let Some((group, _)) = self.wal.oldest_holder() else { return };
         let at = self.position(group);
+        let first = self.wal.first_index(group);
         let group = &mut self.groups[at];
+        if first.is_some_and(|first| first <= group.work.checkpointed) {
+            // Both checkpoints have more than the log begins with: it is kept for other members.
+            return;
+        }
         if group.work.checkpoint_began.is_none() && group.machine.may_publish() {
             // Both checkpoints have to move, so there is something to write even if nothing was changed.
             group.publish_root();
@@ -292,14 +297,14 @@ impl<E: Env> Shard<E> {
 
     /// Lets go of entries that no tree and no peer needs. Peers count only as far as the log stays small: whoever lacks more gets a snapshot.
     pub(super) fn release_log(&mut self, at: usize) {
-        let is_large = self.wal.stats().disk_bytes > self.options.catch_up_log_bytes;
         let group = &self.groups[at];
-        let needed = match group.raft.matched_by_all() {
-            Some(matched) => matched,
+        let (needed, kept_bytes_max) = match group.raft.matched_by_all() {
+            Some(matched) => (matched, self.options.catch_up_log_bytes),
+            None if group.raft.is_alone() => (LogIndex(u64::MAX), 0),
             // Who knows what the others have? If this member leads one day, it will be asked for some of it.
-            None if !group.raft.is_alone() => LogIndex(group.raft.commit().0.saturating_sub(FOLLOWER_KEEPS_ENTRIES)),
-            None => LogIndex(u64::MAX),
+            None => (LogIndex(0), self.options.catch_up_log_bytes / FOLLOWER_KEEPS_DIVISOR),
         };
+        let is_large = self.is_log_full || self.wal.stats().disk_bytes > kept_bytes_max;
         let through = if is_large { group.work.checkpointed } else { group.work.checkpointed.min(needed) };
         self.wal.release(group.id, through);
         if let Some(first) = self.wal.first_index(group.id) {

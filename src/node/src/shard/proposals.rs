@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use plinth_base::Instant;
-use plinth_env::{Env, TaskQueue};
+use plinth_env::{Env, PeerLane, TaskQueue};
 use plinth_kv::{AlarmAction, AlarmKind, Command, Envelope, ProposalId};
 use plinth_raft::{Input, Role};
 
@@ -84,7 +84,7 @@ impl<E: Env> Shard<E> {
 
     /// Whether what is proposed has somewhere to go. A client of etcd expects a put to take longer while a leader is elected, not to fail.
     fn has_leaders(&self) -> bool {
-        self.groups.iter().all(|group| group.raft.may_propose())
+        (0..self.groups.len()).all(|at| self.groups[at].raft.may_propose() && self.reaches_leader(at, PeerLane::Log))
     }
 
     /// Whether the log's device answers, and there is memory for another proposal's entry and for the pages that it will dirty.

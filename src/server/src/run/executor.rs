@@ -61,19 +61,21 @@ async fn lead(executor: Executor<UringEnv>, boot: Arc<Boot>, first: FirstSeat) {
     let env = executor.env().clone();
     let ports = ShardPorts { inbox, replies: boot.answers.clone() };
     let network = peers::open(&env, &boot);
-    let shard = match open_shard(&env, boot.shard_options.clone(), &boot.identity, ports, Box::new(network)).await {
-        Ok(shard) => shard,
-        Err(error) => {
-            boot.fail(StartError::failed(error.to_string()));
-            return boot.tell_all(|| Control::End);
-        }
-    };
+    let shard =
+        match open_shard(&env, boot.shard_options.clone(), &boot.identity, ports, Box::new(network.clone())).await {
+            Ok(shard) => shard,
+            Err(error) => {
+                boot.fail(StartError::failed(error.to_string()));
+                return boot.tell_all(|| Control::End);
+            }
+        };
     let handle = shard.handle(boot.inbox.clone());
     env.spawn(TaskQueue::Consensus, async move {
         if let Err(error) = shard.run().await {
             die(&error);
         }
     });
+    peers::listen(&env, &boot, &network);
     let api = Api::new(executor, handle.clone(), Arc::clone(&boot.api_options));
     publish(&api, &boot).await;
     if let Some(retention) = boot.config.retention {

@@ -75,7 +75,7 @@ impl TcpDial {
     }
 }
 
-/// The network of this member, with its listeners open.
+/// The network of this member, which nobody can call yet.
 pub(super) fn open(env: &UringEnv, boot: &Arc<Boot>) -> Network<PeerRuntime, TcpDial> {
     let me = Me {
         cluster: boot.identity.cluster_id,
@@ -85,12 +85,15 @@ pub(super) fn open(env: &UringEnv, boot: &Arc<Boot>) -> Network<PeerRuntime, Tcp
         patience: boot.config.election_timeout,
     };
     let dial = TcpDial { env: env.clone(), silence_max: 2 * boot.config.election_timeout };
-    let network = Network::new(me, PeerRuntime(env.clone()), dial);
+    Network::new(me, PeerRuntime(env.clone()), dial)
+}
+
+/// Lets the others in. They are known by now.
+pub(super) fn listen(env: &UringEnv, boot: &Arc<Boot>, network: &Network<PeerRuntime, TcpDial>) {
     for listeners in &boot.peer_listeners {
         let Some(listener) = Listener::take(listeners, 0, env) else { continue };
         env.spawn(TaskQueue::Consensus, accept(env.clone(), listener, network.clone()));
     }
-    network
 }
 
 async fn accept(env: UringEnv, listener: Listener, network: Network<PeerRuntime, TcpDial>) {

@@ -51,7 +51,7 @@ impl Member {
             election_timeout: ELECTION_TIMEOUT,
             lease_grace: ELECTION_TIMEOUT,
             stall_hard: ELECTION_TIMEOUT,
-            catch_up_log_bytes: 64 << 20,
+            catch_up_log_bytes: 4 << 30,
             tail_bytes_max: [20_000, 64 << 20][prng.index(2)],
             ..node::options(prng)
         };
