@@ -39,6 +39,8 @@ pub enum Bug {
     DeposedLeaderRevokes,
     /// A checkpoint holds what the own log could still lose (`plinth-node`).
     CheckpointAheadOfLog,
+    /// A snapshot is installed although the member has come further meanwhile (`plinth-node`).
+    OldSnapshotInstalled,
 }
 
 impl Bug {
@@ -59,6 +61,7 @@ impl Bug {
         Bug::MembershipLate,
         Bug::DeposedLeaderRevokes,
         Bug::CheckpointAheadOfLog,
+        Bug::OldSnapshotInstalled,
     ];
 
     /// The bugs of a comma-separated list of their names; the error is a name that none has.

@@ -72,6 +72,10 @@ marks! {
     CompactedInSweep = "compacted in a sweep",
     /// A checkpoint was due while the log was behind what was applied.
     CheckpointWaitedForLog = "checkpoint waited for the log",
+    /// A snapshot was offered to a member that was far behind.
+    SnapshotOffered = "snapshot offered",
+    /// A snapshot took the place of a member's tree.
+    SnapshotInstalled = "snapshot installed",
     /// The end of leases that a deposed leader had decided was refused.
     StaleRevokeIgnored = "stale revoke ignored",
 }

@@ -170,7 +170,32 @@ pub async fn open_shard<E: Env>(
         others.push(Others::new(members, member));
         groups.push(files.group(id, store, &wal, was_clean, origin)?);
     }
-    Ok(Shard::new(env, options, member.0, wal, groups, ports, (origin, peers, others)))
+    Ok(Shard::new(env, options, (identity.cluster_id, member.0), wal, groups, ports, (origin, peers, others)))
+}
+
+fn tree_path(options: &ShardOptions, group: GroupId) -> PathBuf {
+    options.data_dir.join(format!("group-{group}.tree"))
+}
+
+/// Where a snapshot is built.
+pub(crate) fn snapshot_path(options: &ShardOptions, group: GroupId) -> PathBuf {
+    options.data_dir.join(format!("group-{group}.snapshot"))
+}
+
+pub(crate) fn tree_options(options: &ShardOptions, path: PathBuf) -> StoreOptions {
+    StoreOptions { path, trees: trees::TREES, file_bytes_max: options.tree_bytes_max, grow_bytes: options.grow_bytes }
+}
+
+/// Puts a snapshot that was built in the place of the group's tree, durably.
+pub(crate) async fn place_snapshot<E: Env>(
+    env: &E,
+    options: &ShardOptions,
+    group: GroupId,
+) -> Result<Store<E>, NodeError> {
+    let path = tree_path(options, group);
+    env.rename(&snapshot_path(options, group), &path).await.map_err(io_error(&path, "renaming to"))?;
+    sync_dir(env, &options.data_dir).await?;
+    Ok(Store::open(env.clone(), tree_options(options, path), false).await?)
 }
 
 struct Files<'a, E: Env> {
@@ -181,16 +206,11 @@ struct Files<'a, E: Env> {
 
 impl<E: Env> Files<'_, E> {
     fn tree_path(&self, group: GroupId) -> PathBuf {
-        self.options.data_dir.join(format!("group-{group}.tree"))
+        tree_path(self.options, group)
     }
 
     fn store_options(&self, path: PathBuf) -> StoreOptions {
-        StoreOptions {
-            path,
-            trees: trees::TREES,
-            file_bytes_max: self.options.tree_bytes_max,
-            grow_bytes: self.options.grow_bytes,
-        }
+        tree_options(self.options, path)
     }
 
     async fn entries(&self) -> Result<Vec<DirEntry>, NodeError> {
@@ -280,7 +300,9 @@ impl<E: Env> Files<'_, E> {
     async fn start_groups(&self, wal: &mut Wal<E>, stores: &[(GroupId, Store<E>)]) -> Result<(), NodeError> {
         for (group, store) in stores {
             let state = self.state(*group, store)?;
-            if wal.group_tail(*group).is_none() && state.applied == BOOTSTRAP_INDEX {
+            // A snapshot was put in place, and its log not begun.
+            let is_ahead = wal.group_tail(*group).is_some_and(|tail| tail.last.index < state.applied);
+            if is_ahead || wal.group_tail(*group).is_none() && state.applied == BOOTSTRAP_INDEX {
                 wal.start_group(*group, state.applied, state.applied_term);
             }
         }

@@ -15,6 +15,7 @@ use plinth_base::{GroupId, Instant, LogIndex, Mark, Term};
 use plinth_env::Env;
 use plinth_kv::{
     ApplyError, Budget, ByTtl, CommandKind, Electorate, Envelope, Lessor, Machine, OpOutcome, Outcome, ProposalId,
+    State,
 };
 use plinth_raft::{Configuration, Effects, Input, Position, Raft, Role};
 use plinth_tree::{Missing, Store};
@@ -393,6 +394,8 @@ impl<E: Env> Group<E> {
     /// Entries that were read back from the log, older than everything in the tail.
     pub(crate) fn push_replayed(&mut self, mut entries: Vec<TailEntry>) {
         Mark::LogReplayed.hit();
+        let applied = self.applied();
+        entries.retain(|entry| entry.index > applied);
         // The log may have changed since they were read.
         let is_sound = |entry: &TailEntry| self.raft.holds(Position { index: entry.index, term: entry.term });
         entries.truncate(entries.iter().position(|entry| !is_sound(entry)).unwrap_or(entries.len()));
@@ -403,6 +406,28 @@ impl<E: Env> Group<E> {
             self.tail_bytes += entry.payload.len();
             self.tail.push_front(entry);
         }
+    }
+
+    /// Another tree takes the place of this one: a snapshot. Those who wait for what nobody can tell any more are given back.
+    pub(crate) fn replace(&mut self, store: Store<E>, state: State, mut work: BackgroundWork) -> Vec<ReplyTo> {
+        work.take_over(&mut self.work);
+        (self.store, self.work) = (store, work);
+        self.feed.skip_to(state.revision);
+        self.machine = Machine::new(state);
+        (self.apply_began, self.lessor) = (None, None);
+        self.prefetch = Prefetch { is_loading: self.prefetch.is_loading, ..Prefetch::default() };
+        self.tail.clear();
+        self.tail_bytes = 0;
+        self.reconfigured.clear();
+        self.members_changed = true;
+        self.publish_root();
+        self.unpublished = false;
+        self.pending.drain(..).map(|(_, reply)| reply).collect()
+    }
+
+    /// Tells all who watch that there is something to look at.
+    pub(crate) fn announce(&self, mut answer: impl FnMut(ReplyTo, Reply)) {
+        self.feed.tell(|hub| answer(hub, Reply::News));
     }
 
     /// Applies what is committed, as far as the budget goes.

@@ -18,6 +18,7 @@ mod memory_pace;
 mod pace;
 mod proposals;
 mod relocation;
+mod snapshots;
 mod stall;
 mod sweep;
 mod turn;
@@ -40,6 +41,7 @@ pub(crate) use consensus::from_wal;
 pub(crate) use members::Others;
 use pace::LogPace;
 use proposals::Held;
+use snapshots::{Built, Incoming, Outgoing, Placed};
 use stall::StallWatch;
 
 use crate::{
@@ -49,6 +51,7 @@ use crate::{
     message::{Answer, Message, Reply, ReplyTo},
     metrics::ShardMetrics,
     options::ShardOptions,
+    peers::SnapshotFrame,
     published::Published,
 };
 
@@ -112,6 +115,12 @@ pub(crate) enum Completion<E: Env> {
     },
     /// Who belongs to the cluster.
     Members(usize, Result<Vec<MemberRecord>, PageError>),
+    /// Records of a snapshot for a peer.
+    PartRead(usize, MemberId, SnapshotFrame),
+    /// What became of records of a snapshot of this name.
+    PartBuilt(usize, u64, Built<E>),
+    /// A snapshot's tree is in its place.
+    Placed(usize, Placed<E>),
     /// A group's time may have come.
     Alarm(Instant),
     /// It is time for some more of a defragmentation.
@@ -154,6 +163,12 @@ pub struct Shard<E: Env> {
     /// The run of this process, for the names of proposals.
     origin: u64,
     links: Links,
+    /// Of all members.
+    cluster: u64,
+    /// Snapshots that peers get.
+    outgoing: Vec<Outgoing<E>>,
+    /// The snapshot that this member gets.
+    incoming: Option<Incoming<E>>,
     /// When somebody will say that a group's time may have come.
     alarm_at: Option<Instant>,
     /// By group: who else belongs to it.
@@ -173,7 +188,7 @@ impl<E: Env> Shard<E> {
     pub(crate) fn new(
         env: &E,
         options: ShardOptions,
-        member: u64,
+        (cluster, member): (u64, u64),
         wal: Wal<E>,
         groups: Vec<Group<E>>,
         ports: ShardPorts,
@@ -202,6 +217,9 @@ impl<E: Env> Shard<E> {
             member,
             origin,
             links: Links::new(peers),
+            cluster,
+            outgoing: Vec::new(),
+            incoming: None,
             alarm_at: None,
             others,
             is_stuck: false,

@@ -7,8 +7,10 @@ mod frame;
 mod handshake;
 mod leases;
 mod message;
+mod snapshots;
 
 pub use frame::{FRAME_BYTES_MAX, FRAME_HEADER_BYTES, FrameError, FrameHeader};
 pub use handshake::{HANDSHAKE_BYTES, Hello, PROTOCOL_VERSION, Refused, Welcome};
 pub use leases::{LeaseAnswer, LeaseFrame, is_about_leases};
 pub use message::{decode, encode};
+pub use snapshots::{Place, SnapshotFrame, SnapshotRecord, is_about_snapshots};

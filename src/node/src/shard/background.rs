@@ -62,6 +62,10 @@ pub(crate) struct BackgroundWork {
     pub(crate) is_disk_full: bool,
     /// A checkpoint is due, and waits until the log is as far as what is applied.
     pub(crate) checkpoint_is_held: bool,
+    /// Another tree is about to take this one's place: nothing new begins on it.
+    pub(crate) is_closed: bool,
+    /// It does so now: raft hears nothing.
+    pub(crate) is_placing: bool,
     /// What both checkpoints hold.
     checkpointed: LogIndex,
     /// The alarm NOSPACE was proposed and is not applied yet.
@@ -93,6 +97,8 @@ impl BackgroundWork {
             is_punching: false,
             is_disk_full: false,
             checkpoint_is_held: false,
+            is_closed: false,
+            is_placing: false,
             checkpointed: LogIndex(0),
             alarm_is_proposed: false,
             is_verified,
@@ -106,11 +112,23 @@ impl BackgroundWork {
         }
     }
 
+    /// What those who wait for the work of `before` wait for goes on here.
+    pub(crate) fn take_over(&mut self, before: &mut Self) {
+        self.awaiting_sweep = std::mem::take(&mut before.awaiting_sweep);
+        self.defragmentation = before.defragmentation.take();
+    }
+
     /// Has the newest checkpoint proven before everything is applied.
     pub(super) fn verify_now(&mut self) {
         if let Some(after) = &mut self.verify_after {
             *after = LogIndex(0);
         }
+    }
+
+    /// Nothing is under way on the tree's file.
+    pub(super) fn is_quiet(&self) -> bool {
+        let is_writing = self.checkpoint_began.is_some() || self.is_growing || self.is_punching;
+        self.is_verified && !is_writing && !self.tail_walk.is_loading() && !self.is_settling
     }
 
     /// Whether something is under way after which fewer pages are in memory.
@@ -174,6 +192,8 @@ impl<E: Env> Shard<E> {
             self.run_flush(seal);
         }
         self.force_oldest();
+        self.end_silent_snapshots();
+        self.look_after_incoming();
         let forgotten =
             Instant(now.0.saturating_sub(u64::try_from(self.options.request_timeout.as_nanos()).unwrap_or(u64::MAX)));
         for at in 0..self.groups.len() {
@@ -250,7 +270,7 @@ impl<E: Env> Shard<E> {
 
     pub(super) fn start_checkpoint(&mut self, at: usize) {
         let group = &mut self.groups[at];
-        if group.work.checkpoint_began.is_some() || !group.work.is_verified {
+        if group.work.checkpoint_began.is_some() || !group.work.is_verified || group.work.is_closed {
             return;
         }
         // Longer runs than those that are dirty already don't matter here.
@@ -324,7 +344,7 @@ impl<E: Env> Shard<E> {
     }
 
     fn begin_settling(&mut self, at: usize) {
-        if !std::mem::replace(&mut self.groups[at].work.is_settling, true) {
+        if !self.groups[at].work.is_closed && !std::mem::replace(&mut self.groups[at].work.is_settling, true) {
             self.settle_after(Duration::ZERO, at);
         }
     }

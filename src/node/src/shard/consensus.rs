@@ -12,7 +12,10 @@ use crate::{
     bootstrap::NodeError,
     group::{Asked, TailEntry},
     message::{Refusal, ReplyTo},
-    peers::{FRAME_HEADER_BYTES, FrameError, FrameHeader, LeaseFrame, decode, encode, is_about_leases},
+    peers::{
+        FRAME_HEADER_BYTES, FrameError, FrameHeader, LeaseFrame, SnapshotFrame, decode, encode, is_about_leases,
+        is_about_snapshots,
+    },
 };
 
 /// Events of peers that are taken in one turn.
@@ -43,7 +46,12 @@ impl Links {
     }
 
     /// What is for a peer that isn't there costs nothing.
-    fn send(&mut self, to: MemberId, lane: PeerLane, frame: impl FnOnce(&mut BytesMut)) -> Result<(), NotSent> {
+    pub(super) fn send(
+        &mut self,
+        to: MemberId,
+        lane: PeerLane,
+        frame: impl FnOnce(&mut BytesMut),
+    ) -> Result<(), NotSent> {
         if !self.is_connected(to, lane) {
             return Err(NotSent::NotConnected);
         }
@@ -96,7 +104,8 @@ impl<E: Env> Shard<E> {
     /// What only time brings about.
     pub(super) fn tick_groups(&mut self) {
         for at in 0..self.groups.len() {
-            if self.groups[at].raft.deadline().is_some_and(|at| at <= self.now) {
+            let group = &self.groups[at];
+            if !group.work.is_placing && group.raft.deadline().is_some_and(|at| at <= self.now) {
                 self.step(at, Input::Tick);
             }
         }
@@ -104,7 +113,8 @@ impl<E: Env> Shard<E> {
 
     /// Has the shard wake up when a group's time comes. An alarm that is set already and rings early does no harm.
     pub(super) fn set_alarm(&mut self) {
-        let Some(due) = self.groups.iter().filter_map(|group| group.raft.deadline()).min() else { return };
+        let ticking = self.groups.iter().filter(|group| !group.work.is_placing);
+        let Some(due) = ticking.filter_map(|group| group.raft.deadline()).min() else { return };
         if self.alarm_at.is_some_and(|at| at <= due) {
             return;
         }
@@ -187,8 +197,16 @@ impl<E: Env> Shard<E> {
             self.handle_lease_frame(at, peer, LeaseFrame::decode(&header, payload)?);
             return Ok(());
         }
+        if is_about_snapshots(header.kind()) {
+            self.handle_snapshot_frame(at, peer, SnapshotFrame::decode(&header, payload)?);
+            return Ok(());
+        }
         let message = decode(&header, payload, peer, MemberId(self.member))?;
         self.groups[at].raft.check(&message).map_err(FrameError::Malformed)?;
+        if self.groups[at].work.is_placing {
+            // What it says now it will say again.
+            return Ok(());
+        }
         if matches!(message.body, Body::Propose { .. }) {
             self.take_forwarded(at, message);
         } else {
@@ -233,11 +251,7 @@ impl<E: Env> Shard<E> {
             self.handle_transferred(ticket, has_come_about);
         }
         for peer in effects.snapshots.drain(..) {
-            // The way to give it one isn't there yet, see docs/operations.md.
-            plinth_base::log_error!(
-                "a member lacks entries that the log doesn't hold any more: it can't catch up",
-                "peer" => format!("{:x}", peer.0).as_str()
-            );
+            self.offer_snapshot(at, peer);
         }
         let arrived = std::mem::take(&mut effects.arrived);
         let leave_joint = effects.leave_joint;

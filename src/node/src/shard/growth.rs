@@ -53,6 +53,9 @@ impl<E: Env> Shard<E> {
     /// Gives long free runs back to the file system, but what growing would soon ask for again.
     pub(super) fn punch(&mut self, at: usize) {
         let group = &mut self.groups[at];
+        if group.work.is_closed {
+            return;
+        }
         let Some(punch) = group.store.begin_punch(self.options.grow_bytes) else { return };
         group.work.is_punching = true;
         let completions = self.completions.clone();
@@ -79,7 +82,7 @@ impl<E: Env> Shard<E> {
             group.work.is_disk_full = false;
             return;
         }
-        if group.work.is_growing || now < group.work.grow_retry_at {
+        if group.work.is_growing || group.work.is_closed || now < group.work.grow_retry_at {
             return;
         }
         let Some(grow) = group.store.begin_grow(ready_pages) else {

@@ -96,6 +96,7 @@ impl<E: Env> Shard<E> {
             && self.has_leaders()
             && self.groups.iter().all(|group| {
                 group.tail_bytes < self.options.tail_bytes_max
+                    && !group.work.is_placing
                     && group.held_bytes() < group.work.memory_pace.allowed_bytes(now, self.options.dirty_bytes_max)
                     && !group.work.is_short
             })

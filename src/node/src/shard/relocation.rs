@@ -89,6 +89,7 @@ impl<E: Env> Shard<E> {
         let Some(relocation) = &mut walk.relocation else { return };
         if self.stopping.is_some()
             || walk.is_loading
+            || group.work.is_closed
             || group.work.checkpoint_began.is_some()
             || !group.machine.may_publish()
             || dirty_bytes >= self.options.checkpoint_dirty_bytes

@@ -34,6 +34,7 @@ impl<E: Env> Shard<E> {
         }
         self.answer_about_leases();
         self.read_members();
+        self.install_if_whole();
         self.start_background();
         self.stop_if_settled();
         self.set_alarm();
@@ -73,6 +74,9 @@ impl<E: Env> Shard<E> {
                 Completion::LoadedForRelocation(at, result) => self.handle_loaded_for_relocation(at, result),
                 Completion::LoadedForLeases(at, question, asker) => self.answer_question(at, question, asker),
                 Completion::Fetched { at, peer, from, entries } => self.handle_fetched(at, peer, from, entries)?,
+                Completion::PartRead(at, peer, part) => self.send_part(at, peer, &part),
+                Completion::PartBuilt(at, session, built) => self.handle_built(at, session, built),
+                Completion::Placed(at, placed) => self.handle_placed(at, placed)?,
                 Completion::Members(at, members) => self.handle_members(at, members?),
                 Completion::Alarm(at) => self.handle_alarm(at),
                 Completion::Tick => self.handle_tick(),

@@ -142,12 +142,18 @@ impl Feed {
         self.tell(tell);
     }
 
+    /// What happened up to `revision` is not told: hubs find a gap there, and catch up in the trees.
+    pub(crate) fn skip_to(&mut self, revision: i64) {
+        self.begin_list(Recorded { after: revision, upto: revision, ..Recorded::default() });
+        self.subscriptions.iter().for_each(|subscription| subscription.set_start(&self.last));
+    }
+
     fn begin_list(&mut self, recorded: Recorded) {
         self.waiting_bytes = Arc::default();
         self.last = Chunk::new(recorded, &self.waiting_bytes);
     }
 
-    fn tell(&self, mut tell: impl FnMut(ReplyTo)) {
+    pub(crate) fn tell(&self, mut tell: impl FnMut(ReplyTo)) {
         for subscription in &self.subscriptions {
             if !subscription.is_told.swap(true, Ordering::SeqCst) {
                 tell(subscription.reply_to);

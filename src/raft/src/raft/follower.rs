@@ -164,10 +164,11 @@ impl Raft {
         }
     }
 
-    /// Whether a snapshot that ends at `at` has anything that this member lacks.
+    /// Whether a snapshot that ends at `at` has anything that this member lacks. A log that holds its end must stay: what lies behind may be committed, and this
+    /// member one of the few that have it.
     #[must_use]
     pub fn wants_snapshot(&self, at: Position) -> bool {
-        self.role != Role::Leader && at.index > self.hard_state.commit
+        self.role != Role::Leader && at.index > self.hard_state.commit && !self.log.holds(at)
     }
 
     pub(super) fn restart_at(&mut self, at: Position, configuration: Configuration, effects: &mut Effects) {

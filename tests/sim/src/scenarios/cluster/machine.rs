@@ -51,7 +51,8 @@ impl Member {
             election_timeout: ELECTION_TIMEOUT,
             lease_grace: ELECTION_TIMEOUT,
             stall_hard: ELECTION_TIMEOUT,
-            catch_up_log_bytes: 4 << 30,
+            // Often so little that whoever was away for a while needs a snapshot.
+            catch_up_log_bytes: [64 << 10, 1 << 20, 64 << 20][prng.index(3)],
             tail_bytes_max: [20_000, 64 << 20][prng.index(2)],
             ..node::options(prng)
         };

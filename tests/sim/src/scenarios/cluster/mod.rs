@@ -62,7 +62,8 @@ impl Scenario for ClusterScenario {
 }
 
 /// Branches that only clusters reach.
-pub(super) const MARKS: &[Mark] = &[Mark::CheckpointWaitedForLog, Mark::StaleRevokeIgnored];
+pub(super) const MARKS: &[Mark] =
+    &[Mark::CheckpointWaitedForLog, Mark::SnapshotOffered, Mark::SnapshotInstalled, Mark::StaleRevokeIgnored];
 
 /// A seed under way.
 struct Run {

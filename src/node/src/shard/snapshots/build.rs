@@ -1,0 +1,143 @@
+//! A tree is built from a snapshot's records, beside everything else.
+
+use std::{cell::Cell, future::poll_fn, io, rc::Rc};
+
+use bytes::Bytes;
+use plinth_base::codec::Malformed;
+use plinth_env::{Env, PageError};
+use plinth_kv::trees::TREES;
+use plinth_tree::{NewBody, NewValue, Store, StoreOptions, TreeError, TreeId, put_pages_max};
+
+use super::{
+    super::pace::LogPace,
+    receive::{BuildError, Built},
+};
+use crate::{
+    completions::Completions,
+    peers::{Place, SnapshotRecord},
+};
+
+/// With so many bytes of changed pages the tree is written.
+const DIRTY_BYTES_MAX: u64 = 16 << 20;
+
+/// Records that are put before others have their turn.
+const SLICE_RECORDS: usize = 64;
+
+/// Nodes that are let go of at once after a checkpoint.
+const SETTLE_NODES: usize = 256;
+
+/// How much the file grows beyond what a record takes.
+const GROW_PAGES: u64 = 256;
+
+/// The task that builds.
+pub(super) struct Builder<E: Env> {
+    pub(super) env: E,
+    pub(super) options: StoreOptions,
+    /// The record of the root.
+    pub(super) state: Bytes,
+    pub(super) pace: Rc<LogPace>,
+    /// Parts, and whether they are the last ones.
+    pub(super) parts: Completions<(Bytes, bool)>,
+    pub(super) is_given_up: Rc<Cell<bool>>,
+}
+
+macro_rules! from {
+    ($($error:ty => $variant:ident,)*) => {
+        $(impl From<$error> for BuildError {
+            fn from(error: $error) -> Self {
+                Self::$variant(error)
+            }
+        })*
+    };
+}
+
+from! { TreeError => Tree, PageError => Page, Malformed => Malformed, }
+
+impl<E: Env> Builder<E> {
+    /// Puts part after part, until the last one or until nobody wants it any more.
+    pub(super) async fn run(self, told: impl Fn(Built<E>)) -> Result<(), BuildError> {
+        let path = self.options.path.clone();
+        match self.env.remove_file(&path).await {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(BuildError::Io(path, error)),
+            _ => {}
+        }
+        let mut store = Store::create(self.env.clone(), self.options.clone()).await?;
+        let mut place = Place::default();
+        loop {
+            let (mut records, is_last) = self.next_part().await;
+            if self.is_given_up.get() {
+                drop(store);
+                // What stays behind is removed before the next one.
+                let _ = self.env.remove_file(&path).await;
+                return Ok(());
+            }
+            let mut count = 0;
+            while !records.is_empty() {
+                let record = SnapshotRecord::take(&mut records)?;
+                self.put(&mut store, &record).await?;
+                place = Place { tree: record.tree, after: Some(record.key) };
+                count += 1;
+                if count % SLICE_RECORDS == 0 {
+                    self.env.yield_now().await;
+                }
+            }
+            if is_last {
+                // Both checkpoints of a tree have to be of use.
+                for _ in 0..2 {
+                    store.set_state(self.state.clone());
+                    self.write(&mut store).await?;
+                }
+                told(Built::Whole(Box::new(store)));
+                return Ok(());
+            }
+            if store.dirty_bytes() >= DIRTY_BYTES_MAX {
+                self.write(&mut store).await?;
+            }
+            told(Built::Until(place.clone()));
+        }
+    }
+
+    async fn next_part(&self) -> (Bytes, bool) {
+        loop {
+            if let Some(part) = self.parts.take() {
+                return part;
+            }
+            poll_fn(|cx| self.parts.poll_ready(cx)).await;
+        }
+    }
+
+    async fn put(&self, store: &mut Store<E>, record: &SnapshotRecord) -> Result<(), BuildError> {
+        let SnapshotRecord { tree, key, head, body } = record;
+        if usize::from(*tree) >= TREES.len() {
+            return Err(Malformed("a record of a tree that isn't here").into());
+        }
+        let pages = put_pages_max(key.len(), body.len());
+        while !store.room(key.len().max(body.len())).admits_put(pages) {
+            let Some(grow) = store.begin_grow(pages + GROW_PAGES) else { return Err(TreeError::StorageFull.into()) };
+            store.finish_grow(grow.run().await)?;
+        }
+        loop {
+            let value = NewValue { head, body: NewBody::Bytes(body) };
+            match store.put(TreeId(*tree), key, value) {
+                Ok(None) => return Ok(()),
+                Ok(Some(twin)) => {
+                    store.discard(twin);
+                    return Err(Malformed("a record that comes twice").into());
+                }
+                Err(missing) => self.env.load_pages(store.pages(), missing.wants).await?,
+            }
+        }
+    }
+
+    /// A checkpoint, and what it wrote is let go of.
+    async fn write(&self, store: &mut Store<E>) -> Result<(), BuildError> {
+        store.publish();
+        let checkpoint = store.begin_checkpoint().expect("something was put");
+        let paced = async |_: usize| self.env.sleep(self.pace.pause(self.env.now())).await;
+        store.finish_checkpoint(checkpoint.run(paced).await)?;
+        while !store.settle(SETTLE_NODES) {
+            self.env.yield_now().await;
+        }
+        Ok(())
+    }
+}
