@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use plinth_base::{GroupId, limits::MAILBOX_MESSAGES_MAX};
+use plinth_base::{GroupId, MemberId, limits::MAILBOX_MESSAGES_MAX};
 use plinth_kv::{ByTtl, Outcome, ProposalId};
 
 use crate::watch::Subscription;
@@ -69,6 +69,15 @@ pub enum Message {
     Defragment {
         /// The group it is for.
         group: GroupId,
+        /// Where the answer goes.
+        reply: ReplyTo,
+    },
+    /// Let another member lead, and answer when it does.
+    MoveLeader {
+        /// The group it is about.
+        group: GroupId,
+        /// Who shall lead.
+        to: MemberId,
         /// Where the answer goes.
         reply: ReplyTo,
     },

@@ -11,6 +11,7 @@ mod background;
 mod consensus;
 mod defragment;
 mod growth;
+mod leadership;
 mod leases;
 mod loads;
 mod members;
@@ -38,6 +39,7 @@ use plinth_wal::{Entry, FlushDone, MaintenanceDone, Wal, WalError};
 pub(crate) use background::BackgroundWork;
 use consensus::Links;
 pub(crate) use consensus::from_wal;
+use leadership::Transfers;
 pub(crate) use members::Others;
 use pace::LogPace;
 use proposals::Held;
@@ -175,8 +177,8 @@ pub struct Shard<E: Env> {
     others: Vec<Others>,
     /// The log's device has been silent for so long that this member shouldn't lead.
     is_stuck: bool,
-    /// Transfers of leadership under way, by their numbers.
-    transfers: Vec<(u64, ReplyTo)>,
+    /// Transfers of leadership under way.
+    transfers: Transfers,
     /// When the group that this member was removed from was left.
     removed_at: Option<Instant>,
     // Memory kept between turns.
@@ -223,7 +225,7 @@ impl<E: Env> Shard<E> {
             alarm_at: None,
             others,
             is_stuck: false,
-            transfers: Vec::new(),
+            transfers: Transfers::default(),
             removed_at: None,
             effects: Effects::default(),
             messages: Vec::new(),

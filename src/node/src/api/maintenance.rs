@@ -1,5 +1,6 @@
 //! Status and alarms.
 
+use plinth_base::MemberId;
 use plinth_env::Env;
 use plinth_kv::{AlarmKind, OpOutcome};
 use plinth_rpc::{Code, Status, errors, etcdserverpb as pb};
@@ -9,7 +10,7 @@ use super::{
     convert::{self, status},
     refused, version,
 };
-use crate::message::{Message, Reply as ShardReply};
+use crate::message::{Message, Refusal, Reply as ShardReply};
 
 /// What whoever enables a downgrade is told. etcd has no words for it.
 const NO_DOWNGRADE: Status = Status::fixed(
@@ -91,10 +92,24 @@ impl<E: Env> Api<E> {
             return Err(errors::NOT_LEADER);
         }
         let mut voters = self.members().await?.into_iter().filter(|member| !member.is_learner());
-        if !voters.any(|member| member.id.0 == request.target_id && request.target_id == self.options.member_id) {
+        if !voters.any(|member| member.id.0 == request.target_id) {
             return Err(errors::BAD_LEADER_TRANSFEREE);
         }
-        Ok(pb::MoveLeaderResponse { header: None })
+        if request.target_id == self.options.member_id {
+            return Ok(pb::MoveLeaderResponse { header: None });
+        }
+        let ticket = self.executor.ticket();
+        let (group, to, reply) = (self.group().group, MemberId(request.target_id), ticket.reply_to());
+        self.shard.inbox.send(Message::MoveLeader { group, to, reply }).map_err(|_| errors::TOO_MANY_REQUESTS)?;
+        match ticket.await {
+            ShardReply::ReadReady => Ok(pb::MoveLeaderResponse { header: None }),
+            ShardReply::Refused(Refusal::TimedOut) => Err(errors::TIMEOUT_LEADER_TRANSFER),
+            ShardReply::Refused(Refusal::LeaderChanged) => Err(errors::NOT_LEADER),
+            ShardReply::Refused(refusal) => Err(refused(refusal)),
+            ShardReply::Applied(_) | ShardReply::Leases(_) | ShardReply::News | ShardReply::Stopped => {
+                unreachable!("a transfer is answered as a transfer")
+            }
+        }
     }
 
     /// Says whether the cluster could go back by a minor version. It never does: no older version of plinth reads what this one writes, and a snapshot is the

@@ -372,7 +372,8 @@ impl<E: Env> Shard<E> {
                 self.refuse_held(&message, Refusal::Stopping);
             }
         }
-        if self.wal.in_flight()
+        if self.stop_waits_for_leader()
+            || self.wal.in_flight()
             || self.wal.pending_bytes() > 0
             || !self.groups.iter().all(crate::group::Group::is_settled)
         {

@@ -370,17 +370,6 @@ impl<E: Env> Shard<E> {
         self.propose_change(at, payload, None);
     }
 
-    /// A transfer of leadership that was asked for has ended.
-    fn handle_transferred(&mut self, ticket: u64, has_come_about: bool) {
-        let Some(at) = self.transfers.iter().position(|(number, _)| *number == ticket) else { return };
-        let (_, reply) = self.transfers.swap_remove(at);
-        if has_come_about {
-            super::send_answer(&self.replies, &mut self.touched, reply, crate::message::Reply::ReadReady);
-        } else {
-            self.refuse(reply, Refusal::TimedOut);
-        }
-    }
-
     /// Reads entries for a peer that are no longer in memory.
     fn fetch(&self, at: usize, fetch: Fetch) {
         let Fetch { peer, from, bytes_max } = fetch;

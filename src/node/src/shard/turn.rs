@@ -124,7 +124,8 @@ impl<E: Env> Shard<E> {
                 self.groups[at].subscribe(subscription, |to, reply| send_answer(replies, touched, to, reply));
             }
             Message::Defragment { group, reply } => self.begin_defragmentation(self.position(group), reply),
-            Message::Stop { reply } => self.stopping = Some(reply),
+            Message::MoveLeader { group, to, reply } => self.move_leader(self.position(group), to, reply),
+            Message::Stop { reply } => self.begin_stop(reply),
         }
     }
 

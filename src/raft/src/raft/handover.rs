@@ -73,6 +73,18 @@ impl Raft {
         }
     }
 
+    /// Who could lead at once, if this member does and isn't the only one: the voter that was heard last of those with the whole log, else the one with
+    /// most of it.
+    #[must_use]
+    pub fn best_successor(&self) -> Option<MemberId> {
+        let own = self.options.id;
+        let others = self.configuration.voters.iter().copied().filter(|id| *id != own);
+        others
+            .filter_map(|id| Some((self.peers.get(&id)?, id)))
+            .max_by_key(|(peer, id)| (peer.matched, peer.heard, Reverse(*id)))
+            .map(|(_, id)| id)
+    }
+
     /// The others can do without this disk, and leadership didn't just come here from another one that stalled: where all share a slow disk it stays.
     fn may_flee(&self, now: Instant) -> bool {
         let own = self.options.id;

@@ -86,7 +86,14 @@ impl fmt::Display for BuildError {
 
 impl<E: Env> Shard<E> {
     /// The leader has a snapshot for this member.
-    pub(super) fn consider_offer(&mut self, at: usize, from: MemberId, session: u64, position: Position, state: &Bytes) {
+    pub(super) fn consider_offer(
+        &mut self,
+        at: usize,
+        from: MemberId,
+        session: u64,
+        position: Position,
+        state: &Bytes,
+    ) {
         let state = match State::decode(state) {
             Ok(state) if state.applied == position.index && state.cluster_id == self.cluster => state,
             _ => return self.send_snapshot_frame(at, from, &SnapshotFrame::End { session }),

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use plinth_env::PeerLane;
+use plinth_env::{Env, PeerLane, TaskQueue};
+use plinth_rpc::etcdserverpb as pb;
 use plinth_sim_env::{Chance, Latency, NetOptions, OpKind};
 
-use super::Run;
+use super::{Run, machine::Member};
 use crate::{
     scenario::Violation,
     scenarios::node::machine::{DATA_DIR, WAL_DIR},
@@ -25,6 +26,7 @@ impl Run {
             13 => self.change_net(),
             14..=16 => self.slow_disk(host),
             17 => self.fail_disk(host),
+            18 => self.move_leader(),
             _ => self.stop(host)?,
         }
         // Whoever is down comes back, but not always at once.
@@ -148,6 +150,18 @@ impl Run {
         let path = [WAL_DIR, DATA_DIR][self.prng.index(2)];
         self.members[host].may_end = true;
         self.sim.host(host).fail_op(kind, path, self.prng.below(10));
+    }
+
+    /// Asked of whoever leads; whether it comes about depends on everything else.
+    fn move_leader(&mut self) {
+        let to = self.members[self.prng.index(self.members.len())].id;
+        let leads = |member: &&Member| member.is_up() && member.node().handle.groups[0].status.leader() == member.id.0;
+        let Some(leader) = self.members.iter().find(leads) else { return };
+        self.observed.note("leadership moved");
+        let (api, env) = (leader.node().apis[0].clone(), self.sim.host(leader.host).env());
+        env.spawn(TaskQueue::Serve, async move {
+            let _ = api.move_leader(pb::MoveLeaderRequest { target_id: to.0 }).await;
+        });
     }
 
     /// As an operator does it. What the stop says is for the scenario `node` to check; here the others go on.

@@ -1,0 +1,59 @@
+//! Leadership that is given away: because somebody asks for it, or because this member stops.
+
+use plinth_base::{Instant, MemberId};
+use plinth_env::Env;
+use plinth_raft::{Input, Role};
+
+use super::Shard;
+use crate::message::{Refusal, Reply, ReplyTo};
+
+/// Transfers that were asked for.
+#[derive(Default)]
+pub(super) struct Transfers {
+    /// By their numbers.
+    under_way: Vec<(u64, ReplyTo)>,
+    count: u64,
+    /// Until then a stop waits for somebody else to lead.
+    stop_waits_until: Option<Instant>,
+}
+
+impl<E: Env> Shard<E> {
+    pub(super) fn move_leader(&mut self, at: usize, to: MemberId, reply: ReplyTo) {
+        if self.groups[at].raft.role() != Role::Leader {
+            return self.refuse(reply, Refusal::LeaderChanged);
+        }
+        self.transfers.count += 1;
+        let ticket = self.transfers.count;
+        self.transfers.under_way.push((ticket, reply));
+        self.step(at, Input::Transfer { ticket, to });
+    }
+
+    pub(super) fn handle_transferred(&mut self, ticket: u64, has_come_about: bool) {
+        let Some(at) = self.transfers.under_way.iter().position(|(number, _)| *number == ticket) else { return };
+        let (_, reply) = self.transfers.under_way.swap_remove(at);
+        if has_come_about {
+            self.answer(reply, Reply::ReadReady);
+        } else {
+            self.refuse(reply, Refusal::TimedOut);
+        }
+    }
+
+    /// Whoever leads and is about to stop lets another member lead first: then nobody has to notice that it is gone.
+    pub(super) fn begin_stop(&mut self, reply: ReplyTo) {
+        self.stopping = Some(reply);
+        for at in 0..self.groups.len() {
+            if let Some(to) = self.groups[at].raft.best_successor() {
+                self.transfers.stop_waits_until = Some(self.now + self.options.election_timeout);
+                self.transfers.count += 1;
+                let ticket = self.transfers.count;
+                self.step(at, Input::Transfer { ticket, to });
+            }
+        }
+    }
+
+    /// Whether a stop still waits for another member to lead.
+    pub(super) fn stop_waits_for_leader(&self) -> bool {
+        let leads = self.groups.iter().any(|group| group.raft.role() == Role::Leader);
+        leads && self.transfers.stop_waits_until.is_some_and(|until| self.env.now() < until)
+    }
+}
