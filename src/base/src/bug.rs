@@ -23,8 +23,14 @@ pub enum Bug {
     WatchDropsWhenFull,
     /// Progress is told also while a watcher is behind (`plinth-node`).
     WatchProgressAhead,
-    /// A vote request or a vote leaves before the vote is durable (`plinth-raft`).
+    /// A watcher that was behind counts as up to date at a root that is older than what the feed has passed (`plinth-node`).
+    WatchLosesAtResync,
+    /// A vote for another member leaves before it is durable (`plinth-raft`).
     VoteNotDurable,
+    /// A candidate asks for votes, leads and sends entries before its own vote and term are durable (`plinth-raft`).
+    OwnVoteNotDurable,
+    /// A follower tells its leader that it has entries which its disk may still lose (`plinth-raft`).
+    AnswerBeforeFlush,
     /// Entries of an earlier term are committed because a quorum has them (`plinth-raft`).
     CommitEarlierTerm,
     /// Elections begin without asking whether they would be won (`plinth-raft`).
@@ -33,6 +39,8 @@ pub enum Bug {
     StaleRead,
     /// A read joins a round of heartbeats that have left (`plinth-raft`).
     ReadJoinsRound,
+    /// A new leader serves reads before it knows what is committed: after restarts the revision goes back (`plinth-raft`).
+    RevisionGoesBack,
     /// A follower goes on with the members that it had (`plinth-raft`).
     MembershipLate,
     /// A member that leads no more still ends leases (`plinth-kv`, `plinth-node`).
@@ -41,6 +49,14 @@ pub enum Bug {
     CheckpointAheadOfLog,
     /// A snapshot is installed although the member has come further meanwhile (`plinth-node`).
     OldSnapshotInstalled,
+    /// A root holds the applied index, and all of the state record, of the root before (`plinth-kv`).
+    AppliedNotInRoot,
+    /// A checkpoint writes over pages that the newest durable one and published roots still use (`plinth-tree`).
+    PageReusedEarly,
+    /// A sync that failed is called again, and its success is taken for that of the first (`plinth-tree`).
+    FlushRetried,
+    /// A log that was opened goes on where its last whole batch begins, not where it ends (`plinth-wal`).
+    TailCutTooFar,
 }
 
 impl Bug {
@@ -53,15 +69,23 @@ impl Bug {
         Bug::SweepLeavesDeletions,
         Bug::WatchDropsWhenFull,
         Bug::WatchProgressAhead,
+        Bug::WatchLosesAtResync,
         Bug::VoteNotDurable,
+        Bug::OwnVoteNotDurable,
+        Bug::AnswerBeforeFlush,
         Bug::CommitEarlierTerm,
         Bug::MissingPreVote,
         Bug::StaleRead,
         Bug::ReadJoinsRound,
+        Bug::RevisionGoesBack,
         Bug::MembershipLate,
         Bug::DeposedLeaderRevokes,
         Bug::CheckpointAheadOfLog,
         Bug::OldSnapshotInstalled,
+        Bug::AppliedNotInRoot,
+        Bug::PageReusedEarly,
+        Bug::FlushRetried,
+        Bug::TailCutTooFar,
     ];
 
     /// The bugs of a comma-separated list of their names; the error is a name that none has.

@@ -11,7 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use plinth_base::MemberId;
-use plinth_base::{GroupId, Instant, LogIndex, Mark, Term};
+use plinth_base::{GroupId, Instant, LogIndex, Mark, Term, bug};
 use plinth_env::Env;
 use plinth_kv::{
     ApplyError, Budget, ByTtl, CommandKind, Electorate, Envelope, Lessor, Machine, OpOutcome, Outcome, ProposalId,
@@ -538,11 +538,12 @@ impl<E: Env> Group<E> {
 
     /// Who decides about leases, if it is this member, with the trees that hold them.
     pub(crate) fn lessor(&mut self, now: Instant) -> Option<(&mut Lessor, &Store<E>)> {
-        if self.raft.role() != Role::Leader {
+        if self.raft.role() == Role::Leader {
+            self.lessor.get_or_insert_with(|| Lessor::new(now, self.lease_grace));
+        } else if !bug!(DeposedLeaderRevokes) {
             self.lessor = None;
-            return None;
         }
-        Some((self.lessor.get_or_insert_with(|| Lessor::new(now, self.lease_grace)), &self.store))
+        self.lessor.as_mut().map(|lessor| (lessor, &self.store))
     }
 
     fn note_leases(&mut self, outcome: &Outcome, term: Term, now: Instant, metrics: &ShardMetrics) {

@@ -452,7 +452,8 @@ impl Raft {
 
     /// The disk knows the term, and the vote if that matters.
     fn is_covered(&self, claims_vote: bool) -> bool {
-        if claims_vote && bug!(VoteNotDurable) {
+        let is_own = self.hard_state.vote == Some(self.options.id);
+        if (is_own && bug!(OwnVoteNotDurable)) || (!is_own && claims_vote && bug!(VoteNotDurable)) {
             return true;
         }
         self.durable.term == self.hard_state.term && (!claims_vote || self.durable.vote == self.hard_state.vote)

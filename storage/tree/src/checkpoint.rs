@@ -10,7 +10,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use plinth_base::PageId;
+use plinth_base::{PageId, bug};
 use plinth_env::Env;
 
 use crate::{
@@ -74,6 +74,9 @@ impl<E: Env> Store<E> {
             space.free(generation, run);
         }
         space.free(generation, self.newest.bitmap_run());
+        if bug!(PageReusedEarly) {
+            space.release(generation);
+        }
         space.rewind();
         self.pins.advance(generation);
         self.settling = None;

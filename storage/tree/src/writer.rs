@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use futures_util::future::join_all;
-use plinth_base::{AlignedBuf, PageId, PageRun, crc32c, limits::IO_BYTES_MAX};
+use plinth_base::{AlignedBuf, PageId, PageRun, bug, crc32c, limits::IO_BYTES_MAX};
 use plinth_env::{Env, File, PageSource};
 
 use crate::{
@@ -168,11 +168,18 @@ impl<E: Env> PageWriter<E> {
     ) -> Result<(), TreeError> {
         self.flush(pace).await?;
         // The meta must not reach the device before the pages that it names.
-        self.file.sync().await?;
+        self.sync().await?;
         let mut page = AlignedBuf::zeroed(PAGE_BYTES);
         page.as_mut_slice().copy_from_slice(&meta.encode(specs));
         self.file.write_at(meta.slot().0 * PAGE_BYTES as u64, page).await.0?;
-        self.file.sync().await?;
-        Ok(())
+        self.sync().await
+    }
+
+    async fn sync(&self) -> Result<(), TreeError> {
+        let synced = self.file.sync().await;
+        if synced.is_err() && bug!(FlushRetried) {
+            return Ok(self.file.sync().await?);
+        }
+        Ok(synced?)
     }
 }

@@ -19,7 +19,7 @@ use std::{
     rc::Rc,
 };
 
-use plinth_base::{AlignedBuf, GroupId, Mark, limits::IO_BYTES_MAX};
+use plinth_base::{AlignedBuf, GroupId, Mark, bug, limits::IO_BYTES_MAX};
 use plinth_env::{Env, File, OpenMode, OpenOptions};
 
 use crate::{
@@ -168,7 +168,7 @@ impl<E: Env> Wal<E> {
                 path: candidate.path.clone(),
                 file: candidate.file.clone(),
                 first_batch: begun.header.sequence.get(),
-                end: Cell::new(end.offset),
+                end: Cell::new(if bug!(TailCutTooFar) { end.last } else { end.offset }),
             }));
         }
         if cut.as_ref().is_some_and(|cut| cut.may_hold_acknowledged) {

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use plinth_base::Revision;
+use plinth_base::{Revision, bug};
 use plinth_env::{Env, PageSource};
 use plinth_kv::{Budget, ChangeCursor, Event, KeyValue, LoggedChange, RecordMeta};
 use plinth_tree::{Missing, View};
@@ -88,7 +88,7 @@ impl Pass {
         let state = &root.state;
         watchers.end_all_compacted(state.compacted);
         // Never synced with a root that is older than what the hub has seen: the pages that it lacked took long.
-        let is_newest = state.revision >= watchers.seen();
+        let is_newest = state.revision >= watchers.seen() || bug!(WatchLosesAtResync);
         if self.at.main < state.compacted {
             watchers.end_turn();
             return Ok(Slice::PassDone);

@@ -84,6 +84,9 @@ impl Raft {
         effects.role_changed = true;
         self.poll = Poll { is_handover, ..Poll::default() };
         self.ask(&Body::Vote { last: self.log.last(), is_handover, commit: self.committed() }, effects);
+        if bug!(OwnVoteNotDurable) {
+            self.count_own_vote(now, effects);
+        }
     }
 
     /// The newest committed entry.

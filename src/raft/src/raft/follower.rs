@@ -1,6 +1,6 @@
 //! Messages, and what a member does with those of its leader.
 
-use plinth_base::{Instant, LogIndex, MemberId};
+use plinth_base::{Instant, LogIndex, MemberId, bug};
 
 use super::{Raft, Role};
 use crate::{Body, Configuration, Effects, Entry, Message, Position};
@@ -136,14 +136,19 @@ impl Raft {
             self.end_doubt(effects);
         }
         // What is not durable yet is acknowledged when it is.
-        if !has_new || self.agreed <= self.log.durable() {
+        if !has_new || self.agreed <= self.flushed() {
             self.reply_agreed(effects);
         }
     }
 
+    /// What the leader may count on.
+    fn flushed(&self) -> LogIndex {
+        if bug!(AnswerBeforeFlush) { self.log.last().index } else { self.log.durable() }
+    }
+
     fn reply_agreed(&mut self, effects: &mut Effects) {
         let Some(leader) = self.leader else { return };
-        let (received, durable) = (self.agreed, self.agreed.min(self.log.durable()));
+        let (received, durable) = (self.agreed, self.agreed.min(self.flushed()));
         self.send(leader, Body::AppendReply { received, durable }, effects);
     }
 

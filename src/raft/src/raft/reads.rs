@@ -89,7 +89,8 @@ impl Raft {
 
     /// One round for all that wait, if the last one is over. What earlier leaders committed is known only when something of the own term is.
     pub(super) fn begin_round(&mut self, now: Instant, effects: &mut Effects) {
-        if self.reads.round.is_some() || self.reads.waiting.is_empty() || self.hard_state.commit < self.term_start {
+        let knows_commit = self.hard_state.commit >= self.term_start || bug!(RevisionGoesBack);
+        if self.reads.round.is_some() || self.reads.waiting.is_empty() || !knows_commit {
             return;
         }
         self.reads.rounds += 1;
