@@ -7,6 +7,7 @@ pub mod call;
 pub mod cli;
 pub mod content;
 pub mod history;
+pub mod known_bugs;
 pub mod model;
 pub mod runner;
 pub mod scenario;

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use plinth_base::Mark;
 use plinth_sim::{
     cli::{self, Options},
+    known_bugs,
     runner::{self, Report},
     scenarios,
 };
@@ -15,8 +16,11 @@ fn main() -> ExitCode {
         println!("{}", cli::USAGE);
         return ExitCode::SUCCESS;
     }
-    match cli::parse(args).and_then(|options| run(&options)) {
-        Ok(report) => conclude(&report),
+    let ended =
+        cli::parse(args).and_then(|options| if options.known_bugs { find_known_bugs(&options) } else { run(&options) });
+    match ended {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(message) => {
             eprintln!("{message}\n{}", cli::USAGE);
             ExitCode::from(2)
@@ -24,14 +28,22 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(options: &Options) -> Result<Report, String> {
+fn find_known_bugs(options: &Options) -> Result<bool, String> {
+    if !cfg!(feature = "known-bugs") {
+        return Err("this build has no known bugs: `cargo xtask sim --known-bugs` makes one that has".to_owned());
+    }
+    known_bugs::find_all(options.threads).map_err(|error| format!("the simulator doesn't start: {error}"))
+}
+
+fn run(options: &Options) -> Result<bool, String> {
     runner::name_seeds_in_panics();
     let scenarios = scenarios::all();
     let mut report = Report::default();
-    let mut names = Vec::new();
+    let (mut names, mut tells_faults) = (Vec::new(), true);
     for scenario in &scenarios {
         names.push(scenario.name());
         if options.scenario.as_deref().is_none_or(|name| name == scenario.name()) {
+            tells_faults &= !scenario.faults().is_empty();
             report.add(runner::run(scenario.as_ref(), options));
         }
     }
@@ -39,11 +51,15 @@ fn run(options: &Options) -> Result<Report, String> {
         Some(name) if !names.contains(&name.as_str()) => {
             Err(format!("no scenario {name:?}; there are: {}", names.join(", ")))
         }
-        _ => Ok(report),
+        _ => {
+            tell(&report);
+            println!("{}", if tells_faults { report.summary_with_faults() } else { report.summary() });
+            Ok(report.is_good())
+        }
     }
 }
 
-fn conclude(report: &Report) -> ExitCode {
+fn tell(report: &Report) {
     println!("faults");
     for (kind, count) in &report.faults {
         println!("  {kind:<28}{count:>12}");
@@ -55,7 +71,8 @@ fn conclude(report: &Report) -> ExitCode {
     for mark in &report.missed {
         println!("never reached: {}", mark.name());
     }
+    for kind in &report.missed_faults {
+        println!("never struck: {kind}");
+    }
     println!("{} operations", report.operations);
-    println!("{}", report.summary());
-    if report.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

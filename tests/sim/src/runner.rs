@@ -8,7 +8,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Mutex,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -17,10 +17,10 @@ use plinth_base::Mark;
 
 use crate::{
     cli::Options,
-    scenario::{Outcome, Scenario, Violation},
+    scenario::{Outcome, Scenario, Violation, count_faults},
 };
 
-/// From so many seeds on, a mark that was never reached fails the run.
+/// From so many seeds on, a mark that was never reached fails the run, and so does a kind of fault that never struck.
 pub const MARK_SEEDS_MIN: u64 = 50;
 
 /// Every so many seeds, one runs twice.
@@ -49,13 +49,15 @@ pub struct Report {
     pub violations: Vec<(u64, Violation)>,
     /// Marks that had to be reached and weren't.
     pub missed: Vec<Mark>,
+    /// Kinds of faults that had to strike and didn't.
+    pub missed_faults: Vec<&'static str>,
 }
 
 impl Report {
-    /// Whether nothing was violated and no mark missed.
+    /// Whether nothing was violated, and no mark or fault missed.
     #[must_use]
     pub fn is_good(&self) -> bool {
-        self.violations.is_empty() && self.missed.is_empty()
+        self.violations.is_empty() && self.missed.is_empty() && self.missed_faults.is_empty()
     }
 
     /// Adds what another scenario came to with the same seeds.
@@ -68,6 +70,7 @@ impl Report {
         }
         self.violations.extend(other.violations);
         self.missed.extend(other.missed);
+        self.missed_faults.extend(other.missed_faults);
     }
 
     fn add_outcome(&mut self, outcome: &Outcome) {
@@ -81,15 +84,25 @@ impl Report {
     /// The last line of a run.
     #[must_use]
     pub fn summary(&self) -> String {
-        let hours = self.virtual_time.as_secs_f64() / 3600.0;
-        format!("{} seeds, {hours:.2} simulated hours, {} violations", self.seeds, self.violations.len())
+        format!("{}, {} violations", self.extent(), self.violations.len())
+    }
+
+    /// The same for a scenario that says which faults it needs.
+    #[must_use]
+    pub fn summary_with_faults(&self) -> String {
+        let faults = count_faults(self.faults.iter().map(|(kind, count)| (*kind, *count)));
+        format!("{}, {faults} faults, {} violations", self.extent(), self.violations.len())
+    }
+
+    fn extent(&self) -> String {
+        format!("{} seeds, {:.2} simulated hours", self.seeds, self.virtual_time.as_secs_f64() / 3600.0)
     }
 }
 
 /// The command that runs one seed again.
 #[must_use]
 pub fn replay_command(scenario: &str, seed: u64) -> String {
-    format!("cargo run --release --package plinth-sim -- --scenario {scenario} --seed {seed}")
+    format!("cargo run --profile sim --package plinth-sim -- --scenario {scenario} --seed {seed}")
 }
 
 /// Runs the seeds that `options` names; violations are told as they come.
@@ -97,17 +110,19 @@ pub fn replay_command(scenario: &str, seed: u64) -> String {
 pub fn run(scenario: &dyn Scenario, options: &Options) -> Report {
     let before: Vec<u64> = Mark::ALL.iter().map(|mark| mark.count()).collect();
     let next = AtomicU64::new(0);
+    let has_failed = AtomicBool::new(false);
     let report = Mutex::new(Report { seeds: options.seeds, ..Report::default() });
     std::thread::scope(|scope| {
         for _ in 0..options.threads {
             scope.spawn(|| {
-                loop {
+                while !(options.until_violation && has_failed.load(Ordering::Relaxed)) {
                     let index = next.fetch_add(1, Ordering::Relaxed);
                     if index >= options.seeds {
                         break;
                     }
                     let seed = options.from + index;
                     let result = run_seed(scenario, seed, index.is_multiple_of(TWICE_STRIDE));
+                    has_failed.fetch_or(result.is_err(), Ordering::Relaxed);
                     note(&mut report.lock().expect("nothing panics while it is held"), scenario, seed, result);
                 }
             });
@@ -117,6 +132,8 @@ pub fn run(scenario: &dyn Scenario, options: &Options) -> Report {
     if options.seeds >= MARK_SEEDS_MIN {
         let reached = |mark: &Mark| mark.count() > before[*mark as usize];
         report.missed = scenario.marks().iter().copied().filter(|mark| !reached(mark)).collect();
+        let struck = |kind: &&str| report.faults.get(kind).is_some_and(|count| *count > 0);
+        report.missed_faults = scenario.faults().iter().copied().filter(|kind| !struck(kind)).collect();
     }
     report.violations.sort_by_key(|(seed, _)| *seed);
     report
@@ -178,6 +195,7 @@ mod tests {
         bad_seed: Option<u64>,
         panics: bool,
         marks: &'static [Mark],
+        faults: &'static [&'static str],
         runs: AtomicU64,
         unsteady: bool,
         operations: u64,
@@ -190,6 +208,10 @@ mod tests {
 
         fn marks(&self) -> &'static [Mark] {
             self.marks
+        }
+
+        fn faults(&self) -> &'static [&'static str] {
+            self.faults
         }
 
         fn floor(&self) -> Floor {
@@ -224,6 +246,7 @@ mod tests {
         let report = run(&fake(), &options(20));
         assert!(report.is_good());
         assert_eq!(report.summary(), "20 seeds, 20.00 simulated hours, 0 violations");
+        assert_eq!(report.summary_with_faults(), "20 seeds, 20.00 simulated hours, 200 faults, 0 violations");
         assert_eq!((report.operations, report.faults["power cut"]), (100, 200));
     }
 
@@ -248,6 +271,24 @@ mod tests {
     fn run_that_depends_on_more_than_its_seed_is_a_violation() {
         let report = run(&Fake { unsteady: true, ..fake() }, &options(1));
         assert_eq!(report.violations[0].1.0, "two runs of this seed differ");
+    }
+
+    #[test]
+    fn no_seed_begins_after_a_violation_if_one_is_enough() {
+        let scenario = Fake { bad_seed: Some(103), ..fake() };
+        let report = run(&scenario, &Options { threads: 1, until_violation: true, ..options(1_000) });
+        assert_eq!(report.violations[0].0, 103);
+        // The first one runs twice.
+        assert_eq!(scenario.runs.load(Ordering::Relaxed), 5);
+    }
+
+    #[test]
+    fn fault_that_never_struck_fails_a_long_run_only() {
+        let scenario = || Fake { faults: &["power cut", "earthquake"], ..fake() };
+        assert!(run(&scenario(), &options(MARK_SEEDS_MIN - 1)).is_good());
+        let report = run(&scenario(), &options(MARK_SEEDS_MIN));
+        assert_eq!(report.missed_faults, ["earthquake"]);
+        assert!(!report.is_good());
     }
 
     #[test]

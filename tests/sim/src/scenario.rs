@@ -12,6 +12,11 @@ pub trait Scenario: Sync {
     /// The marks that a run over many seeds must reach.
     fn marks(&self) -> &'static [Mark];
 
+    /// The kinds of faults that a run over many seeds must have struck with.
+    fn faults(&self) -> &'static [&'static str] {
+        &[]
+    }
+
     /// The least that every seed does; less is a violation, for a workload that does nothing finds nothing.
     fn floor(&self) -> Floor {
         Floor::default()
@@ -52,10 +57,10 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// Faults that struck. A write that a crash spared is no fault.
+    /// Faults that struck.
     #[must_use]
     pub fn fault_count(&self) -> u64 {
-        self.faults.iter().filter(|(kind, _)| !kind.ends_with(" kept")).map(|(_, count)| count).sum()
+        count_faults(self.faults.iter().copied())
     }
 
     /// What is missing to the floor.
@@ -69,6 +74,12 @@ impl Outcome {
         }
         Ok(())
     }
+}
+
+/// How many of these, by their kinds, are faults: a write that a crash spared is none.
+#[must_use]
+pub fn count_faults(kinds: impl IntoIterator<Item = (&'static str, u64)>) -> u64 {
+    kinds.into_iter().filter(|(kind, _)| !kind.ends_with(" kept")).map(|(_, count)| count).sum()
 }
 
 /// How much of a list of bytes is shown.
