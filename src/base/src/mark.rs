@@ -76,8 +76,6 @@ marks! {
     SnapshotOffered = "snapshot offered",
     /// A snapshot took the place of a member's tree.
     SnapshotInstalled = "snapshot installed",
-    /// The end of leases that a deposed leader had decided was refused.
-    StaleRevokeIgnored = "stale revoke ignored",
 }
 
 impl Mark {

@@ -148,7 +148,6 @@ impl Machine {
             && !bug!(DeposedLeaderRevokes)
         {
             // Whoever judged them leads no more, and the leader of this entry's term may have renewed them.
-            Mark::StaleRevokeIgnored.hit();
             ids.clear();
         }
         let applying = Applying::new(command, &self.state, self.is_watched);

@@ -367,6 +367,8 @@ impl<E: Env> Files<'_, E> {
         let options = Options {
             election_timeout: self.options.election_timeout,
             heartbeat_interval: self.options.heartbeat_interval,
+            append_bytes_max: self.options.append_bytes_max,
+            window_bytes: self.options.window_bytes,
             ..Options::new(member, self.env.random_u64())
         };
         let raft = Raft::new(options, start, self.env.now());

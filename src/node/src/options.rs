@@ -55,6 +55,10 @@ pub struct ShardOptions {
     pub election_timeout: Duration,
     /// How often a leader speaks.
     pub heartbeat_interval: Duration,
+    /// Entries of one message to a peer, in bytes; a larger entry goes alone.
+    pub append_bytes_max: usize,
+    /// Entries on their way to one peer, in bytes.
+    pub window_bytes: usize,
     /// What a member that begins to decide about leases gives each of them beside its TTL: one election timeout.
     pub lease_grace: Duration,
     /// Proposals that waited so long are not made any more: nobody expects an answer.
@@ -103,6 +107,8 @@ impl ShardOptions {
             stall_hard: Duration::from_secs(1),
             election_timeout: Duration::from_secs(1),
             heartbeat_interval: Duration::from_millis(100),
+            append_bytes_max: 512 << 10,
+            window_bytes: 4 << 20,
             catch_up_log_bytes: 4 << 30,
             lease_grace: Duration::from_secs(1),
             request_timeout: Duration::from_secs(7),

@@ -23,6 +23,8 @@ pub(super) struct Observed {
     /// Who led in which term.
     leaders: BTreeMap<u64, MemberId>,
     newest_term: u64,
+    /// The newest term in which each member led.
+    led: BTreeMap<MemberId, u64>,
     /// Revision and content's hash by what was applied.
     contents: BTreeMap<u64, (i64, u64)>,
     counts: BTreeMap<&'static str, u64>,
@@ -45,11 +47,24 @@ impl Observed {
         self.newest_term
     }
 
-    /// At most one leader for each term, and equal contents at equal applied indexes. The revision it is at.
+    /// Who led in the newest term in which somebody did.
+    pub(super) fn newest_leader(&self) -> Option<MemberId> {
+        self.leaders.last_key_value().map(|(_, leader)| *leader)
+    }
+
+    /// At most one leader for each term, no leader that forgets its term, and equal contents at equal applied indexes. The revision it is at.
     pub(super) fn look(&mut self, member: MemberId, node: &Node<SimEnv>) -> Result<i64, Violation> {
         let published = &node.handle.groups[0];
         let (term, leader) = (published.status.term(), published.status.leader());
         self.newest_term = self.newest_term.max(term);
+        let led = self.led.get(&member).copied().unwrap_or_default();
+        // A member that has just started says 0.
+        if term != 0 && term < led {
+            return Err(Violation(format!("{:x} led in term {led}, and is in term {term} now", member.0)));
+        }
+        if leader == member.0 {
+            self.led.insert(member, term);
+        }
         if leader != 0 {
             let known = *self.leaders.entry(term).or_insert(MemberId(leader));
             if known.0 != leader {

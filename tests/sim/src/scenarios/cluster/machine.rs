@@ -53,6 +53,8 @@ impl Member {
             stall_hard: ELECTION_TIMEOUT,
             // Often so little that whoever was away for a while needs a snapshot.
             catch_up_log_bytes: [64 << 10, 1 << 20, 64 << 20][prng.index(3)],
+            append_bytes_max: [1, 4_000, 512 << 10][prng.index(3)],
+            window_bytes: [1, 20_000, 4 << 20][prng.index(3)],
             tail_bytes_max: [20_000, 64 << 20][prng.index(2)],
             ..node::options(prng)
         };

@@ -29,13 +29,19 @@ use machine::Member;
 /// A seed goes on until it has so much of everything.
 const OPERATIONS_MIN: u64 = 520;
 const FAULTS_MIN: u64 = 12;
-const VIRTUAL_TIME_MIN: Duration = Duration::from_secs(44);
+const VIRTUAL_TIME_MIN: Duration = Duration::from_secs(36);
 
 /// How often somebody looks what the members say of themselves.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
 /// When nothing goes wrong any more, every member takes writes within this.
 const PROGRESS_MAX: Duration = Duration::from_secs(20);
+
+/// No stall of a disk or lane is longer: none of those that had begun is left.
+const LAST_STALL_OVER_AFTER: Duration = Duration::from_secs(6);
+
+/// Whoever was away is connected again, and has spoken with everybody, after this.
+const BACK_WITHIN: Duration = Duration::from_millis(1_500);
 
 /// What was under way when the clients ended has come to its end after this: the request timeout, and some more.
 const SETTLED_AFTER: Duration = Duration::from_secs(9);
@@ -56,14 +62,61 @@ impl Scenario for ClusterScenario {
         MARKS
     }
 
+    fn faults(&self) -> &'static [&'static str] {
+        FAULTS
+    }
+
     fn run(&self, seed: u64) -> Result<Outcome, Violation> {
         Run::new(seed).run()
     }
 }
 
-/// Branches that only clusters reach.
-pub(super) const MARKS: &[Mark] =
-    &[Mark::CheckpointWaitedForLog, Mark::SnapshotOffered, Mark::SnapshotInstalled, Mark::StaleRevokeIgnored];
+/// Branches that only a member that has others reaches.
+pub(super) const MARKS_OF_CLUSTERS: &[Mark] =
+    &[Mark::CheckpointWaitedForLog, Mark::SnapshotOffered, Mark::SnapshotInstalled];
+
+/// Branches that many clusters under faults reach. The rarer ones are for the scenario `node`, which runs through more lives.
+const MARKS: &[Mark] = &[
+    Mark::TornTailCut,
+    Mark::SegmentRecycled,
+    Mark::PageReused,
+    Mark::CheckpointLost,
+    Mark::RecordSplit,
+    Mark::PageMissing,
+    Mark::LogReplayed,
+    Mark::ApplyWaited,
+    Mark::WatchStalled,
+    Mark::LeaseExpiredUntouched,
+    Mark::CheckpointWaitedForLog,
+    Mark::SnapshotOffered,
+    Mark::SnapshotInstalled,
+];
+
+/// What goes wrong: the first ones are caused, the others come of them.
+const FAULTS: &[&str] = &[
+    "all crashed",
+    "connection reset",
+    "disk failed",
+    "disk slow",
+    "lane stalled",
+    "leaders silenced",
+    "leadership moved",
+    "machine crashed",
+    "network changed",
+    "network cut",
+    "process killed",
+    "process paused",
+    "process stopped",
+    "direction cut",
+    "lane reset",
+    "page evicted",
+    "power cut",
+    "stall",
+    "sync error",
+    "unsynced write lost",
+    "unsynced write torn",
+    "write error",
+];
 
 /// A seed under way.
 struct Run {
@@ -120,6 +173,7 @@ impl Run {
             self.cause_trouble()?;
         }
         self.heal()?;
+        self.miss_a_follower()?;
         self.settle()?;
         self.conclude()?;
         Ok(Outcome {
@@ -220,19 +274,38 @@ impl Run {
                     Ok(clients::Sent::Answered) => break,
                     Ok(_) if !left.is_zero() => self.go_on(LOOK_INTERVAL)?,
                     _ => {
-                        let told = self.members.iter().map(Member::describe).collect::<Vec<_>>().join("; ");
+                        let told = self.describe();
                         return Err(Violation(format!("no put through member {host} within {PROGRESS_MAX:?}: {told}")));
                     }
                 }
             }
         }
-        let now = self.now();
-        self.clients.borrow_mut().history.life_mut().leads = now;
+        Ok(())
+    }
+
+    /// A follower that nobody hears for a while, and that comes back, is no reason for an election.
+    fn miss_a_follower(&mut self) -> Result<(), Violation> {
+        self.go_on(LAST_STALL_OVER_AFTER)?;
+        let size = self.members.len();
+        let Some(leader) = self.leader().filter(|_| size > 1) else { return Ok(()) };
+        let term = self.observed.newest_term();
+        let follower = (leader + 1 + self.prng.index(size - 1)) % size;
+        self.isolate(follower);
+        let away = Duration::from_millis(1_000 + self.prng.below(3_000));
+        self.go_on(away)?;
+        self.sim.heal_all();
+        self.go_on(BACK_WITHIN)?;
+        if self.observed.newest_term() != term {
+            let told = self.describe();
+            return Err(Violation(format!("m{follower} was away from term {term}, and caused an election: {told}")));
+        }
         Ok(())
     }
 
     /// Some more requests while all is well; then the clients end, and what is under way comes to its end.
     fn settle(&mut self) -> Result<(), Violation> {
+        let now = self.now();
+        self.clients.borrow_mut().history.life_mut().leads = now;
         self.go_on(Duration::from_secs(2))?;
         let terms = self.observed.newest_term();
         self.clients.borrow_mut().is_over = true;
@@ -244,6 +317,16 @@ impl Run {
         let life = &mut self.clients.borrow_mut().history;
         (life.life_mut().well_until, life.life_mut().ended) = (now, now);
         Ok(())
+    }
+
+    /// Where the newest leader that was seen runs.
+    fn leader(&self) -> Option<usize> {
+        let leader = self.observed.newest_leader()?;
+        self.members.iter().position(|member| member.id == leader)
+    }
+
+    fn describe(&self) -> String {
+        self.members.iter().map(Member::describe).collect::<Vec<_>>().join("; ")
     }
 
     fn env_of(&self, host: usize) -> SimEnv {

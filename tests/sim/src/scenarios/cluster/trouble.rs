@@ -6,27 +6,37 @@ use plinth_env::{Env, PeerLane, TaskQueue};
 use plinth_rpc::etcdserverpb as pb;
 use plinth_sim_env::{Chance, Latency, NetOptions, OpKind};
 
-use super::{Run, machine::Member};
+use super::{
+    LOOK_INTERVAL, Run,
+    machine::{ELECTION_TIMEOUT, Member},
+};
 use crate::{
     scenario::Violation,
     scenarios::node::machine::{DATA_DIR, WAL_DIR},
 };
 
+/// How much longer a frame may take than another one, in a network that is quick, slow, or very slow.
+const JITTERS: [Duration; 3] = [Duration::from_micros(100), Duration::from_millis(2), Duration::from_millis(60)];
+
 impl Run {
     /// Something happens to somebody.
     pub(super) fn cause_trouble(&mut self) -> Result<(), Violation> {
         let host = self.prng.index(self.members.len());
-        match self.prng.below(20) {
+        match self.prng.below(24) {
             0..=3 => self.crash(host)?,
             4 => self.crash_all()?,
             5 | 6 => self.pause(host),
             7..=9 => self.cut(host),
             10 => self.sim.heal_all(),
             11 | 12 => self.disturb_lane(host),
-            13 => self.change_net(),
+            13 => {
+                let jitter = JITTERS[self.prng.index(3)];
+                self.change_net(jitter);
+            }
             14..=16 => self.slow_disk(host),
             17 => self.fail_disk(host),
-            18 => self.move_leader(),
+            18..=20 => self.silence_leaders()?,
+            21 => self.move_leader(),
             _ => self.stop(host)?,
         }
         // Whoever is down comes back, but not always at once.
@@ -84,10 +94,7 @@ impl Run {
                 self.sim.cut(host, other);
                 self.sim.cut(other, host);
             }
-            2 => (0..size).for_each(|other| {
-                self.sim.cut(host, other);
-                self.sim.cut(other, host);
-            }),
+            2 => self.isolate(host),
             3 => {
                 let side: Vec<bool> = (0..size).map(|_| self.prng.chance(1, 2)).collect();
                 for (a, b) in pairs(size).filter(|(a, b)| side[*a] != side[*b]) {
@@ -99,6 +106,65 @@ impl Run {
                     self.sim.cut(a, b);
                 }
             }
+        }
+    }
+
+    pub(super) fn isolate(&self, host: usize) {
+        for other in 0..self.members.len() {
+            self.sim.cut(host, other);
+            self.sim.cut(other, host);
+        }
+    }
+
+    /// One leader after the other falls silent before it has told the others much (Raft, figure 8).
+    fn silence_leaders(&mut self) -> Result<(), Violation> {
+        self.observed.note("leaders silenced");
+        if self.prng.chance(2, 3) {
+            // What a leader tells takes so long that some of it comes too late.
+            self.change_net(JITTERS[2]);
+        }
+        for _ in 0..4 + self.prng.below(5) {
+            if self.prng.chance(1, 2) {
+                self.stall_logs();
+            }
+            if self.prng.chance(1, 2) {
+                let host = self.prng.index(self.members.len());
+                self.slow_disk(host);
+            }
+            self.await_election()?;
+            let soon = self.millis([20, 200, 1_000]);
+            self.go_on(soon)?;
+            // Whoever was silent before is there again.
+            self.sim.heal_all();
+            for host in 0..self.members.len() {
+                if !self.members[host].is_up() {
+                    self.start(host)?;
+                }
+            }
+            let Some(leader) = self.leader() else { continue };
+            if self.prng.chance(1, 2) {
+                self.members[leader].crash(&self.sim, true);
+            } else {
+                self.isolate(leader);
+            }
+        }
+        Ok(())
+    }
+
+    /// Goes on until somebody leads who didn't, or for two elections' time.
+    fn await_election(&mut self) -> Result<(), Violation> {
+        let (leader, begun) = (self.observed.newest_leader(), self.sim.elapsed());
+        while self.observed.newest_leader() == leader && self.sim.elapsed() - begun < 4 * ELECTION_TIMEOUT {
+            self.go_on(LOOK_INTERVAL)?;
+        }
+        Ok(())
+    }
+
+    /// Votes go through, entries don't.
+    fn stall_logs(&mut self) {
+        let stall = Duration::from_millis(self.prng.below(4_000));
+        for (from, to) in pairs(self.members.len()) {
+            self.sim.stall_lane(from, to, PeerLane::Log, stall);
         }
     }
 
@@ -118,10 +184,8 @@ impl Run {
     }
 
     /// From a quick network to one that is slow, or breaks connections all the time.
-    fn change_net(&mut self) {
+    fn change_net(&mut self, jitter: Duration) {
         self.observed.note("network changed");
-        let micros = Duration::from_micros;
-        let jitter = micros([100, 2_000, 60_000][self.prng.index(3)]);
         let reset = [Chance::NEVER, Chance::one_in(2_000), Chance::one_in(100)][self.prng.index(3)];
         let break_after = Duration::from_millis([200, 2_000, 10_000][self.prng.index(3)]);
         let latency = Latency { jitter, ..NetOptions::default().latency };

@@ -59,8 +59,10 @@ impl Scenario for NodeScenario {
     }
 
     fn marks(&self) -> &'static [Mark] {
-        static MARKS: LazyLock<Vec<Mark>> =
-            LazyLock::new(|| Mark::ALL.iter().copied().filter(|mark| !super::cluster::MARKS.contains(mark)).collect());
+        static MARKS: LazyLock<Vec<Mark>> = LazyLock::new(|| {
+            let is_of_clusters = |mark: &Mark| super::cluster::MARKS_OF_CLUSTERS.contains(mark);
+            Mark::ALL.iter().copied().filter(|mark| !is_of_clusters(mark)).collect()
+        });
         &MARKS
     }
 
