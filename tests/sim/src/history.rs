@@ -241,26 +241,38 @@ impl History {
         }
         let ends = self.ends_of_leases(state, found);
         let is_plausible = |(_, lease): &&(Model, i64)| self.leases.may_have_ended(*lease, revision, &self.life);
-        if let Some((next, lease)) = ends.iter().find(is_plausible).cloned() {
-            return self.accept_end(next, lease);
-        }
-        for index in 0..ops.len() {
-            let op = &ops[index];
-            let mut next = self.model.clone();
-            let fits = op.answer.is_none()
-                && op.floor < revision
-                && execute(&mut next, &op.call).is_some_and(|answer| answer.is_ok())
-                && next.revision() == revision
-                && next.state() == state;
-            if fits {
-                return self.accept(next, &ops.remove(index), state);
+        let end = ends.iter().find(is_plausible).cloned();
+        match (end, self.cut_off(ops, state)) {
+            // Nobody knows whether the lease has ended.
+            (Some(_), Some((at, next))) if matches!(ops[at].call, Call::Kv(_)) => {
+                self.model = next;
+                return Ok(());
             }
+            (Some((next, lease)), _) => return self.accept_end(next, lease),
+            (None, Some((at, next))) => return self.accept(next, &ops.remove(at), state),
+            (None, None) => {}
         }
         if let Some((next, lease)) = ends.into_iter().next() {
             // The rules of leases will say what is wrong with it.
             return self.accept_end(next, lease);
         }
-        Err(Violation(format!("nobody asked for what the store has at revision {revision}{wrong}")))
+        let written: Vec<_> = state.values().filter(|kv| kv.mod_revision == revision).collect();
+        let is_gone = |key: &&std::rc::Rc<[u8]>| !state.contains_key(*key);
+        let deleted: Vec<_> = self.model.state().keys().filter(is_gone).collect();
+        Err(Violation(format!(
+            "nobody asked for what the store has at revision {revision}: it wrote {written:?} and deleted {deleted:?}{wrong}"
+        )))
+    }
+
+    /// The first request without an answer that makes `state` of the model's, and the model after it.
+    fn cut_off(&self, ops: &[Op], state: &State) -> Option<(usize, Model)> {
+        let revision = self.model.revision() + 1;
+        let open = ops.iter().enumerate().filter(|(_, op)| op.answer.is_none() && op.floor < revision);
+        open.into_iter().find_map(|(at, op)| {
+            let mut next = self.model.clone();
+            let is_executed = execute(&mut next, &op.call).is_some_and(|answer| answer.is_ok());
+            (is_executed && next.revision() == revision && next.state() == state).then_some((at, next))
+        })
     }
 
     fn accept_end(&mut self, next: Model, lease: i64) -> Result<(), Violation> {

@@ -122,6 +122,7 @@ impl<'a> Watcher<'a> {
             return Err("there are no events in it".to_owned());
         }
         for event in events {
+            self.leave_out_swept(|_, written| written.kv.as_deref() != Some(&event.kv));
             let Some((main, written)) = self.expected.pop_front() else {
                 return Err(format!("nothing more happened, and there is {event:?}"));
             };
@@ -132,10 +133,27 @@ impl<'a> Watcher<'a> {
             self.next = main + 1;
         }
         self.is_in_fragments = fragment;
+        let next = self.next;
+        self.leave_out_swept(|main, _| main < next);
         match self.expected.front() {
             Some((main, _)) if *main < self.next && !fragment => Err(format!("it has only a part of revision {main}")),
             _ => Ok(()),
         }
+    }
+
+    /// A put that ended in its own revision, through a gap in etcd's checks, is swept when that is compacted: who catches up then isn't told of it. Takes such
+    /// puts from what is expected next, as long as they weren't shown.
+    fn leave_out_swept(&mut self, is_missing: impl Fn(i64, &Written) -> bool) {
+        let (model, compacted) = (self.model, self.known.compacted_after);
+        let may_be_swept = |main: i64, written: &Written| {
+            let kept = || model.state_at(main).and_then(|state| state.get(&written.key));
+            main <= compacted && written.kv.is_some() && kept() != written.kv.as_ref()
+        };
+        while self
+            .expected
+            .pop_front_if(|(main, written)| may_be_swept(*main, written) && is_missing(*main, written))
+            .is_some()
+        {}
     }
 
     fn check_event(&self, main: i64, written: &Written, event: &Event) -> Result<(), String> {
@@ -159,6 +177,7 @@ impl<'a> Watcher<'a> {
     }
 
     fn take_progress(&mut self, revision: i64) -> Result<(), String> {
+        self.leave_out_swept(|main, _| main <= revision);
         if let Some((main, written)) = self.expected.front().filter(|(main, _)| *main <= revision) {
             return Err(format!("it says that all is sent up to {revision}, and {written:?} of {main} isn't"));
         }
@@ -187,7 +206,9 @@ impl<'a> Watcher<'a> {
         Ok(())
     }
 
-    fn end(self) -> Result<(), String> {
+    fn end(mut self) -> Result<(), String> {
+        let all_until = self.known.all_until;
+        self.leave_out_swept(|main, _| main <= all_until);
         match self.expected.front().filter(|(main, _)| *main <= self.known.all_until) {
             Some((main, written)) if !self.is_canceled => Err(format!("{written:?} of revision {main} never came")),
             _ => Ok(()),

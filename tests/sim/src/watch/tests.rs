@@ -203,3 +203,23 @@ fn the_first_reply_says_that_it_is_created() {
     says(verdict(&replies(&watch())[1..]), "the first reply");
     says(verdict(&[Reply::Created { revision: 7 }, Reply::Created { revision: 7 }]), "created twice");
 }
+
+#[test]
+fn a_put_that_ended_in_its_own_revision_may_be_missing_once_that_is_compacted() {
+    let mut model = Model::default();
+    // Revision 2 puts a and deletes it at once: etcd doesn't look for that in nested transactions.
+    let nested = |request| Request::Txn(Txn { success: vec![request], ..Txn::default() });
+    let gap = Txn { success: vec![nested(put("a", "1")), nested(delete("a", ""))], ..Txn::default() };
+    model.execute(&Request::Txn(gap)).expect("nothing speaks against it");
+    let sent = events(&watch(), &model).remove(0).1;
+    assert_eq!(sent.len(), 2);
+    let verdict = |events: &[Event], compacted_after| {
+        let events = Reply::Events { revision: 2, fragment: false, events: events.to_vec() };
+        let known = Circumstances { compacted_after, all_until: 2, ..KNOWN };
+        check(&watch(), &[Reply::Created { revision: 2 }, events], &model, known)
+    };
+    assert_eq!((verdict(&sent, -1), verdict(&sent, 2)), (Ok(()), Ok(())));
+    assert_eq!(verdict(&sent[1..], 2), Ok(()));
+    assert!(verdict(&sent[1..], 1).is_err());
+    assert!(verdict(&sent[..1], 2).is_err());
+}
