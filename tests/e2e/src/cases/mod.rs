@@ -2,6 +2,7 @@
 
 mod damage;
 mod full_disk;
+mod known_bugs;
 mod machine;
 mod refusals;
 mod signals;
@@ -57,6 +58,9 @@ cases! {
     space:
         the_alarm_of_the_quota_survives_a_restart_and_ends_when_it_is_cleared,
         defragment_gives_back_what_was_deleted,;
+    known_bugs:
+        the_binary_holds_no_known_bug,
+        nothing_listens_to_the_variable_of_known_bugs,;
     terminal:
         a_terminal_is_told_where_it_listens_and_what_to_try,
         ctrl_c_at_a_terminal_exits_130,;
