@@ -1,5 +1,7 @@
 //! `cargo xtask ci`: everything that a change must pass.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use crate::{
     packages,
     shell::{Failure, Outcome, has_program},
@@ -22,6 +24,7 @@ const TESTS_CARGO: Step =
 
 const AFTER_TESTS: &[Step] = &[
     Step { name: "simulation", command: &["cargo", "xtask", "sim", "--seeds", "20"], needs: &[] },
+    Step { name: "simulated clusters", command: &["cargo", "xtask", "sim", "--cluster", "--seeds", "200"], needs: &[] },
     Step { name: "peers", command: &["cargo", "xtask", "peers"], needs: &[] },
     Step {
         name: "conformance of etcd",
@@ -100,5 +103,17 @@ pub(crate) fn run(args: &[String]) -> Outcome {
     let mut steps = Vec::from(BEFORE_TESTS);
     steps.push(tests);
     steps.extend_from_slice(AFTER_TESTS);
+    steps.push(new_seeds());
     run_steps(&steps)
+}
+
+/// Clusters that nobody has simulated before: which ones is told, so that they can be run again.
+fn new_seeds() -> Step {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    // Runs that begin in different seconds have no seed in common.
+    let from = since.as_secs() * 1_000;
+    println!("new seeds begin at {from}");
+    let from: &'static str = from.to_string().leak();
+    let command = vec!["cargo", "xtask", "sim", "--cluster", "--seeds", "100", "--from", from];
+    Step { name: "simulated clusters, new seeds", command: command.leak(), needs: &[] }
 }

@@ -26,7 +26,9 @@ usage: cargo xtask COMMAND
                                            play the cases under tests/conformance to a server
   crash [--runs N] ...                     crash a server under load, look for lost writes
   e2e [NAME]                               what operators see of the real binary
-  sim [--seeds N] ...                      run the simulator
+  sim [--cluster] [--seeds N] [--from S] ...
+                                           run the simulator: all scenarios, or that of whole clusters
+  sim --known-bugs                         how many seeds each known bug takes until it is found
   fresh-start                              start a server as the README says, use it, stop it, start it again
   peers [3.5|3.4]                          put etcd 3.5.1 and Debian's etcd 3.4 under target/peers
   accept N [PART...] [options]              run the commands whose results issue N asks for";
