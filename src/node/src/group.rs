@@ -119,7 +119,7 @@ pub(crate) struct Group<E: Env> {
     /// What waits until an index is published.
     reads: VecDeque<(LogIndex, Asked)>,
     /// What a leader has logged is waited for: those who asked for a lease that is about to go.
-    farewells: Vec<(LogIndex, Asker)>,
+    farewells: Vec<(Position, Asker)>,
     /// Questions that the leader was asked.
     lease_questions: BTreeMap<u64, (Instant, ReplyTo)>,
     /// Applied in this turn, answered when the root is published.
@@ -311,7 +311,7 @@ impl<E: Env> Group<E> {
 
     /// `asker` is told that its lease is gone when everything is published that is logged now.
     pub(crate) fn say_gone(&mut self, asker: Asker) {
-        self.farewells.push((self.raft.last().index, asker));
+        self.farewells.push((self.raft.last(), asker));
     }
 
     /// Those who can be told. Where this member leads no longer, nobody knows what became of what it had logged.
@@ -319,11 +319,18 @@ impl<E: Env> Group<E> {
         if self.farewells.is_empty() || self.unpublished {
             return (Vec::new(), Vec::new());
         }
-        let applied = self.applied();
-        let asker = |(_, asker): (LogIndex, Asker)| asker;
-        let told = self.farewells.extract_if(.., |(index, _)| *index <= applied).map(asker).collect();
-        let is_leader = self.raft.role() == Role::Leader;
-        let lost = if is_leader { Vec::new() } else { self.farewells.drain(..).map(asker).collect() };
+        let (applied, is_leader) = (self.applied(), self.raft.role() == Role::Leader);
+        let (mut told, mut lost) = (Vec::new(), Vec::new());
+        for (last, asker) in std::mem::take(&mut self.farewells) {
+            if last.index <= applied && self.raft.holds(last) {
+                told.push(asker);
+            } else if last.index <= applied || !is_leader {
+                // Another leader has put something else there, or may do so.
+                lost.push(asker);
+            } else {
+                self.farewells.push((last, asker));
+            }
+        }
         (told, lost)
     }
 

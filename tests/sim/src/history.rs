@@ -2,7 +2,8 @@
 //!
 //! Every change has a revision of its own, so the order of acknowledged writes is in their answers. A revision that no answer names
 //! must be the end of a lease, or the work of one request whose answer never came. Then every answer, reads included, must be what the model gives at the
-//! answer's revision, and no answer may be older than what was acknowledged before its request began (linearizability).
+//! answer's revision, and no answer may be older than what was acknowledged before its request began (linearizability). Where a revision
+//! without an answer has several explanations, they are tried one after the other until everything fits.
 //!
 //! Grants, renewals and compactions make no revision. What is known of them follows rules of their own: [`leases`] and [`compactions`]. A
 //! revision that gets compacted must have been recorded before, for nobody can read it any more: [`History::record`].
@@ -12,7 +13,7 @@ pub mod compactions;
 pub mod leases;
 pub mod life;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 
 use plinth_base::Instant;
 
@@ -29,7 +30,35 @@ use life::Life;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct OpId(usize);
 
-#[derive(Debug)]
+/// Other explanations that are tried where the likeliest one leads to a contradiction.
+const FORKS_MAX: usize = 300;
+
+/// What can have made a revision, and the model after it.
+#[derive(Clone, Debug)]
+enum Way {
+    /// The request at this place.
+    Request(usize, Model),
+    /// The end of this lease.
+    End(i64, Model),
+}
+
+/// A revision with more than one explanation: none of the others was answered with it.
+struct Fork {
+    before: Before,
+    others: Vec<Way>,
+}
+
+/// What was known before it.
+#[derive(Clone)]
+struct Before {
+    model: Model,
+    leases: Leases,
+    compactions: Compactions,
+    compacted: i64,
+    ops: Vec<Op>,
+}
+
+#[derive(Clone, Debug)]
 struct Op {
     id: OpId,
     call: Call,
@@ -122,6 +151,12 @@ impl History {
     }
 
     /// The life under way, or the last one.
+    #[must_use]
+    pub fn life(&self) -> &Life {
+        &self.life
+    }
+
+    /// The same, to be changed.
     pub fn life_mut(&mut self) -> &mut Life {
         &mut self.life
     }
@@ -186,75 +221,130 @@ impl History {
 
     /// Checks everything since the last check against the restarted store, which is as `found` says and which holds
     /// `observe(revision)` at each revision that isn't compacted. Requests without an answer must have been cut off: they can't take effect later.
-    pub fn check(&mut self, found: &Found, mut observe: impl FnMut(i64) -> State) -> Result<(), Violation> {
+    pub fn check(&mut self, found: &Found, observe: impl FnMut(i64) -> State) -> Result<(), Violation> {
+        self.check_with(found, observe, |_| Ok(()))
+    }
+
+    /// The same; and `judge` has to agree to the explanations that were found.
+    pub fn check_with(
+        &mut self,
+        found: &Found,
+        mut observe: impl FnMut(i64) -> State,
+        judge: impl Fn(&Self) -> Result<(), Violation>,
+    ) -> Result<(), Violation> {
         if found.revision < self.known_revision {
             let what = format!("revision {} was acknowledged, the store has {}", self.known_revision, found.revision);
             return Err(Violation(what));
         }
         let mut ops = std::mem::take(&mut self.ops);
         self.note_calls(&ops);
-        let mut recorded = std::mem::take(&mut self.recorded);
-        while self.model.revision() < found.revision {
-            let next = self.model.revision() + 1;
-            let state = match recorded.remove(&next) {
-                Some(state) => state,
-                None if next < found.compacted => {
-                    return Err(Violation(format!("revision {next} was compacted before it was recorded")));
-                }
-                None => observe(next),
+        let mut states = std::mem::take(&mut self.recorded);
+        let mut forks: Vec<Fork> = Vec::new();
+        let mut failure = None;
+        for _ in 0..FORKS_MAX {
+            let explained = self.explain(&mut ops, found, &mut states, &mut observe, &mut forks);
+            match explained.and_then(|()| self.conclude(&ops, found)).and_then(|()| judge(self)) {
+                Ok(()) => return Ok(()),
+                // The first one is what everything that is known speaks for.
+                Err(violation) => failure.get_or_insert(violation),
             };
-            self.advance(&mut ops, &state, found)?;
+            let Some(fork) = forks.last_mut() else { break };
+            let next = fork.others.pop().expect("a fork without another way is none");
+            let (mut before, others) = (fork.before.clone(), fork.others.len());
+            if others == 0 {
+                before = forks.pop().expect("looked at above").before;
+            }
+            (self.model, self.leases, self.compactions, self.compacted) =
+                (before.model, before.leases, before.compactions, before.compacted);
+            ops = before.ops;
+            self.follow(next, &mut ops, &states);
         }
-        self.known_revision = found.revision;
-        for op in &ops {
-            self.check_call(op)?;
-        }
-        let compactions = self.compactions.close(self.compacted, found.compacted);
-        compactions.map_err(Violation)?;
-        self.compacted = found.compacted;
-        self.check_leases(found)
+        Err(failure.expect("only a violation leads here"))
     }
 
-    /// Finds what made the next revision and executes it on the model; a request is taken from `ops`.
-    fn advance(&mut self, ops: &mut Vec<Op>, state: &State, found: &Found) -> Result<(), Violation> {
-        let revision = self.model.revision() + 1;
-        let named = |op: &Op| matches!(&op.answer, Some((_, Ok(answer))) if answer.revision() == revision);
-        let answered: Vec<usize> = (0..ops.len()).filter(|index| named(&ops[*index])).collect();
-        let mut wrong = String::new();
-        for index in answered {
-            let mut next = self.model.clone();
-            let expected = execute(&mut next, &ops[index].call);
-            // One that wouldn't have made this revision only read at it.
-            if next.revision() == revision {
-                if !is_answer(&ops[index], &expected) {
-                    wrong = format!("; {:?} should have been answered with {expected:?}", ops[index]);
-                } else if ops[index].floor >= revision {
-                    let floor = ops[index].floor;
-                    wrong = format!("; {:?} began after revision {floor}", ops[index].call);
-                } else if next.state() == state {
-                    return self.accept(next, &ops.remove(index), state);
-                } else {
-                    // A revocation that found no keys any more, perhaps, and made no revision of its own.
-                    wrong = format!("; the store is not what {:?} makes of the one before", ops[index].call);
+    /// Explains revision after revision, up to the last one.
+    fn explain(
+        &mut self,
+        ops: &mut Vec<Op>,
+        found: &Found,
+        states: &mut BTreeMap<i64, State>,
+        observe: &mut impl FnMut(i64) -> State,
+        forks: &mut Vec<Fork>,
+    ) -> Result<(), Violation> {
+        while self.model.revision() < found.revision {
+            let next = self.model.revision() + 1;
+            if let Entry::Vacant(place) = states.entry(next) {
+                if next < found.compacted {
+                    return Err(Violation(format!("revision {next} was compacted before it was recorded")));
                 }
+                place.insert(observe(next));
+            }
+            let mut ways = self.ways(ops, &states[&next], found)?;
+            let way = ways.pop().expect("at least one, or an error");
+            if !ways.is_empty() {
+                let before = Before {
+                    model: self.model.clone(),
+                    leases: self.leases.clone(),
+                    compactions: self.compactions.clone(),
+                    compacted: self.compacted,
+                    ops: ops.clone(),
+                };
+                forks.push(Fork { before, others: ways });
+            }
+            self.follow(way, ops, states);
+        }
+        Ok(())
+    }
+
+    /// Everything has an explanation: is the rest right, too?
+    fn conclude(&mut self, ops: &[Op], found: &Found) -> Result<(), Violation> {
+        let known = std::mem::replace(&mut self.known_revision, found.revision);
+        let calls = ops.iter().try_for_each(|op| self.check_call(op));
+        let concluded = calls.and_then(|()| {
+            self.compactions.close(self.compacted, found.compacted).map_err(Violation)?;
+            self.compacted = found.compacted;
+            self.check_leases(found)
+        });
+        if concluded.is_err() {
+            self.known_revision = known;
+        }
+        concluded
+    }
+
+    /// What can have made the next revision, the likeliest last; never nothing.
+    fn ways(&self, ops: &[Op], state: &State, found: &Found) -> Result<Vec<Way>, Violation> {
+        let revision = self.model.revision() + 1;
+        let mut wrong = String::new();
+        for (at, op) in ops.iter().enumerate() {
+            if !matches!(&op.answer, Some((_, Ok(answer))) if answer.revision() == revision) {
+                continue;
+            }
+            let mut next = self.model.clone();
+            let expected = execute(&mut next, &op.call);
+            // One that wouldn't have made this revision only read at it.
+            if next.revision() != revision {
+                continue;
+            }
+            if !is_answer(op, &expected) {
+                wrong = format!("; {op:?} should have been answered with {expected:?}");
+            } else if op.floor >= revision {
+                wrong = format!("; {:?} began after revision {}", op.call, op.floor);
+            } else if next.state() == state {
+                return Ok(vec![Way::Request(at, next)]);
+            } else {
+                // A revocation that found no keys any more, perhaps, and made no revision of its own.
+                wrong = format!("; the store is not what {:?} makes of the one before", op.call);
             }
         }
-        let ends = self.ends_of_leases(state, found);
-        let is_plausible = |(_, lease): &&(Model, i64)| self.leases.may_have_ended(*lease, revision, &self.life);
-        let end = ends.iter().find(is_plausible).cloned();
-        match (end, self.cut_off(ops, state)) {
-            // Nobody knows whether the lease has ended.
-            (Some(_), Some((at, next))) if matches!(ops[at].call, Call::Kv(_)) => {
-                self.model = next;
-                return Ok(());
-            }
-            (Some((next, lease)), _) => return self.accept_end(next, lease),
-            (None, Some((at, next))) => return self.accept(next, &ops.remove(at), state),
-            (None, None) => {}
-        }
-        if let Some((next, lease)) = ends.into_iter().next() {
-            // The rules of leases will say what is wrong with it.
-            return self.accept_end(next, lease);
+        let is_plausible = |lease: i64| self.leases.may_have_ended(lease, revision, &self.life);
+        let (likely, unlikely): (Vec<_>, Vec<_>) =
+            self.ends_of_leases(state, found).into_iter().partition(|(_, lease)| is_plausible(*lease));
+        let end = |(next, lease)| Way::End(lease, next);
+        let mut ways: Vec<Way> = unlikely.into_iter().map(end).collect();
+        ways.extend(self.cut_off(ops, state));
+        ways.extend(likely.into_iter().map(end));
+        if !ways.is_empty() {
+            return Ok(ways);
         }
         let written: Vec<_> = state.values().filter(|kv| kv.mod_revision == revision).collect();
         let is_gone = |key: &&std::rc::Rc<[u8]>| !state.contains_key(*key);
@@ -264,21 +354,41 @@ impl History {
         )))
     }
 
-    /// The first request without an answer that makes `state` of the model's, and the model after it.
-    fn cut_off(&self, ops: &[Op], state: &State) -> Option<(usize, Model)> {
+    /// Requests without an answer that make `state` of the model's.
+    fn cut_off(&self, ops: &[Op], state: &State) -> Vec<Way> {
         let revision = self.model.revision() + 1;
         let open = ops.iter().enumerate().filter(|(_, op)| op.answer.is_none() && op.floor < revision);
-        open.into_iter().find_map(|(at, op)| {
+        let fits = open.filter_map(|(at, op)| {
             let mut next = self.model.clone();
             let is_executed = execute(&mut next, &op.call).is_some_and(|answer| answer.is_ok());
-            (is_executed && next.revision() == revision && next.state() == state).then_some((at, next))
-        })
+            (is_executed && next.revision() == revision && next.state() == state).then_some(Way::Request(at, next))
+        });
+        let mut ways: Vec<Way> = fits.collect();
+        // The oldest is the likeliest.
+        ways.reverse();
+        ways
     }
 
-    fn accept_end(&mut self, next: Model, lease: i64) -> Result<(), Violation> {
-        self.leases.ended(lease, next.revision());
+    /// That is how the next revision was made.
+    fn follow(&mut self, way: Way, ops: &mut Vec<Op>, states: &BTreeMap<i64, State>) {
+        let next = match way {
+            Way::End(lease, next) => {
+                self.leases.ended(lease, next.revision());
+                next
+            }
+            Way::Request(at, next) => {
+                let op = ops.remove(at);
+                let revision = next.revision();
+                if let Call::LeaseRevoke { lease } = op.call {
+                    self.leases.ended(lease, revision);
+                }
+                for kv in states[&revision].values().filter(|kv| kv.mod_revision == revision) {
+                    self.leases.found(kv.lease, op.begin);
+                }
+                next
+            }
+        };
         self.model = next;
-        Ok(())
     }
 
     /// The leases whose end makes `state` of the model's; when they may end is for [`Leases`] to say. One that is there after the restart hasn't ended.
@@ -291,19 +401,6 @@ impl History {
             (next.state() == state).then_some((next, lease))
         })
         .collect()
-    }
-
-    /// `op` made the next revision.
-    fn accept(&mut self, next: Model, op: &Op, state: &State) -> Result<(), Violation> {
-        let revision = next.revision();
-        if let Call::LeaseRevoke { lease } = op.call {
-            self.leases.ended(lease, revision);
-        }
-        for kv in state.values().filter(|kv| kv.mod_revision == revision) {
-            self.leases.found(kv.lease, op.begin);
-        }
-        self.model = next;
-        Ok(())
     }
 
     /// The model as it was at `revision`, with every lease that there may have been.

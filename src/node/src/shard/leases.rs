@@ -25,7 +25,7 @@ impl<E: Env> Shard<E> {
     /// Proposes to revoke what has expired.
     pub(super) fn expire_leases(&mut self, at: usize) {
         // What is proposed now would only wait.
-        if self.stall.is_stalled() || self.stopping.is_some() {
+        if self.stall.is_stalled() || self.stopping.is_some() || !self.groups[at].raft.may_propose() {
             return;
         }
         let now = self.env.now();
@@ -132,6 +132,7 @@ impl<E: Env> Shard<E> {
     /// Gives a lease its whole TTL again. Of one whose time is over, the answer comes when it is gone.
     fn renew_lease(&mut self, at: usize, lease: ByTtl, asker: Asker) {
         let now = self.env.now();
+        let may_propose = self.groups[at].raft.may_propose();
         let Some((lessor, store)) = self.groups[at].lessor(now) else {
             return self.tell(at, asker, LeaseAnswer::Refused);
         };
@@ -150,7 +151,8 @@ impl<E: Env> Shard<E> {
             return self.tell(at, asker, LeaseAnswer::Remaining(vec![remaining]));
         }
         Mark::LeaseRenewedLate.hit();
-        if self.stopping.is_some() {
+        // Who is about to lead no longer can't end it.
+        if self.stopping.is_some() || !may_propose {
             return self.tell(at, asker, LeaseAnswer::Refused);
         }
         // The tick would do so too, but perhaps not for long: it waits while the log's device does.

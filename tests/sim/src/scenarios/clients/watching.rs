@@ -83,16 +83,16 @@ pub(in crate::scenarios) fn cut(recordings: &Recordings) {
 }
 
 /// Proves what the watchers of the last life were sent. The history has been checked up to the restart.
-pub(in crate::scenarios) fn check(watched: Vec<Recordings>, history: &mut History) -> Result<(), String> {
+pub(in crate::scenarios) fn check(watched: &[Recordings], history: &History) -> Result<(), String> {
+    let life = history.life();
     for recordings in watched {
-        for (id, mut recording) in recordings.take() {
-            let life = history.life_mut();
+        for (id, recording) in &*recordings.borrow() {
+            let mut known = recording.known;
             if recording.free_since + TIME_ENOUGH <= life.well_until {
-                recording.known.all_until =
-                    life.revision_at(Instant(life.well_until.0 - TIME_ENOUGH.as_nanos() as u64));
+                known.all_until = life.revision_at(Instant(life.well_until.0 - TIME_ENOUGH.as_nanos() as u64));
             }
-            let Recording { watch, replies, known, .. } = recording;
-            watch::check(&watch, &replies, history.model(), known).map_err(|what| format!("watcher {id}: {what}"))?;
+            let checked = watch::check(&recording.watch, &recording.replies, history.model(), known);
+            checked.map_err(|what| format!("watcher {id}: {what}"))?;
         }
     }
     Ok(())

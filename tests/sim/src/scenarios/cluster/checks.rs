@@ -107,7 +107,14 @@ impl Run {
         };
         // Watchers are still there, and look into it.
         let mut history = std::mem::replace(&mut self.clients.borrow_mut().history, History::new(Model::default()));
-        let checked = history.check(&found, observe);
+        let watched = std::mem::take(&mut self.clients.borrow_mut().watched);
+        let root = self.node_of(first).handle.groups[0].root();
+        // The order of changes in a revision shows in events and in the content's hash, so these have a say in how it was made.
+        let judge = |history: &History| {
+            watching::check(&watched, history)?;
+            checks::content(&root.state, history)
+        };
+        let checked = history.check_with(&found, observe, |history| judge(history).map_err(Violation));
         self.clients.borrow_mut().history = history;
         if let Some(status) = failed {
             return Err(unreadable(status));
@@ -119,8 +126,6 @@ impl Run {
         if let Some(lease) = found.leases.keys().find(|lease| self.is_short(**lease)) {
             return Err(Violation(format!("lease {lease} of a few seconds lives, and nobody renews it")));
         }
-        let watched = std::mem::take(&mut self.clients.borrow_mut().watched);
-        watching::check(watched, &mut self.clients.borrow_mut().history).map_err(Violation)?;
         for host in 0..self.members.len() {
             self.check_member(host, &found, &state)?;
         }

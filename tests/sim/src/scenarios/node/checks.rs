@@ -99,7 +99,7 @@ pub(super) fn after_start<E: Env>(sim: &Sim, env: &E, node: &Node<E>, clients: &
         }
         checked.map_err(|violation| wrong(violation.0))?;
         let watched = std::mem::take(&mut clients.borrow_mut().watched);
-        watching::check(watched, &mut clients.borrow_mut().history).map_err(wrong)?;
+        watching::check(&watched, &clients.borrow().history).map_err(wrong)?;
         let history = &clients.borrow().history;
         if *history.model().state() != state {
             return Err(wrong(format!("revision {} read as the latest is not what the model has", found.revision)));
