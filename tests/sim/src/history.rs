@@ -314,7 +314,7 @@ impl History {
     /// What can have made the next revision, the likeliest last; never nothing.
     fn ways(&self, ops: &[Op], state: &State, found: &Found) -> Result<Vec<Way>, Violation> {
         let revision = self.model.revision() + 1;
-        let mut wrong = String::new();
+        let (mut exact, mut wrong) = (Vec::new(), String::new());
         for (at, op) in ops.iter().enumerate() {
             if !matches!(&op.answer, Some((_, Ok(answer))) if answer.revision() == revision) {
                 continue;
@@ -330,11 +330,18 @@ impl History {
             } else if op.floor >= revision {
                 wrong = format!("; {:?} began after revision {}", op.call, op.floor);
             } else if next.state() == state {
-                return Ok(vec![Way::Request(at, next)]);
+                exact.push(Way::Request(at, next));
             } else {
                 // A revocation that found no keys any more, perhaps, and made no revision of its own.
                 wrong = format!("; the store is not what {:?} makes of the one before", op.call);
             }
+        }
+        if !exact.is_empty() {
+            // A revocation that found no keys any more names the revision that another request made.
+            let revokes =
+                |way: &Way| matches!(way, Way::Request(at, _) if matches!(ops[*at].call, Call::LeaseRevoke { .. }));
+            exact.sort_by_key(|way| !revokes(way));
+            return Ok(exact);
         }
         let is_plausible = |lease: i64| self.leases.may_have_ended(lease, revision, &self.life);
         let (likely, unlikely): (Vec<_>, Vec<_>) =

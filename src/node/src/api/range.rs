@@ -27,6 +27,9 @@ use encode::{Measure, OneBuffer, put_header, put_result};
 /// Reserved for a reply at first: header and one small key.
 const REPLY_BYTES: usize = 507;
 
+/// A read of the newest revision is begun anew so often if that is compacted before it is read.
+const LATEST_TRIES_MAX: usize = 3;
+
 /// A range read under way.
 struct Read {
     run: QueryRun,
@@ -37,13 +40,20 @@ struct Read {
 impl<E: Env> Api<E> {
     /// A range read as it goes to the client.
     pub(super) async fn range_reply(&self, request: pb::RangeRequest) -> Result<Reply, Status> {
-        let serializable = request.serializable;
+        let (serializable, is_latest) = (request.serializable, request.revision <= 0);
         let query = convert::query(request).map_err(status)?;
         if !serializable {
             self.read_index().await?;
         }
         let began = self.executor.env().now();
-        let reply = self.read_range(query).await;
+        let mut reply = self.read_range(query.clone()).await;
+        for _ in 0..LATEST_TRIES_MAX {
+            if !(is_latest && reply.as_ref().is_err_and(|status| *status == errors::COMPACTED)) {
+                break;
+            }
+            // What was the newest revision is gone: this member got a snapshot meanwhile. Nobody asked for that revision.
+            reply = self.read_range(query.clone()).await;
+        }
         self.ranges.observe(reply.is_ok(), self.executor.env().now().since(began));
         reply
     }
