@@ -274,12 +274,12 @@ impl<E: Env> Shard<E> {
             let replaced =
                 group.push_tail(TailEntry { index, term, payload: payload.clone() }, self.options.tail_bytes_max);
             for reply in replaced {
-                // A leader of a later term put something else in its place, so it never will be carried out.
+                // A leader of a later term put something else in its place here. Others may still have it, and carry it out (Raft, figure 8).
                 super::send_answer(
                     &self.replies,
                     &mut self.touched,
                     reply,
-                    crate::message::Reply::Refused(Refusal::LeaderChanged),
+                    crate::message::Reply::Refused(Refusal::TimedOut),
                 );
             }
             self.wal.append(Entry { group: group.id, index, term, is_change, payload });
