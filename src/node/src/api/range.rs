@@ -126,7 +126,16 @@ impl<E: Env> Api<E> {
                 return Err(errors::COMPACTED);
             }
             let current = root.state.revision;
-            match self.slice(&root, |view, budget| read.run.run(view, current, budget, sink)).await? {
+            let (run, reading) = (&mut read.run, &mut read.reading);
+            let slice = self.slice(&root, |view, budget| {
+                let progress = run.run(view, current, budget, sink);
+                if progress.is_err() {
+                    // While its pages are loaded, the newest root becomes one that no longer holds its revision.
+                    reading.get_or_insert_with(|| self.group().readers.enter(run.revision()));
+                }
+                progress
+            });
+            match slice.await? {
                 Progress::More => {
                     self.hold(read);
                     self.pause().await;
