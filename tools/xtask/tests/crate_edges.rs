@@ -21,8 +21,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("node", &["rpc", "kv", "raft", "wal", "tree", "snapshot", "env", "base"]),
     ("server", &["node", "uring", "rpc", "env", "base"]),
 ];
-/// What tests of a layer may use besides: the simulated environment, the simulator's model, and the client.
-const FOR_TESTS: &[&str] = &["sim-env", "sim", "client"];
+/// What tests of a layer may use besides: the simulated environment, the simulator's model, the client, and raft's messages.
+const FOR_TESTS: &[&str] = &["sim-env", "sim", "client", "raft"];
 /// What must run without a real machine.
 const SIMULATED: &[&str] = &["sim", "sim-env"];
 

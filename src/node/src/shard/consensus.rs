@@ -105,7 +105,7 @@ impl<E: Env> Shard<E> {
     pub(super) fn tick_groups(&mut self) {
         for at in 0..self.groups.len() {
             let group = &self.groups[at];
-            if !group.work.is_placing && group.raft.deadline().is_some_and(|at| at <= self.now) {
+            if !group.work.is_placing && !self.is_leaving() && group.raft.deadline().is_some_and(|at| at <= self.now) {
                 self.step(at, Input::Tick);
             }
         }
@@ -203,8 +203,8 @@ impl<E: Env> Shard<E> {
         }
         let message = decode(&header, payload, peer, MemberId(self.member))?;
         self.groups[at].raft.check(&message).map_err(FrameError::Malformed)?;
-        if self.groups[at].work.is_placing {
-            // What it says now it will say again.
+        if self.groups[at].work.is_placing || self.is_leaving() {
+            // What it says now it will say again. While entries come all the time, a stop would never find the log at rest.
             return Ok(());
         }
         if matches!(message.body, Body::Propose { .. }) {

@@ -51,6 +51,11 @@ impl<E: Env> Shard<E> {
         }
     }
 
+    /// This member is on its way down, and nobody counts on it any more.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.stopping.is_some() && !self.stop_waits_for_leader()
+    }
+
     /// Whether a stop still waits for another member to lead.
     pub(super) fn stop_waits_for_leader(&self) -> bool {
         let leads = self.groups.iter().any(|group| group.raft.role() == Role::Leader);

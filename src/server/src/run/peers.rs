@@ -21,6 +21,9 @@ use crate::{
     urls::Url,
 };
 
+/// A machine that has been gone for so long is forgotten: its connections would stay for ever.
+const SILENCE_MAX: Duration = Duration::from_secs(30);
+
 /// Tasks of the peers' connections go to the queue of the shard: their latency is that of every write.
 #[derive(Clone)]
 pub(super) struct PeerRuntime(UringEnv);
@@ -99,6 +102,8 @@ pub(super) fn listen(env: &UringEnv, boot: &Arc<Boot>, network: &Network<PeerRun
 async fn accept(env: UringEnv, listener: Listener, network: Network<PeerRuntime, TcpDial>) {
     loop {
         let connection = listener.accept().await;
+        // One that can't be probed stays until the peer connects again.
+        let _ = connection.probe_when_silent(SILENCE_MAX);
         let network = network.clone();
         env.spawn(TaskQueue::Consensus, async move { network.serve(connection).await });
     }

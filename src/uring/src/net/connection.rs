@@ -16,7 +16,7 @@ use std::{
 };
 
 use plinth_env::Env;
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{ListenAddr, Listeners};
@@ -33,6 +33,9 @@ const BACKOFF_MAX: Duration = Duration::from_secs(1);
 /// What the kernel takes of a connection beyond what the network has room for. Everything in there stands before the next small message; a larger buffer
 /// would only save wakes.
 const UNSENT_BYTES_MAX: u32 = 128 << 10;
+
+/// Probes of a silent connection before it is given up.
+const PROBES: u32 = 3;
 
 /// The other end of a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -139,6 +142,16 @@ impl Connection {
             return Err(error);
         }
         Self::of(fd, true, env)
+    }
+
+    /// Finds out within about `silence_max` when the other machine is gone, also if nothing is sent.
+    ///
+    /// # Errors
+    /// The socket doesn't take it.
+    pub fn probe_when_silent(&self, silence_max: Duration) -> io::Result<()> {
+        let interval = (silence_max / PROBES).max(Duration::from_secs(1));
+        let probes = TcpKeepalive::new().with_time(interval).with_interval(interval).with_retries(PROBES);
+        self.socket().set_tcp_keepalive(&probes)
     }
 
     /// The other end.
