@@ -17,6 +17,7 @@ pub mod mark;
 pub mod metrics;
 pub mod prng;
 pub mod time;
+pub mod url;
 
 pub use aligned::{AlignedBuf, BLOCK_BYTES};
 pub use corrupt::Corrupt;
@@ -24,6 +25,7 @@ pub use ids::{GroupId, LogIndex, MemberId, PageId, PageRun, Revision, ShardId, T
 pub use mark::Mark;
 pub use prng::Prng;
 pub use time::Instant;
+pub use url::Url;
 
 /// CRC32C (Castagnoli) of `bytes`, continuing from `seed`: the checksum of every block, page and frame.
 pub fn crc32c(seed: u32, bytes: &[u8]) -> u32 {

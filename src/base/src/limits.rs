@@ -15,3 +15,6 @@ pub const MAILBOX_MESSAGES_MAX: usize = 16 << 10;
 const _: () = assert!(WAL_BATCH_BYTES_MAX <= IO_BYTES_MAX);
 const _: () = assert!(WAL_BATCH_BYTES_MAX.is_multiple_of(crate::BLOCK_BYTES));
 const _: () = assert!(IO_BYTES_MAX.is_multiple_of(crate::BLOCK_BYTES));
+
+/// Members that a group can have: all of them fit the state record of a root.
+pub const MEMBERS_MAX: usize = 16;

@@ -13,7 +13,7 @@ use std::{future::Future, io, path::Path, sync::Arc, time::Duration};
 
 pub use file::{DirEntry, DiskSpace, File, OpenMode, OpenOptions, SyncMethod};
 pub use pages::{PageError, PageSource, PageWant};
-pub use peers::{Alone, NotSent, PeerAddress, PeerEvent, PeerLane, Peers};
+pub use peers::{Alone, NotSent, PeerAddress, PeerEvent, PeerLane, Peers, Resident};
 use plinth_base::Instant;
 
 /// Which queue of an executor a task runs in. Shares, latency targets and budgets belong to the queue.

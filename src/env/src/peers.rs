@@ -1,6 +1,10 @@
 //! The way to the other members: frames on three lanes for each of them.
 
-use std::task::{Context, Poll};
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll},
+};
 
 use bytes::Bytes;
 use plinth_base::MemberId;
@@ -70,12 +74,26 @@ pub struct PeerAddress {
     pub id: MemberId,
     /// Where, in the order to try.
     pub urls: Vec<String>,
+    /// It has started once: its name is known.
+    pub has_started: bool,
+}
+
+/// Who answers at a peer URL.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Resident {
+    /// The cluster that it belongs to.
+    pub cluster: u64,
+    /// Its id.
+    pub member: MemberId,
 }
 
 /// One member's way to the others. Connections are made and made again by themselves.
 pub trait Peers {
-    /// Keeps connections to these, and to nobody else. Those that were `removed` are told so when they call.
-    fn set_peers(&self, peers: Vec<PeerAddress>, removed: Vec<MemberId>);
+    /// Keeps connections to all of these but this member itself, and to nobody else. Those that were `removed` are told so when they call.
+    fn set_members(&self, members: Vec<PeerAddress>, removed: Vec<MemberId>);
+
+    /// The first member of any cluster that answers at one of these URLs.
+    fn find_resident(&self, urls: Vec<String>) -> Pin<Box<dyn Future<Output = Option<Resident>>>>;
 
     /// Sends a frame, behind those that were sent on this lane before. It arrives once, or, if the lane breaks, perhaps not.
     ///
@@ -98,7 +116,11 @@ pub trait Peers {
 pub struct Alone;
 
 impl Peers for Alone {
-    fn set_peers(&self, _: Vec<PeerAddress>, _: Vec<MemberId>) {}
+    fn set_members(&self, _: Vec<PeerAddress>, _: Vec<MemberId>) {}
+
+    fn find_resident(&self, _: Vec<String>) -> Pin<Box<dyn Future<Output = Option<Resident>>>> {
+        Box::pin(std::future::ready(None))
+    }
 
     fn send(&self, _: MemberId, _: PeerLane, _: Bytes) -> Result<(), NotSent> {
         Err(NotSent::NotConnected)

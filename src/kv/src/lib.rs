@@ -45,7 +45,7 @@ pub use export::{Export, ExportEntry, ExportSink, ExportSpan};
 pub use lease::{ByTtl, attached_keys, granted_leases, granted_ttl, leases_by_ttl};
 pub use lessor::{Due, Lessor};
 pub use logged::{ChangeCursor, LoggedChange, visible_before};
-pub use machine::{ApplyError, Machine, all_members, bootstrap, member, members};
+pub use machine::{ApplyError, Machine, all_members, bootstrap, bootstrap_joining, member, members};
 pub use member::{Electorate, MemberRecord, MembersChange, Standing};
 pub use outcome::{KeyValue, OpOutcome, Outcome, TxnOutcome};
 pub use prefetch::add_wants;

@@ -198,12 +198,35 @@ pub fn all_members<P: PageSource>(view: View<'_, P>) -> Result<Vec<MemberRecord>
 
 /// Writes the first configuration of a new cluster into an empty store.
 pub fn bootstrap<E: Env>(store: &mut Store<E>, cluster_id: u64, members: &[MemberRecord]) -> Result<(), Missing> {
+    put_members(store, members)?;
+    let voters: Vec<MemberId> = members.iter().filter(|m| !m.is_learner()).map(|m| m.id).collect();
+    store.set_state(State::bootstrap(cluster_id, voters).encode());
+    Ok(())
+}
+
+/// The same for `joining`, who was added to a cluster that runs: it knows where the others are, has no say, and lies before everything that was ever logged, so
+/// that it is sent a snapshot.
+///
+/// # Errors
+/// As above.
+pub fn bootstrap_joining<E: Env>(
+    store: &mut Store<E>,
+    cluster_id: u64,
+    members: &[MemberRecord],
+    joining: MemberId,
+) -> Result<(), Missing> {
+    put_members(store, members)?;
+    let others: Vec<MemberId> = members.iter().map(|member| member.id).filter(|id| *id != joining).collect();
+    let (applied, applied_term) = (LogIndex(0), Term(0));
+    store.set_state(State { applied, applied_term, ..State::bootstrap(cluster_id, others) }.encode());
+    Ok(())
+}
+
+fn put_members<E: Env>(store: &mut Store<E>, members: &[MemberRecord]) -> Result<(), Missing> {
     for member in members {
         let bytes = member.encode();
         let old = store.put(MEMBER, &member.id.0.to_be_bytes(), crate::apply::body_value(&bytes))?;
         assert!(old.is_none(), "a new store is empty");
     }
-    let voters: Vec<MemberId> = members.iter().filter(|m| !m.is_learner()).map(|m| m.id).collect();
-    store.set_state(State::bootstrap(cluster_id, voters).encode());
     Ok(())
 }

@@ -4,13 +4,11 @@ use bytes::{BufMut, Bytes, BytesMut};
 use plinth_base::{
     MemberId,
     codec::{Malformed, Reader, put_bytes, put_varint},
+    limits::MEMBERS_MAX,
 };
 
 /// URLs one member may have.
 const URLS_MAX: u64 = 64;
-
-/// Members of each kind one group may have: all of them fit the state record of a root.
-const MEMBERS_MAX: u64 = 16;
 
 /// What a member is to the cluster.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -136,7 +134,7 @@ impl MembersChange {
 
     pub(crate) fn decode_from(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
         let count = reader.varint()?;
-        if count > MEMBERS_MAX {
+        if count > MEMBERS_MAX as u64 {
             return Err(TOO_MANY_MEMBERS);
         }
         let added = (0..count).map(|_| MemberRecord::decode_from(reader)).collect::<Result<_, _>>()?;
@@ -149,7 +147,7 @@ const TOO_MANY_MEMBERS: Malformed = Malformed("more members than a group can hav
 
 fn ids(reader: &mut Reader<'_>) -> Result<Vec<MemberId>, Malformed> {
     let count = reader.varint()?;
-    if count > MEMBERS_MAX {
+    if count > MEMBERS_MAX as u64 {
         return Err(TOO_MANY_MEMBERS);
     }
     (0..count).map(|_| reader.u64().map(MemberId)).collect()

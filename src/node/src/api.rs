@@ -36,6 +36,7 @@ use crate::{
     waiters::Executor,
     watch::{Hub, WatchLimits},
 };
+pub use cluster::member_id;
 pub use watch::WATCH_PROGRESS_INTERVAL_MIN;
 
 /// What requests are held to.
@@ -53,6 +54,8 @@ pub struct ApiOptions {
     pub txn_ops_max: usize,
     /// The shortest TTL of a lease in seconds: what is asked for below it is raised.
     pub lease_ttl_min: i64,
+    /// Changes of the members that could cost the quorum are refused.
+    pub strict_reconfig_check: bool,
     /// The space quota in bytes; `None` is no limit.
     pub quota_bytes: Option<u64>,
     /// What may wait for the clients of watch streams.
@@ -177,6 +180,10 @@ impl<E: Env> Api<E> {
                 | Method::LeaseTimeToLive
                 | Method::LeaseLeases
                 | Method::MemberList
+                | Method::MemberAdd
+                | Method::MemberRemove
+                | Method::MemberUpdate
+                | Method::MemberPromote
                 | Method::Status
                 | Method::Alarm
                 | Method::Lock
@@ -203,9 +210,19 @@ impl<E: Env> Api<E> {
     /// # Errors
     /// etcd's status for whatever is wrong with the request or the server.
     pub async fn unary(&self, method: Method, request: Bytes, meta: &RequestMeta) -> Result<Reply, Status> {
+        let is_learner = self.is_learner();
+        if is_learner && !matches!(method, Method::Range | Method::Status) {
+            return Err(errors::NOT_SUPPORTED_FOR_LEARNER);
+        }
         self.check_meta(meta)?;
         match method {
-            Method::Range => self.range_reply(decode(request)?).await,
+            Method::Range => {
+                let request: pb::RangeRequest = decode(request)?;
+                if is_learner && !request.serializable {
+                    return Err(errors::NOT_SUPPORTED_FOR_LEARNER);
+                }
+                self.range_reply(request).await
+            }
             Method::Put => self.put(decode(request)?).await.map(|m| Reply::encode(&m)),
             Method::DeleteRange => self.delete_range(decode(request)?).await.map(|m| Reply::encode(&m)),
             Method::Txn => self.txn(decode(request)?).await.map(|m| Reply::encode(&m)),
@@ -218,6 +235,10 @@ impl<E: Env> Api<E> {
                 self.lease_leases().await.map(|m| Reply::encode(&m))
             }
             Method::MemberList => self.member_list(decode(request)?).await.map(|m| Reply::encode(&m)),
+            Method::MemberAdd => self.member_add(decode(request)?).await.map(|m| Reply::encode(&m)),
+            Method::MemberRemove => self.member_remove(decode(request)?).await.map(|m| Reply::encode(&m)),
+            Method::MemberUpdate => self.member_update(decode(request)?).await.map(|m| Reply::encode(&m)),
+            Method::MemberPromote => self.member_promote(decode(request)?).await.map(|m| Reply::encode(&m)),
             Method::Status => self.status(decode(request)?).map(|m| Reply::encode(&m)),
             Method::Alarm => self.alarm(decode(request)?).await.map(|m| Reply::encode(&m)),
             Method::Lock => self.lock(decode(request)?).await.map(|m| Reply::encode(&m)),
@@ -248,6 +269,9 @@ impl<E: Env> Api<E> {
         requests: impl Requests,
         replies: impl Replies,
     ) -> Result<(), Status> {
+        if self.is_learner() && method != Method::Snapshot {
+            return Err(errors::NOT_SUPPORTED_FOR_LEARNER);
+        }
         self.check_meta(meta)?;
         match method {
             Method::Watch => self.watch(meta, requests, replies).await,
@@ -269,6 +293,12 @@ impl<E: Env> Api<E> {
             return Err(errors::NO_LEADER);
         }
         Ok(())
+    }
+
+    /// Whether this member has no vote, and wasn't added to get one.
+    #[must_use]
+    pub fn is_learner(&self) -> bool {
+        self.group().status.is_learner()
     }
 
     fn group(&self) -> &Published<E::Pages> {
@@ -339,7 +369,13 @@ fn refused(refusal: Refusal) -> Status {
     match refusal {
         Refusal::NoLeader => errors::NO_LEADER,
         Refusal::LeaderChanged => errors::LEADER_CHANGED,
-        Refusal::ChangeUnderWay => errors::UNHEALTHY,
+        Refusal::ChangeUnderWay | Refusal::Unhealthy => errors::UNHEALTHY,
+        Refusal::NotEnoughStarted => errors::MEMBER_NOT_ENOUGH_STARTED,
+        Refusal::LearnerNotReady => errors::LEARNER_NOT_READY,
+        Refusal::TooManyLearners => errors::TOO_MANY_LEARNERS,
+        Refusal::TooManyMembers => cluster::TOO_MANY_MEMBERS,
+        Refusal::OtherCluster => errors::CLUSTER_ID_MISMATCH,
+        Refusal::OtherMember => errors::PEER_URL_EXISTS,
         Refusal::TooManyRequests => errors::TOO_MANY_REQUESTS,
         Refusal::NoSpace => errors::NO_SPACE,
         Refusal::Corrupt => errors::CORRUPT,

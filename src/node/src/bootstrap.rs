@@ -21,13 +21,13 @@ use plinth_wal::{TailCut, Wal, WalError, WalOptions};
 use crate::{
     group::{Group, configuration},
     options::{Identity, ShardOptions},
-    shard::{BackgroundWork, Others, Shard, ShardPorts},
+    shard::{BackgroundWork, Members, Shard, ShardPorts, alone},
 };
 
 /// Present while a shard is stopped cleanly.
 const CLEAN_MARKER: &str = "clean";
 
-/// What the trees of a group that has seen no entry yet have applied: its first configuration.
+/// What the trees of a group that has seen no entry yet have applied: its first configuration. Where a member joins, not even that.
 const BOOTSTRAP_INDEX: LogIndex = LogIndex(1);
 
 /// Why a shard can't start, or can't go on.
@@ -161,16 +161,16 @@ pub async fn open_shard<E: Env>(
     }
     let member = identity.member_id();
     let origin = env.random_u64().max(1);
-    let (mut groups, mut others) = (Vec::new(), Vec::new());
+    let (mut groups, mut members) = (Vec::new(), Vec::new());
     for (id, store) in stores {
-        let members = files.members(&store).await?;
-        if members.iter().any(|record| record.id == member && record.standing == Standing::Removed) {
+        let records = files.members(&store).await?;
+        if records.iter().any(|record| record.id == member && record.standing == Standing::Removed) {
             return Err(NodeError::Removed { member });
         }
-        others.push(Others::new(members, member));
+        members.push(Members::new(records));
         groups.push(files.group(id, store, &wal, was_clean, origin)?);
     }
-    Ok(Shard::new(env, options, (identity.cluster_id, member.0), wal, groups, ports, (origin, peers, others)))
+    Ok(Shard::new(env, options, (identity.cluster_id, member.0), wal, groups, ports, (origin, peers, members)))
 }
 
 fn tree_path(options: &ShardOptions, group: GroupId) -> PathBuf {
@@ -263,9 +263,13 @@ impl<E: Env> Files<'_, E> {
     /// The first checkpoint of a new tree is durable before the tree has its name.
     async fn create_tree(&self, unfinished: PathBuf, path: PathBuf) -> Result<Store<E>, NodeError> {
         let mut store = Store::create(self.env.clone(), self.store_options(unfinished.clone())).await?;
-        let Identity { cluster_id, initial_members, .. } = self.identity;
-        plinth_kv::bootstrap(&mut store, *cluster_id, initial_members)
-            .expect("a new store has all its pages in memory");
+        let Identity { cluster_id, initial_members, joins, .. } = self.identity;
+        let begun = if *joins {
+            plinth_kv::bootstrap_joining(&mut store, *cluster_id, initial_members, self.identity.member_id())
+        } else {
+            plinth_kv::bootstrap(&mut store, *cluster_id, initial_members)
+        };
+        begun.expect("a new store has all its pages in memory");
         store.publish();
         let checkpoint = store.begin_checkpoint().expect("something was published");
         let done = checkpoint.run(async |_| {}).await;
@@ -302,7 +306,7 @@ impl<E: Env> Files<'_, E> {
             let state = self.state(*group, store)?;
             // A snapshot was put in place, and its log not begun.
             let is_ahead = wal.group_tail(*group).is_some_and(|tail| tail.last.index < state.applied);
-            if is_ahead || wal.group_tail(*group).is_none() && state.applied == BOOTSTRAP_INDEX {
+            if is_ahead || wal.group_tail(*group).is_none() && state.applied <= BOOTSTRAP_INDEX {
                 wal.start_group(*group, state.applied, state.applied_term);
             }
         }
@@ -362,7 +366,11 @@ impl<E: Env> Files<'_, E> {
             changes: wal.changes(id).filter(|change| *change > state.applied).collect(),
             last: log.last.index,
             applied: Position { index: state.applied, term: state.applied_term },
-            configuration: configuration(&state.electorate),
+            configuration: if self.options.force_new_cluster {
+                alone(member)
+            } else {
+                configuration(&state.electorate)
+            },
         };
         let options = Options {
             election_timeout: self.options.election_timeout,

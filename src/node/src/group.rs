@@ -351,7 +351,8 @@ impl<E: Env> Group<E> {
         self.end_proposal(ticket ^ self.ticket_mask())
     }
 
-    fn end_proposal(&mut self, number: u64) -> Option<ReplyTo> {
+    /// Nobody waits for it any more.
+    pub(crate) fn end_proposal(&mut self, number: u64) -> Option<ReplyTo> {
         self.proposals.remove(&number).map(|(_, reply)| reply)
     }
 
@@ -626,6 +627,9 @@ impl<E: Env> Group<E> {
         status.set_applied(applied, self.pending.len() + self.proposals.len());
         let leader = self.raft.leader().map_or(0, |leader| leader.0);
         status.set_raft(self.raft.term().0, leader, self.raft.commit());
+        let Configuration { learners, awaited, .. } = self.raft.configuration();
+        let own = self.raft.id();
+        status.set_learner(learners.contains(&own) && !awaited.contains(&own));
     }
 
     /// From now on a hub is told of what is published.

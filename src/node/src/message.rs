@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use plinth_base::{GroupId, MemberId, limits::MAILBOX_MESSAGES_MAX};
-use plinth_kv::{ByTtl, Outcome, ProposalId};
+use plinth_kv::{ByTtl, MembersChange, Outcome, ProposalId};
 
 use crate::watch::Subscription;
 
@@ -72,6 +72,19 @@ pub enum Message {
         /// Where the answer goes.
         reply: ReplyTo,
     },
+    /// Log and apply a change of the members.
+    ChangeMembers {
+        /// The group it is for.
+        group: GroupId,
+        /// Its name.
+        proposal: ProposalId,
+        /// What is to happen. Who votes afterwards the leader finds out.
+        change: MembersChange,
+        /// Refuse it unless so many members have been connected for a while that it can't cost the quorum.
+        is_strict: bool,
+        /// Where the answer goes.
+        reply: ReplyTo,
+    },
     /// Let another member lead, and answer when it does.
     MoveLeader {
         /// The group it is about.
@@ -132,6 +145,20 @@ pub enum Refusal {
     LeaderChanged,
     /// Another change of the members isn't done yet.
     ChangeUnderWay,
+    /// Too few members have been connected for a while.
+    Unhealthy,
+    /// Too few members would be left that have ever started.
+    NotEnoughStarted,
+    /// A learner lacks too much to vote.
+    LearnerNotReady,
+    /// There are as many learners as there may be.
+    TooManyLearners,
+    /// There are as many members as there may be.
+    TooManyMembers,
+    /// A member of another cluster answers at a new member's URL.
+    OtherCluster,
+    /// Another member answers at a new member's URL.
+    OtherMember,
     /// A queue is full.
     TooManyRequests,
     /// The space quota is used up, or the disk is full.

@@ -22,8 +22,10 @@ pub struct Identity {
     pub cluster_id: u64,
     /// This member, with the name and URLs that it announces.
     pub member: MemberRecord,
-    /// All members of a new cluster, this one among them.
+    /// All members that a new member knows of, this one among them.
     pub initial_members: Vec<MemberRecord>,
+    /// Their cluster is there already, and this member begins with nothing: it is sent everything.
+    pub joins: bool,
 }
 
 impl Identity {
@@ -77,6 +79,10 @@ pub struct ShardOptions {
     pub tail_bytes_max: usize,
     /// Above this, copies of branch pages that are not used much are let go of.
     pub branch_bytes_max: u64,
+    /// The other members are gone for ever: this one keeps what it has, and is the cluster from now on.
+    pub force_new_cluster: bool,
+    /// Learners that a group may have.
+    pub learners_max: usize,
     /// The leader keeps so many bytes of the log for members that are behind.
     pub catch_up_log_bytes: u64,
     /// An idle log is sealed after this.
@@ -109,6 +115,8 @@ impl ShardOptions {
             heartbeat_interval: Duration::from_millis(100),
             append_bytes_max: 512 << 10,
             window_bytes: 4 << 20,
+            force_new_cluster: false,
+            learners_max: 1,
             catch_up_log_bytes: 4 << 30,
             lease_grace: Duration::from_secs(1),
             request_timeout: Duration::from_secs(7),

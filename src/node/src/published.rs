@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicI64, AtomicU64, Ordering},
+    atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
 };
 
 use arc_swap::ArcSwap;
@@ -72,6 +72,7 @@ pub struct GroupStatus {
     total_bytes: AtomicI64,
     in_use_bytes: AtomicI64,
     pending_bytes: AtomicI64,
+    is_learner: AtomicBool,
 }
 
 impl GroupStatus {
@@ -95,6 +96,16 @@ impl GroupStatus {
 
     pub(crate) fn set_pending(&self, bytes: u64) {
         self.pending_bytes.store(i64::try_from(bytes).unwrap_or(i64::MAX), Ordering::Relaxed);
+    }
+
+    pub(crate) fn set_learner(&self, is_learner: bool) {
+        self.is_learner.store(is_learner, Ordering::Relaxed);
+    }
+
+    /// Whether the member has no vote, and wasn't added to get one.
+    #[must_use]
+    pub fn is_learner(&self) -> bool {
+        self.is_learner.load(Ordering::Relaxed)
     }
 
     /// The member's term.

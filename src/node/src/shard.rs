@@ -15,7 +15,9 @@ mod leadership;
 mod leases;
 mod loads;
 mod members;
+mod membership;
 mod memory_pace;
+mod new_cluster;
 mod pace;
 mod proposals;
 mod relocation;
@@ -30,7 +32,7 @@ use plinth_base::{
     GroupId, Instant, LogIndex, MemberId,
     mailbox::{Keeper, Receiver, Sender},
 };
-use plinth_env::{Env, PageError, Peers, TaskQueue};
+use plinth_env::{Env, PageError, Peers, Resident, TaskQueue};
 use plinth_kv::MemberRecord;
 use plinth_raft::Effects;
 use plinth_tree::{CheckpointDone, GrowDone, PunchDone, TreeError};
@@ -40,7 +42,10 @@ pub(crate) use background::BackgroundWork;
 use consensus::Links;
 pub(crate) use consensus::from_wal;
 use leadership::Transfers;
-pub(crate) use members::Others;
+pub(crate) use members::Members;
+use membership::AskedChange;
+use new_cluster::Forcing;
+pub(crate) use new_cluster::alone;
 use pace::LogPace;
 use proposals::Held;
 use snapshots::{Built, Incoming, Outgoing, Placed};
@@ -115,6 +120,8 @@ pub(crate) enum Completion<E: Env> {
         from: LogIndex,
         entries: Result<Vec<Entry>, WalError>,
     },
+    /// What answers at the URLs of a new member.
+    ResidentFound(usize, AskedChange, Option<Resident>),
     /// Who belongs to the cluster.
     Members(usize, Result<Vec<MemberRecord>, PageError>),
     /// Records of a snapshot for a peer.
@@ -173,12 +180,14 @@ pub struct Shard<E: Env> {
     incoming: Option<Incoming<E>>,
     /// When somebody will say that a group's time may have come.
     alarm_at: Option<Instant>,
-    /// By group: who else belongs to it.
-    others: Vec<Others>,
+    /// By group: who belongs to it.
+    members: Vec<Members>,
     /// The log's device has been silent for so long that this member shouldn't lead.
     is_stuck: bool,
     /// Transfers of leadership under way.
     transfers: Transfers,
+    /// By group: whether a new cluster is being made of it.
+    forcing: Vec<Forcing>,
     /// When the group that this member was removed from was left.
     removed_at: Option<Instant>,
     // Memory kept between turns.
@@ -194,10 +203,12 @@ impl<E: Env> Shard<E> {
         wal: Wal<E>,
         groups: Vec<Group<E>>,
         ports: ShardPorts,
-        (origin, peers, others): (u64, Box<dyn Peers>, Vec<Others>),
+        (origin, peers, members): (u64, Box<dyn Peers>, Vec<Members>),
     ) -> Self {
+        let forcing = if options.force_new_cluster { Forcing::Replaying } else { Forcing::Done };
         Self {
             env: env.clone(),
+            forcing: vec![forcing; groups.len()],
             stall: StallWatch::new(options.stall_soft),
             options,
             wal,
@@ -223,7 +234,7 @@ impl<E: Env> Shard<E> {
             outgoing: Vec::new(),
             incoming: None,
             alarm_at: None,
-            others,
+            members,
             is_stuck: false,
             transfers: Transfers::default(),
             removed_at: None,
@@ -246,7 +257,7 @@ impl<E: Env> Shard<E> {
     pub async fn run(mut self) -> Result<(), NodeError> {
         self.env.spawn(TaskQueue::Consensus, tick(self.env.clone(), self.completions.clone()));
         self.env.spawn(TaskQueue::Consensus, keep(self.inbox.keeper()));
-        self.set_peers();
+        self.connect();
         self.campaign_alone();
         loop {
             let is_busy = self.turn()?;

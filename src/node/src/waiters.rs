@@ -113,6 +113,12 @@ impl<E: Env> Executor<E> {
         self.ticket_until(self.env.now() + self.timeout)
     }
 
+    /// How long a request may take.
+    #[must_use]
+    pub fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
     /// A number that no other proposal of this process has.
     #[must_use]
     pub(crate) fn next_proposal(&self) -> u64 {

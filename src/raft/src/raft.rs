@@ -382,6 +382,12 @@ impl Raft {
         self.peers.values().map(|progress| progress.matched).min()
     }
 
+    /// What a peer has durably, as far as this member knows as its leader.
+    #[must_use]
+    pub fn matched(&self, peer: MemberId) -> Option<LogIndex> {
+        self.peers.get(&peer).map(|progress| progress.matched)
+    }
+
     /// Handles one input. What it asks for is added to `effects`.
     pub fn step(&mut self, now: Instant, input: Input, effects: &mut Effects) {
         match input {

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use plinth_base::log::Level;
+use plinth_base::{Url, log::Level};
 use plinth_env::SyncMethod;
 use plinth_node::{Retention, api::WATCH_PROGRESS_INTERVAL_MIN};
 use plinth_uring::cores::{CoresError, CoresSpec};
@@ -13,7 +13,6 @@ use crate::{
     go_duration,
     log::{Form, LogConfig, Notice, Output},
     start_error::StartError,
-    urls::Url,
 };
 
 /// How a node is to run.
@@ -35,6 +34,12 @@ pub struct Config {
     pub listen_peer_urls: Vec<Url>,
     /// They were asked for: they are served even if there are no others yet.
     pub serves_peers: bool,
+    /// Changes of the members that could cost the quorum are refused.
+    pub strict_reconfig_check: bool,
+    /// Learners that the cluster may have.
+    pub learners_max: usize,
+    /// The members are gone for ever: this one is the cluster from now on.
+    pub force_new_cluster: bool,
     /// What only the first start looks at.
     pub bootstrap: Bootstrap,
     /// The size of the data at which writes stop. None: never.
@@ -182,6 +187,9 @@ pub fn from_settings(settings: &Settings) -> Result<(Config, Vec<Notice>), Start
         advertise_client_urls: advertise_client_urls(settings)?,
         listen_peer_urls: listen_urls(settings, "listen-peer-urls")?,
         serves_peers: settings.is_given("listen-peer-urls"),
+        strict_reconfig_check: settings.is_on("strict-reconfig-check"),
+        learners_max: usize::try_from(number::<i64>(settings, "max-learners")).unwrap_or(0),
+        force_new_cluster: settings.is_on("force-new-cluster"),
         bootstrap: bootstrap(settings)?,
         quota_backend_bytes: quota_bytes(settings, &mut notices),
         limits: client_limits(settings, &mut notices)?,

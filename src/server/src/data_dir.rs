@@ -120,6 +120,12 @@ impl DataDir {
         (self.separate_wal.as_ref().unwrap_or(&self.path), &self.path)
     }
 
+    /// Whether there is a tree already, or something that an interrupted first start left of one.
+    #[must_use]
+    pub fn has_trees(&self) -> bool {
+        self.tree_path().join("group-0.tree").exists()
+    }
+
     /// Where the trees are kept. Not made here.
     #[must_use]
     pub fn tree_path(&self) -> PathBuf {

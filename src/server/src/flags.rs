@@ -2,7 +2,7 @@
 //! lines about flags without effect are derived.
 //!
 //! Invariant: every flag that etcd knows is in the table, so that no manifest or unit file fails on a name; a flag that
-//! plinth can't honour and that must not be dropped silently (TLS, joining a cluster) is refused with a line that says
+//! plinth can't honour and that must not be dropped silently (TLS) is refused with a line that says
 //! so.
 
 mod help;

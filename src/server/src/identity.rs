@@ -1,14 +1,11 @@
 //! Who a member is: its id and its cluster's, computed as etcd computes them at bootstrap, so that a node started with
 //! etcd's flags shows etcd's ids.
 
-use plinth_base::MemberId;
-use plinth_node::MemberRecord;
+use plinth_base::{MemberId, limits::MEMBERS_MAX};
+use plinth_node::{MemberRecord, api::member_id};
 use sha1::{Digest, Sha1};
 
-use crate::config::{Bootstrap, ClusterState};
-
-/// Members of one cluster.
-const MEMBERS_MAX: usize = 16;
+use crate::config::Bootstrap;
 
 /// The ids that replies carry.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -22,11 +19,6 @@ pub struct Identity {
 impl Identity {
     /// The ids of a new cluster, and of its member that is called `name`. The error is one line.
     pub fn bootstrap(name: &str, bootstrap: &Bootstrap) -> Result<Self, String> {
-        if bootstrap.cluster_state == ClusterState::Existing {
-            return Err("--initial-cluster-state=existing joins a running cluster, which this release can't: \
-                        leave it out to start a new one"
-                .to_owned());
-        }
         let members = bootstrap.initial_members(name);
         let Some((_, own_urls)) = members.iter().find(|(member, _)| member == name) else {
             return Err(format!(
@@ -69,20 +61,6 @@ pub fn initial_members(name: &str, bootstrap: &Bootstrap) -> Vec<MemberRecord> {
     bootstrap.initial_members(name).into_iter().map(unstarted).collect()
 }
 
-/// The id of a member of the initial cluster: the first 8 bytes of SHA-1 over its sorted peer URLs and the cluster's
-/// token.
-#[must_use]
-pub fn member_id(peer_urls: &[String], cluster_token: &str) -> MemberId {
-    let mut urls: Vec<_> = peer_urls.iter().map(String::as_str).collect();
-    urls.sort_unstable();
-    let mut hash = Sha1::new();
-    for url in urls {
-        hash.update(url.as_bytes());
-    }
-    hash.update(cluster_token.as_bytes());
-    MemberId(first_eight(hash))
-}
-
 /// The id of a cluster: the first 8 bytes of SHA-1 over the ids of its initial members, ascending.
 #[must_use]
 pub fn cluster_id(members: &[MemberId]) -> u64 {
@@ -104,7 +82,9 @@ fn first_eight(hash: Sha1) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::urls::Url;
+    use plinth_base::Url;
+
+    use crate::config::ClusterState;
 
     fn bootstrap(initial_cluster: Option<&str>, advertised: &str) -> Bootstrap {
         Bootstrap {
@@ -143,14 +123,5 @@ mod tests {
             let error = Identity::bootstrap("default", &bootstrap).expect_err(want);
             assert!(error.contains(want), "{error}");
         }
-        let mut joining = bootstrap(None, "http://h:1");
-        joining.cluster_state = ClusterState::Existing;
-        assert!(Identity::bootstrap("default", &joining).expect_err("joining").contains("existing"));
-    }
-
-    #[test]
-    fn urls_count_in_sorted_order() {
-        let (a, b) = ("http://a:1".to_owned(), "http://b:1".to_owned());
-        assert_eq!(member_id(&[a.clone(), b.clone()], "t"), member_id(&[b, a], "t"));
     }
 }

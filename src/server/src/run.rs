@@ -20,6 +20,7 @@ use plinth_base::{
     GroupId,
     limits::MAILBOX_MESSAGES_MAX,
     mailbox::{Receiver, Sender, mailbox},
+    url::{BindAddress, Url},
 };
 use plinth_node::{Answer, MemberRecord, Message, ShardHandle, ShardOptions, WatchLimits, api};
 use plinth_uring::{
@@ -33,11 +34,11 @@ use crate::{
     config::Config,
     conn::GrpcMetrics,
     data_dir::DataDir,
-    identity::{Identity, initial_members},
+    first_start::FirstStart,
     log::{self, Form, Notice},
+    marker::Marker,
     routes::HttpTotals,
     start_error::StartError,
-    urls::{BindAddress, Url},
     version::ETCD_VERSION,
 };
 
@@ -141,16 +142,9 @@ pub fn run(config: Config, notices: &[Notice]) -> Result<u8, StartError> {
 
 fn prepare(config: Config, form: Form, dir: &mut DataDir, cores: &[usize]) -> Result<Boot, StartError> {
     let executors = cores.len();
-    let marker = match dir.marker() {
-        Some(marker) => *marker,
-        None => {
-            let identity = Identity::bootstrap(&config.name, &config.bootstrap).map_err(StartError::failed)?;
-            let (method, medians) = sync_method::decide(config.wal_sync_method, dir, cores)?;
-            dir.mark(identity, config.shards.unwrap_or(1), method, medians)?
-        }
-    };
+    let (marker, first_start) = begin(&config, dir, cores)?;
     let listeners = bind(config.listen_client_urls.iter().chain(&config.listen_metrics_urls), executors)?;
-    let initial_members = initial_members(&config.name, &config.bootstrap);
+    let (initial_members, joins) = first_start.map_or_else(Default::default, |first| (first.members, first.joins));
     // The shard's executor alone talks to them.
     let peer_listeners = if config.serves_peers || initial_members.len() > 1 {
         bind(config.listen_peer_urls.iter(), 1)?
@@ -185,12 +179,14 @@ fn prepare(config: Config, form: Form, dir: &mut DataDir, cores: &[usize]) -> Re
     shard_options.stall_hard = config.wal_stall_soft.max(config.election_timeout);
     shard_options.election_timeout = config.election_timeout;
     shard_options.heartbeat_interval = config.heartbeat_interval;
+    shard_options.force_new_cluster = config.force_new_cluster;
+    shard_options.learners_max = config.learners_max;
     shard_options.lease_grace = config.election_timeout;
     shard_options.request_timeout = api::request_timeout(config.election_timeout);
     Ok(Boot {
         form,
         data_path: dir.path().to_path_buf(),
-        identity: plinth_node::Identity { cluster_id: marker.cluster_id, member, initial_members },
+        identity: plinth_node::Identity { cluster_id: marker.cluster_id, member, initial_members, joins },
         shard_options,
         api_options: Arc::new(api::ApiOptions {
             cluster_id: marker.cluster_id,
@@ -199,6 +195,7 @@ fn prepare(config: Config, form: Form, dir: &mut DataDir, cores: &[usize]) -> Re
             request_bytes_max: config.limits.request_bytes_max,
             txn_ops_max: config.limits.txn_ops_max,
             lease_ttl_min: api::lease_ttl_min(config.election_timeout),
+            strict_reconfig_check: config.strict_reconfig_check,
             quota_bytes: config.quota_backend_bytes,
             watch_limits: WatchLimits::default(),
             watch_progress_interval: config.watch_progress_interval,
@@ -221,6 +218,37 @@ fn prepare(config: Config, form: Form, dir: &mut DataDir, cores: &[usize]) -> Re
     })
 }
 
+/// Who this member is; and what its files are to begin with, if they aren't there yet: at the first start, or behind one that was cut off.
+fn begin(config: &Config, dir: &mut DataDir, cores: &[usize]) -> Result<(Marker, Option<FirstStart>), StartError> {
+    if let Some(marker) = dir.marker().filter(|_| dir.has_trees()) {
+        return Ok((*marker, None));
+    }
+    let first = FirstStart::plan(&config.name, &config.bootstrap).map_err(StartError::failed)?;
+    let marker = match dir.marker() {
+        Some(marker)
+            if marker.member_id == first.identity.member_id && marker.cluster_id == first.identity.cluster_id =>
+        {
+            *marker
+        }
+        Some(marker) => {
+            return Err(StartError::failed(format!(
+                "{} was marked for member {:x} of cluster {:x} and holds no data, but the --initial-* flags say member {:x} of {:x}: choose \
+                 another --data-dir, or give the flags of its first start",
+                dir.path().display(),
+                marker.member_id.0,
+                marker.cluster_id,
+                first.identity.member_id.0,
+                first.identity.cluster_id
+            )));
+        }
+        None => {
+            let (method, medians) = sync_method::decide(config.wal_sync_method, dir, cores)?;
+            dir.mark(first.identity, config.shards.unwrap_or(1), method, medians)?
+        }
+    };
+    Ok((marker, Some(first)))
+}
+
 /// The thread lives as long as the process: a second signal must end it even while the first is being obeyed.
 fn signals() -> Result<Receiver<StopSignal>, StartError> {
     let (thread, signals) =
@@ -229,7 +257,7 @@ fn signals() -> Result<Receiver<StopSignal>, StartError> {
     Ok(signals)
 }
 
-fn bind<'a>(urls: impl Iterator<Item = &'a Url>, executors: usize) -> Result<Vec<Listeners>, StartError> {
+pub(super) fn bind<'a>(urls: impl Iterator<Item = &'a Url>, executors: usize) -> Result<Vec<Listeners>, StartError> {
     urls.map(|url| {
         let addr = match url.bind_address().map_err(StartError::failed)? {
             BindAddress::Tcp(addr) => ListenAddr::Tcp(addr),

@@ -43,7 +43,7 @@ impl<E: Env> Api<E> {
             raft_applied_index: numbers.applied(),
             errors,
             db_size_in_use: numbers.in_use_bytes(),
-            is_learner: false,
+            is_learner: numbers.is_learner(),
             storage_version: storage_version(self.options.version),
             db_size_quota: self.options.quota_bytes.map_or(i64::MAX, |bytes| i64::try_from(bytes).unwrap_or(i64::MAX)),
             downgrade_info: Some(pb::DowngradeInfo::default()),
@@ -83,7 +83,7 @@ impl<E: Env> Api<E> {
         }
     }
 
-    /// Hands leadership to another member. There is one member, so it has it already, or it doesn't exist.
+    /// Hands leadership to another member.
     ///
     /// # Errors
     /// If this member doesn't lead, or nobody has that id.

@@ -14,8 +14,31 @@ pub const PROTOCOL_VERSION: u16 = 1;
 
 const MAGIC: [u8; 8] = *b"plinthPR";
 
-fn lane_of(code: u8) -> Option<PeerLane> {
-    PeerLane::ALL.into_iter().find(|lane| *lane as u8 == code)
+/// What a connection is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Purpose {
+    /// It carries the frames of a lane.
+    Carry(PeerLane),
+    /// Whoever connects wants to know who the members are; see [`super::encode_census`]. It may be a stranger.
+    Census,
+}
+
+const CENSUS: u8 = 3;
+
+impl Purpose {
+    fn code(self) -> u8 {
+        match self {
+            Self::Carry(lane) => lane as u8,
+            Self::Census => CENSUS,
+        }
+    }
+
+    fn of(code: u8) -> Option<Self> {
+        if code == CENSUS {
+            return Some(Self::Census);
+        }
+        PeerLane::ALL.into_iter().find(|lane| *lane as u8 == code).map(Self::Carry)
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
@@ -25,7 +48,7 @@ struct Record {
     /// CRC32C of everything behind this field.
     checksum: U32,
     version: U16,
-    /// Of a hello: the lane. Of a welcome: why not, or 0.
+    /// Of a hello: what it is for. Of a welcome: why not, or 0.
     code: u8,
     /// 1 of a hello, 2 of a welcome.
     role: u8,
@@ -53,7 +76,7 @@ const WELCOME: u8 = 2;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Hello {
     /// What the connection is for.
-    pub lane: PeerLane,
+    pub purpose: Purpose,
     /// The cluster that it belongs to.
     pub cluster: u64,
     /// Who connects.
@@ -138,11 +161,18 @@ impl Refused {
 }
 
 impl Hello {
+    /// Of somebody who asks who is there, and need not be known.
+    #[must_use]
+    pub fn census() -> Self {
+        let nobody = MemberId(0);
+        Self { purpose: Purpose::Census, cluster: 0, from: nobody, to: nobody, incarnation: 0, page_format: 0 }
+    }
+
     /// As bytes.
     #[must_use]
     pub fn encode(&self) -> [u8; HANDSHAKE_BYTES] {
-        let Self { lane, cluster, from, to, incarnation, page_format } = *self;
-        record(HELLO, lane as u8, cluster, (from, to), incarnation, page_format)
+        let Self { purpose, cluster, from, to, incarnation, page_format } = *self;
+        record(HELLO, purpose.code(), cluster, (from, to), incarnation, page_format)
     }
 
     /// Reads what came.
@@ -152,7 +182,7 @@ impl Hello {
     pub fn decode(bytes: &[u8; HANDSHAKE_BYTES]) -> Result<Self, Refused> {
         let record = read(bytes, HELLO)?;
         Ok(Self {
-            lane: lane_of(record.code).ok_or(Refused::Malformed)?,
+            purpose: Purpose::of(record.code).ok_or(Refused::Malformed)?,
             cluster: record.cluster.get(),
             from: MemberId(record.from.get()),
             to: MemberId(record.to.get()),
@@ -245,7 +275,14 @@ mod tests {
     use super::*;
 
     fn hello(lane: PeerLane) -> Hello {
-        Hello { lane, cluster: 7, from: MemberId(1), to: MemberId(2), incarnation: 99, page_format: 2 }
+        Hello {
+            purpose: Purpose::Carry(lane),
+            cluster: 7,
+            from: MemberId(1),
+            to: MemberId(2),
+            incarnation: 99,
+            page_format: 2,
+        }
     }
 
     #[test]
@@ -253,6 +290,7 @@ mod tests {
         for lane in PeerLane::ALL {
             assert_eq!(Hello::decode(&hello(lane).encode()), Ok(hello(lane)));
         }
+        assert_eq!(Hello::decode(&Hello::census().encode()), Ok(Hello::census()));
         let refusals = [
             Refused::NotPlinth,
             Refused::Version(PROTOCOL_VERSION),

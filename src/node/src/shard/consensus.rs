@@ -13,8 +13,8 @@ use crate::{
     group::{Asked, TailEntry},
     message::{Refusal, ReplyTo},
     peers::{
-        FRAME_HEADER_BYTES, FrameError, FrameHeader, LeaseFrame, SnapshotFrame, decode, encode, is_about_leases,
-        is_about_snapshots,
+        FRAME_HEADER_BYTES, FrameError, FrameHeader, LeaseFrame, MembershipFrame, SnapshotFrame, decode, encode,
+        is_about_leases, is_about_members, is_about_snapshots,
     },
 };
 
@@ -27,8 +27,8 @@ pub(super) const NO_TICKET: u64 = u64::MAX;
 /// The lanes that lead to others.
 pub(super) struct Links {
     peers: Box<dyn Peers>,
-    /// Those that are connected.
-    connected: Vec<(MemberId, PeerLane)>,
+    /// Those that are connected, and since when.
+    connected: Vec<((MemberId, PeerLane), Instant)>,
     buffer: BytesMut,
 }
 
@@ -42,7 +42,14 @@ impl Links {
     }
 
     fn is_connected(&self, peer: MemberId, lane: PeerLane) -> bool {
-        self.connected.contains(&(peer, lane))
+        self.connected.iter().any(|(connected, _)| *connected == (peer, lane))
+    }
+
+    /// Since when a peer can be told whatever concerns a group's log.
+    pub(super) fn connected_since(&self, peer: MemberId) -> Option<Instant> {
+        let since = |lane| self.connected.iter().find(|(connected, _)| *connected == (peer, lane));
+        let (pulse, log) = (since(PeerLane::Pulse)?, since(PeerLane::Log)?);
+        Some(pulse.1.max(log.1))
     }
 
     /// What is for a peer that isn't there costs nothing.
@@ -155,12 +162,13 @@ impl<E: Env> Shard<E> {
             match event {
                 PeerEvent::Connected { peer, lane } => {
                     if !self.links.is_connected(peer, lane) {
-                        self.links.connected.push((peer, lane));
+                        let now = self.now;
+                        self.links.connected.push(((peer, lane), now));
                     }
                     self.note_lost(peer, lane);
                 }
                 PeerEvent::Broken { peer, lane } => {
-                    self.links.connected.retain(|connected| *connected != (peer, lane));
+                    self.links.connected.retain(|(connected, _)| *connected != (peer, lane));
                     self.note_lost(peer, lane);
                 }
                 PeerEvent::Expelled { by } => self.note_expelled(by),
@@ -199,6 +207,10 @@ impl<E: Env> Shard<E> {
         }
         if is_about_snapshots(header.kind()) {
             self.handle_snapshot_frame(at, peer, SnapshotFrame::decode(&header, payload)?);
+            return Ok(());
+        }
+        if is_about_members(header.kind()) {
+            self.handle_membership_frame(at, peer, MembershipFrame::decode(&header, payload)?);
             return Ok(());
         }
         let message = decode(&header, payload, peer, MemberId(self.member))?;

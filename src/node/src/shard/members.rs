@@ -9,38 +9,45 @@ use plinth_tree::{Missing, Snapshot};
 use super::{Completion, Shard};
 use crate::bootstrap::NodeError;
 
-/// The other members of a group, and those that were.
+/// The members of a group, and those that were.
 #[derive(Default)]
-pub(crate) struct Others {
+pub(crate) struct Members {
     present: Vec<PeerAddress>,
     removed: Vec<MemberId>,
 }
 
-impl Others {
-    pub(crate) fn new(members: Vec<MemberRecord>, own: MemberId) -> Self {
-        let mut others = Self::default();
-        for MemberRecord { id, peer_urls, standing, .. } in members.into_iter().filter(|member| member.id != own) {
+impl Members {
+    pub(crate) fn new(records: Vec<MemberRecord>) -> Self {
+        let mut members = Self::default();
+        for MemberRecord { id, name, peer_urls, standing, .. } in records {
             match standing {
-                Standing::Removed => others.removed.push(id),
-                Standing::Voter | Standing::Learner => others.present.push(PeerAddress { id, urls: peer_urls }),
+                Standing::Removed => members.removed.push(id),
+                Standing::Voter | Standing::Learner => {
+                    members.present.push(PeerAddress { id, urls: peer_urls, has_started: !name.is_empty() });
+                }
             }
         }
-        others
+        members
     }
 }
 
 impl<E: Env> Shard<E> {
     /// Has connections to all members of all groups.
-    pub(super) fn set_peers(&self) {
-        let mut all: Vec<PeerAddress> = self.others.iter().flat_map(|others| &others.present).cloned().collect();
+    pub(super) fn connect(&self) {
+        let mut all: Vec<PeerAddress> = self.members.iter().flat_map(|members| &members.present).cloned().collect();
         all.sort_by_key(|address| address.id);
         all.dedup_by_key(|address| address.id);
-        let removed = self.others.iter().flat_map(|others| &others.removed).copied().collect();
-        self.links.peers().set_peers(all, removed);
+        let removed = self.members.iter().flat_map(|members| &members.removed).copied().collect();
+        if !self.is_forcing() {
+            self.links.peers().set_members(all, removed);
+        }
     }
 
     /// An entry that was applied says who votes from now on.
     pub(super) fn configure(&mut self, at: usize, configuration: Configuration) {
+        if !self.takes_configuration(at, &configuration) {
+            return;
+        }
         let own = MemberId(self.member);
         let was_member = self.groups[at].raft.configuration().is_member(own);
         let is_member = configuration.is_member(own);
@@ -95,8 +102,8 @@ impl<E: Env> Shard<E> {
     }
 
     pub(super) fn handle_members(&mut self, at: usize, members: Vec<MemberRecord>) {
-        self.others[at] = Others::new(members, MemberId(self.member));
-        self.set_peers();
+        self.members[at] = Members::new(members);
+        self.connect();
     }
 }
 

@@ -5,7 +5,7 @@ use plinth_env::{Env, TaskQueue};
 use plinth_kv::Budget;
 use plinth_raft::Input;
 
-use super::{Completion, Shard, send_answer};
+use super::{AskedChange, Completion, Shard, send_answer};
 use crate::{
     bootstrap::NodeError,
     group::{Applied, Asked, LeaseQuestion},
@@ -33,6 +33,7 @@ impl<E: Env> Shard<E> {
             group.publish(|to, reply| send_answer(replies, touched, to, reply));
         }
         self.answer_about_leases();
+        self.force_new_cluster();
         self.read_members();
         self.install_if_whole();
         self.start_background();
@@ -77,6 +78,7 @@ impl<E: Env> Shard<E> {
                 Completion::PartRead(at, peer, part) => self.send_part(at, peer, &part),
                 Completion::PartBuilt(at, session, built) => self.handle_built(at, session, built),
                 Completion::Placed(at, placed) => self.handle_placed(at, placed)?,
+                Completion::ResidentFound(at, asked, found) => self.handle_resident(at, asked, found),
                 Completion::Members(at, members) => self.handle_members(at, members?),
                 Completion::Alarm(at) => self.handle_alarm(at),
                 Completion::Tick => self.handle_tick(),
@@ -124,6 +126,10 @@ impl<E: Env> Shard<E> {
                 self.groups[at].subscribe(subscription, |to, reply| send_answer(replies, touched, to, reply));
             }
             Message::Defragment { group, reply } => self.begin_defragmentation(self.position(group), reply),
+            Message::ChangeMembers { group, proposal, change, is_strict, reply } => {
+                let asked = AskedChange { proposal, change, reply };
+                self.change_members(self.position(group), asked, is_strict);
+            }
             Message::MoveLeader { group, to, reply } => self.move_leader(self.position(group), to, reply),
             Message::Stop { reply } => self.begin_stop(reply),
         }

@@ -42,7 +42,7 @@ pub async fn start(env: &SimEnv, options: ShardOptions) -> Result<Node, NodeErro
         client_urls: Vec::new(),
         ..MemberRecord::default()
     };
-    let identity = Identity { cluster_id: 7, initial_members: vec![member.clone()], member };
+    let identity = Identity { cluster_id: 7, initial_members: vec![member.clone()], member, joins: false };
     let ports = ShardPorts { inbox: receiver, replies: vec![answers] };
     let shard = open_shard(env, options, &identity, ports, Box::new(Alone)).await?;
     let handle = shard.handle(inbox);
@@ -57,6 +57,7 @@ pub async fn start(env: &SimEnv, options: ShardOptions) -> Result<Node, NodeErro
         version: "3.6.0",
         request_bytes_max: 1 << 20,
         txn_ops_max: 128,
+        strict_reconfig_check: true,
         quota_bytes: None,
         watch_limits: WatchLimits::default(),
         watch_progress_interval: Duration::from_secs(600),

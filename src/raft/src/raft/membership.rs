@@ -21,17 +21,25 @@ use crate::{Configuration, Effects, Entry, Mode, Reason, progress::Progress};
 impl Raft {
     pub(super) fn propose_change(&mut self, ticket: u64, payload: Bytes, effects: &mut Effects) {
         assert!(!payload.is_empty(), "an empty payload opens a term");
-        if self.role != Role::Leader {
-            return Self::reject(ticket, Reason::NoLeader, effects);
-        }
-        if self.is_handing_over() {
-            return Self::reject(ticket, Reason::LeaderChanged, effects);
-        }
-        if !self.may_change() {
-            return Self::reject(ticket, Reason::ChangeUnderWay, effects);
+        if let Some(reason) = self.refuses_change() {
+            return Self::reject(ticket, reason, effects);
         }
         let index = self.append(payload, true, effects);
         effects.accepted.push((ticket, index));
+    }
+
+    /// Why a change of the members would be rejected now.
+    #[must_use]
+    pub fn refuses_change(&self) -> Option<Reason> {
+        if self.role != Role::Leader {
+            Some(Reason::NoLeader)
+        } else if self.is_handing_over() {
+            Some(Reason::LeaderChanged)
+        } else if !self.may_change() {
+            Some(Reason::ChangeUnderWay)
+        } else {
+            None
+        }
     }
 
     fn may_change(&self) -> bool {

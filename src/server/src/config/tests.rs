@@ -108,7 +108,6 @@ fn every_bad_value_is_refused_with_one_line_that_helps() {
         ("--cert-file=/x", "doesn't have"),
         ("--client-cert-auth", "doesn't have"),
         ("--config-file=/x", "not supported yet"),
-        ("--force-new-cluster", "can't make"),
         ("--discovery-srv=example.com", "--initial-cluster"),
         ("--log-level=loud", "debug, info, warn"),
         ("--logger=glog", "zap"),
@@ -123,7 +122,7 @@ fn every_bad_value_is_refused_with_one_line_that_helps() {
 
 #[test]
 fn refused_flags_at_their_default_do_no_harm() {
-    config("--client-cert-auth=false --cert-file= --auto-tls=0 --force-new-cluster=false --discovery-srv=");
+    config("--client-cert-auth=false --cert-file= --auto-tls=0 --discovery-srv=");
 }
 
 #[test]

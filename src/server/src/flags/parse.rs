@@ -64,6 +64,12 @@ pub fn parse(args: &[String], env: &[(String, String)]) -> Result<Invocation, St
 }
 
 impl Settings {
+    /// Whether a flag that is on or off is on.
+    #[must_use]
+    pub fn is_on(&self, name: &str) -> bool {
+        parse_bool(self.get(name)) == Some(true)
+    }
+
     /// The value of a flag: given, or its default. The name must be in the table.
     #[must_use]
     pub fn get(&self, name: &str) -> &str {

@@ -207,12 +207,12 @@ fn passwords_are_not_logged() {
 
 #[test]
 fn flags_without_effect_are_mentioned() {
-    let settings = settings("--snapshot-count=5 --pre-vote --max-result-buffer=1 --force --name=x");
+    let settings = settings("--snapshot-count=5 --memory-mlock --max-result-buffer=1 --force --name=x");
     let named: Vec<_> = settings.notices.iter().map(|notice| (notice.msg, notice.fields[0].1.as_str())).collect();
     assert_eq!(
         named,
         [
-            ("flag is accepted but not honoured yet", "pre-vote"),
+            ("flag is accepted but not honoured yet", "memory-mlock"),
             ("flag is accepted but has no effect", "snapshot-count"),
         ]
     );

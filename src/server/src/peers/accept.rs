@@ -5,7 +5,9 @@ use std::{future::poll_fn, io, rc::Rc, task::Poll};
 use bytes::BytesMut;
 use plinth_base::MemberId;
 use plinth_env::{PeerEvent, PeerLane};
-use plinth_node::peers::{FRAME_HEADER_BYTES, FrameHeader, HANDSHAKE_BYTES, Hello, Refused, Welcome};
+use plinth_node::peers::{
+    FRAME_HEADER_BYTES, FrameHeader, HANDSHAKE_BYTES, Hello, Purpose, Refused, Welcome, encode_census,
+};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::{
@@ -23,7 +25,14 @@ pub(super) async fn serve<R: Runtime, D: Dial, T: AsyncRead + AsyncWrite + Unpin
 ) {
     let greeted = within(&shared.runtime, shared.me.patience, greet(shared, &mut socket)).await;
     let Some(Ok(hello)) = greeted else { return };
-    let (peer, lane) = (hello.from, hello.lane);
+    let peer = hello.from;
+    let Purpose::Carry(lane) = hello.purpose else {
+        let mut census = BytesMut::new();
+        encode_census(&shared.state.borrow().members, &mut census);
+        // Whoever doesn't take it asks again.
+        let _ = within(&shared.runtime, shared.me.patience, socket.write_all(&census)).await;
+        return;
+    };
     let number = {
         let mut state = shared.state.borrow_mut();
         let Some(own) = state.lane(peer, lane) else { return };
@@ -57,6 +66,7 @@ async fn greet<R, D, T: AsyncRead + AsyncWrite + Unpin>(shared: &Shared<R, D>, s
     let hello = Hello::decode(&bytes);
     let refused = match &hello {
         Err(refused) => Some(*refused),
+        Ok(Hello { purpose: Purpose::Census, .. }) => None,
         Ok(hello) if hello.cluster != me.cluster => Some(Refused::OtherCluster(me.cluster)),
         Ok(hello) if hello.to != me.member => Some(Refused::OtherMember(me.member)),
         Ok(hello) => {

@@ -12,7 +12,7 @@ use std::{
 use bytes::{Buf, Bytes, BytesMut};
 use plinth_base::MemberId;
 use plinth_env::{PeerEvent, PeerLane};
-use plinth_node::peers::{HANDSHAKE_BYTES, Hello, Refused, Welcome};
+use plinth_node::peers::{HANDSHAKE_BYTES, Hello, Purpose, Refused, Welcome};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 use super::network::{Dial, Shared};
@@ -116,7 +116,7 @@ async fn connect<R: Runtime, D: Dial>(
     let dialed = within(&shared.runtime, me.patience, async {
         let mut socket = shared.dial.dial(url.to_owned()).await?;
         let hello = Hello {
-            lane,
+            purpose: Purpose::Carry(lane),
             cluster: me.cluster,
             from: me.member,
             to: peer,

@@ -7,9 +7,11 @@
 //! later one of that lane; nothing is believed of who doesn't name this cluster and this member.
 
 mod accept;
+mod census;
 mod lane;
 mod network;
 
+pub use census::{Census, census};
 pub use network::{Dial, Me, Network};
 
 #[cfg(test)]

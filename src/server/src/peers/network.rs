@@ -3,8 +3,9 @@
 use std::{
     cell::RefCell,
     collections::{BTreeMap, VecDeque},
-    future::Future,
+    future::{Future, poll_fn},
     io,
+    pin::Pin,
     rc::Rc,
     task::{Context, Poll, Waker},
     time::Duration,
@@ -12,10 +13,10 @@ use std::{
 
 use bytes::Bytes;
 use plinth_base::MemberId;
-use plinth_env::{NotSent, PeerAddress, PeerEvent, PeerLane, Peers};
+use plinth_env::{NotSent, PeerAddress, PeerEvent, PeerLane, Peers, Resident};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{accept, lane};
+use super::{accept, census, lane};
 use crate::conn::Runtime;
 
 /// How connections are made.
@@ -66,8 +67,12 @@ pub(super) struct Shared<R, D> {
 
 #[derive(Default)]
 pub(super) struct State {
+    /// All members, this one too.
+    pub(super) members: Vec<PeerAddress>,
     pub(super) peers: BTreeMap<MemberId, PeerState>,
     pub(super) removed: Vec<MemberId>,
+    /// Who waits until there are peers.
+    first_peer: Option<Waker>,
     events: VecDeque<PeerEvent>,
     pub(super) inbox_bytes: usize,
     waker: Option<Waker>,
@@ -154,6 +159,19 @@ impl<R: Runtime, D: Dial> Network<R, D> {
         Self(Rc::new(Shared { me, runtime, dial, state: RefCell::default() }))
     }
 
+    /// Waits until somebody else belongs to the cluster.
+    pub async fn has_peers(&self) {
+        poll_fn(|cx| {
+            let mut state = self.0.state.borrow_mut();
+            if !state.peers.is_empty() {
+                return Poll::Ready(());
+            }
+            state.first_peer = Some(cx.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+
     /// Serves a connection that somebody made to this member, to its end.
     pub async fn serve<T: AsyncRead + AsyncWrite + Unpin + 'static>(&self, socket: T) {
         accept::serve(&self.0, socket).await;
@@ -161,10 +179,16 @@ impl<R: Runtime, D: Dial> Network<R, D> {
 }
 
 impl<R: Runtime, D: Dial> Peers for Network<R, D> {
-    fn set_peers(&self, peers: Vec<PeerAddress>, removed: Vec<MemberId>) {
+    fn set_members(&self, members: Vec<PeerAddress>, removed: Vec<MemberId>) {
         let mut state = self.0.state.borrow_mut();
         let state = &mut *state;
         state.removed = removed;
+        state.members.clone_from(&members);
+        let mut peers = members;
+        peers.retain(|address| address.id != self.0.me.member);
+        if !peers.is_empty() {
+            state.first_peer.take().into_iter().for_each(Waker::wake);
+        }
         let is_wanted =
             |id: MemberId, urls: &[String]| peers.iter().any(|address| address.id == id && address.urls == urls);
         for (id, peer) in &mut state.peers {
@@ -182,7 +206,7 @@ impl<R: Runtime, D: Dial> Peers for Network<R, D> {
                 state.push(PeerEvent::Broken { peer: id, lane });
             }
         }
-        for PeerAddress { id, urls } in peers {
+        for PeerAddress { id, urls, .. } in peers {
             if state.peers.contains_key(&id) {
                 continue;
             }
@@ -194,6 +218,18 @@ impl<R: Runtime, D: Dial> Peers for Network<R, D> {
                 self.0.runtime.spawn(task);
             }
         }
+    }
+
+    fn find_resident(&self, urls: Vec<String>) -> Pin<Box<dyn Future<Output = Option<Resident>>>> {
+        let shared = Rc::clone(&self.0);
+        Box::pin(async move {
+            for url in urls {
+                if let Some(resident) = census::resident(&shared, url).await {
+                    return Some(resident);
+                }
+            }
+            None
+        })
     }
 
     fn send(&self, to: MemberId, lane: PeerLane, frame: Bytes) -> Result<(), NotSent> {

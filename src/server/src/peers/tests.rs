@@ -11,7 +11,7 @@ use std::{
 use bytes::{BufMut, Bytes, BytesMut};
 use plinth_base::{GroupId, Instant, LogIndex, MemberId, Term};
 use plinth_env::{NotSent, PeerAddress, PeerEvent, PeerLane, Peers};
-use plinth_node::peers::{HANDSHAKE_BYTES, Hello, Refused, Welcome};
+use plinth_node::peers::{HANDSHAKE_BYTES, Hello, Purpose, Refused, Welcome};
 use plinth_raft::{Body, Entry, Message, Position};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
@@ -76,7 +76,7 @@ fn member(wires: &Wires, id: u64) -> Member {
 }
 
 fn address(id: u64) -> PeerAddress {
-    PeerAddress { id: MemberId(id), urls: vec![format!("m{id}")] }
+    PeerAddress { id: MemberId(id), urls: vec![format!("m{id}")], has_started: true }
 }
 
 /// The next event, if one comes soon.
@@ -112,8 +112,8 @@ fn frames_of_all_lengths_arrive_whole_and_in_order_and_a_cut_is_told() {
     run(async {
         let wires = Wires::default();
         let (one, two) = (member(&wires, 1), member(&wires, 2));
-        one.set_peers(vec![address(2)], Vec::new());
-        two.set_peers(vec![address(1)], Vec::new());
+        one.set_members(vec![address(2)], Vec::new());
+        two.set_members(vec![address(1)], Vec::new());
         connected(&one, 3).await;
         connected(&two, 3).await;
         let lengths = [0, 10, 70_000, 1, 300_000, 65_536, 5];
@@ -127,8 +127,12 @@ fn frames_of_all_lengths_arrive_whole_and_in_order_and_a_cut_is_told() {
             assert!(got == Some(PeerEvent::Received { peer, lane, frame: frame.clone() }));
         }
         // The URL of a member changes: its connections end, and new ones are made.
-        one.set_peers(
-            vec![PeerAddress { id: MemberId(2), urls: vec!["m2".to_owned(), "elsewhere".to_owned()] }],
+        one.set_members(
+            vec![PeerAddress {
+                id: MemberId(2),
+                urls: vec!["m2".to_owned(), "elsewhere".to_owned()],
+                has_started: true,
+            }],
             Vec::new(),
         );
         for _ in 0..3 {
@@ -143,10 +147,10 @@ fn a_peer_that_takes_nothing_costs_a_bounded_outbox_and_one_that_is_away_nothing
     run(async {
         let wires = Wires::default();
         let (one, two) = (member(&wires, 1), member(&wires, 2));
-        one.set_peers(vec![address(2)], Vec::new());
+        one.set_members(vec![address(2)], Vec::new());
         assert_eq!(one.send(MemberId(2), PeerLane::Log, append(0, 1)), Err(NotSent::NotConnected));
         assert_eq!(one.send(MemberId(9), PeerLane::Log, append(0, 1)), Err(NotSent::NotConnected));
-        two.set_peers(vec![address(1)], Vec::new());
+        two.set_members(vec![address(1)], Vec::new());
         connected(&one, 3).await;
         let mut sent = 0;
         while one.send(MemberId(2), PeerLane::Log, append(0, 1 << 20)).is_ok() {
@@ -164,14 +168,14 @@ fn strangers_are_refused_with_the_reason_and_a_removed_member_is_told() {
         let wires = Wires::default();
         let (one, two) = (member(&wires, 1), member(&wires, 2));
         let hello = |cluster, from, to| Hello {
-            lane: PeerLane::Log,
+            purpose: Purpose::Carry(PeerLane::Log),
             cluster,
             from: MemberId(from),
             to: MemberId(to),
             incarnation: 1,
             page_format: 2,
         };
-        two.set_peers(Vec::new(), vec![MemberId(1)]);
+        two.set_members(Vec::new(), vec![MemberId(1)]);
         for (hello, want) in [
             (hello(CLUSTER + 1, 1, 2).encode(), Refused::OtherCluster(CLUSTER)),
             (hello(CLUSTER, 1, 3).encode(), Refused::OtherMember(MemberId(2))),
@@ -187,7 +191,7 @@ fn strangers_are_refused_with_the_reason_and_a_removed_member_is_told() {
             assert_eq!(welcome.refused, Some(want));
             assert_eq!(socket.read(&mut answer).await.expect("the end"), 0);
         }
-        one.set_peers(vec![address(2)], Vec::new());
+        one.set_members(vec![address(2)], Vec::new());
         assert_eq!(event(&one).await, Some(PeerEvent::Expelled { by: MemberId(2) }));
     });
 }
@@ -197,10 +201,10 @@ fn hostile_bytes_close_their_connection_and_nothing_else() {
     run(async {
         let wires = Wires::default();
         let two = member(&wires, 2);
-        two.set_peers(vec![address(1)], Vec::new());
+        two.set_members(vec![address(1)], Vec::new());
         let mut socket = wires.dial("m2".to_owned()).await.expect("it is there");
         let hello = Hello {
-            lane: PeerLane::Log,
+            purpose: Purpose::Carry(PeerLane::Log),
             cluster: CLUSTER,
             from: MemberId(1),
             to: MemberId(2),
@@ -231,12 +235,12 @@ fn attempts_to_connect_get_rarer_and_a_call_from_the_peer_ends_the_wait() {
         let wires = Wires::default();
         let (one, two) = (member(&wires, 1), member(&wires, 2));
         wires.is_cut.set(true);
-        one.set_peers(vec![address(2)], Vec::new());
+        one.set_members(vec![address(2)], Vec::new());
         tokio::time::sleep(Duration::from_secs(60)).await;
         let dialed = wires.dialed.get();
         assert!((60..=3 * 70).contains(&dialed), "{dialed} attempts in a minute");
         wires.is_cut.set(false);
-        two.set_peers(vec![address(1)], Vec::new());
+        two.set_members(vec![address(1)], Vec::new());
         let begun = tokio::time::Instant::now();
         connected(&one, 3).await;
         assert!(begun.elapsed() < Duration::from_millis(100), "it called, so it is there: {:?}", begun.elapsed());

@@ -7,22 +7,24 @@ use std::{
     time::Duration,
 };
 
-use plinth_base::Instant;
+use plinth_base::{Instant, Url};
 use plinth_env::{Env, TaskQueue};
 use plinth_uring::{
     UringEnv,
-    net::{Connection, Listener},
+    net::{Connection, Listener, Listeners},
 };
 
-use super::Boot;
+use super::{Boot, bind};
 use crate::{
     conn::Runtime,
     peers::{Dial, Me, Network},
-    urls::Url,
 };
 
 /// A machine that has been gone for so long is forgotten: its connections would stay for ever.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
+
+/// Between two attempts to listen.
+const BIND_PAUSE: Duration = Duration::from_secs(1);
 
 /// Tasks of the peers' connections go to the queue of the shard: their latency is that of every write.
 #[derive(Clone)]
@@ -91,9 +93,33 @@ pub(super) fn open(env: &UringEnv, boot: &Arc<Boot>) -> Network<PeerRuntime, Tcp
     Network::new(me, PeerRuntime(env.clone()), dial)
 }
 
-/// Lets the others in. They are known by now.
+/// Lets the others in. Where nobody asked for that, it begins when the first other member is added.
 pub(super) fn listen(env: &UringEnv, boot: &Arc<Boot>, network: &Network<PeerRuntime, TcpDial>) {
-    for listeners in &boot.peer_listeners {
+    if !boot.peer_listeners.is_empty() {
+        return open_doors(env, &boot.peer_listeners, network);
+    }
+    let (env, boot, network) = (env.clone(), Arc::clone(boot), network.clone());
+    env.clone().spawn(TaskQueue::Serve, async move {
+        network.has_peers().await;
+        let mut is_told = false;
+        loop {
+            let shared = Arc::clone(&boot);
+            // It may have to wait until whoever had the port is gone.
+            match env.on_helper(move || bind(shared.config.listen_peer_urls.iter(), 1)).await {
+                Ok(listeners) => return open_doors(&env, &listeners, &network),
+                Err(error) if !std::mem::replace(&mut is_told, true) => plinth_base::log_error!(
+                    "other members can't connect to this one: free the address, or restart with another --listen-peer-urls",
+                    "error" => plinth_base::log::Value::display(&error)
+                ),
+                Err(_) => {}
+            }
+            env.sleep(BIND_PAUSE).await;
+        }
+    });
+}
+
+fn open_doors(env: &UringEnv, all: &[Listeners], network: &Network<PeerRuntime, TcpDial>) {
+    for listeners in all {
         let Some(listener) = Listener::take(listeners, 0, env) else { continue };
         env.spawn(TaskQueue::Consensus, accept(env.clone(), listener, network.clone()));
     }

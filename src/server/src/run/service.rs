@@ -73,7 +73,7 @@ impl Backend for NodeService {
     }
 
     fn is_learner(&self) -> bool {
-        false
+        self.api.is_learner()
     }
 
     fn wal_stall(&self) -> Option<String> {

@@ -8,6 +8,8 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
+    future::Future,
+    pin::Pin,
     rc::Rc,
     task::{Context, Poll, Waker},
     time::Duration,
@@ -15,7 +17,7 @@ use std::{
 
 use bytes::Bytes;
 use plinth_base::{MemberId, Prng};
-use plinth_env::{NotSent, PeerAddress, PeerEvent, PeerLane, Peers};
+use plinth_env::{NotSent, PeerAddress, PeerEvent, PeerLane, Peers, Resident};
 
 use crate::{
     exec::{HostId, World},
@@ -311,7 +313,9 @@ impl World {
             let at = host_of(&address.urls).filter(|at| at.0 < hosts && *at != host);
             (address.id, at)
         };
-        net.endpoints[host.0].peers = peers.into_iter().map(found).collect();
+        let own = net.member(host);
+        let others = peers.into_iter().filter(|address| Some(address.id) != own);
+        net.endpoints[host.0].peers = others.map(found).collect();
         let known: BTreeSet<HostId> = net.endpoints[host.0].peers.values().filter_map(|at| *at).collect();
         let all: Vec<LinkId> =
             net.links.keys().filter(|(low, high, _)| *low == host || *high == host).copied().collect();
@@ -441,11 +445,19 @@ impl SimPeers {
 }
 
 impl Peers for SimPeers {
-    fn set_peers(&self, peers: Vec<PeerAddress>, removed: Vec<MemberId>) {
+    fn set_members(&self, members: Vec<PeerAddress>, removed: Vec<MemberId>) {
         if !self.is_stale() {
             self.world.net.borrow_mut().endpoints[self.host.0].removed = removed;
-            self.world.set_peers(self.host, peers);
+            self.world.set_peers(self.host, members);
         }
+    }
+
+    fn find_resident(&self, urls: Vec<String>) -> Pin<Box<dyn Future<Output = Option<Resident>>>> {
+        let net = self.world.net.borrow();
+        let host = host_of(&urls).filter(|host| host.0 < net.endpoints.len() && !net.is_cut(self.host, *host));
+        let member = host.and_then(|host| net.member(host));
+        // There is only one cluster here, whose id the network doesn't know.
+        Box::pin(std::future::ready(member.map(|member| Resident { cluster: 0, member })))
     }
 
     fn send(&self, to: MemberId, lane: PeerLane, frame: Bytes) -> Result<(), NotSent> {

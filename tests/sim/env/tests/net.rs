@@ -21,8 +21,10 @@ fn start(sim: &Sim, host: usize, hosts: usize) -> (SimPeers, Heard) {
     let env = sim.host(host).env();
     let peers = env.peers(id(host));
     let others = (0..hosts).filter(|other| *other != host);
-    peers.set_peers(
-        others.map(|other| PeerAddress { id: id(other), urls: vec![format!("sim://{other}")] }).collect(),
+    peers.set_members(
+        others
+            .map(|other| PeerAddress { id: id(other), urls: vec![format!("sim://{other}")], has_started: true })
+            .collect(),
         Vec::new(),
     );
     let heard = Heard::default();
@@ -156,8 +158,8 @@ fn strangers_and_wrong_addresses_get_no_connection() {
     let env = sim.host(0).env();
     let first = env.peers(id(0));
     // Host 1 is expected to be somebody else, and host 2 knows nobody.
-    let at = |id, url: &str| PeerAddress { id, urls: vec![url.to_owned()] };
-    first.set_peers(
+    let at = |id, url: &str| PeerAddress { id, urls: vec![url.to_owned()], has_started: true };
+    first.set_members(
         vec![at(MemberId(77), "sim://1"), at(id(2), "sim://2"), at(MemberId(99), "http://elsewhere:1")],
         Vec::new(),
     );

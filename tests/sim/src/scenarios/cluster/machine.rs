@@ -58,7 +58,7 @@ impl Member {
             tail_bytes_max: [20_000, 64 << 20][prng.index(2)],
             ..node::options(prng)
         };
-        let identity = Identity { cluster_id: CLUSTER, member: member.clone(), initial_members };
+        let identity = Identity { cluster_id: CLUSTER, member: member.clone(), initial_members, joins: false };
         Self { host, id: member.id, options, identity, node: None, may_end: false, watched: Vec::new() }
     }
 

@@ -54,7 +54,10 @@ pub enum BindAddress {
 }
 
 impl Url {
-    /// Reads one URL. The error is one line.
+    /// Reads one URL.
+    ///
+    /// # Errors
+    /// What is wrong with it, in one line.
     pub fn parse(text: &str) -> Result<Self, String> {
         let text = text.trim();
         let (scheme, authority) =
@@ -82,6 +85,9 @@ impl Url {
     }
 
     /// Reads a comma-separated list; at least one, sorted as etcd sorts them.
+    ///
+    /// # Errors
+    /// What is wrong with one of them, in one line.
     pub fn parse_list(text: &str) -> Result<Vec<Self>, String> {
         let mut urls = text.split(',').map(Self::parse).collect::<Result<Vec<_>, _>>()?;
         urls.sort_by_key(ToString::to_string);
@@ -118,6 +124,9 @@ impl Url {
     }
 
     /// Where to listen for this URL. Names other than `localhost` are refused: they may mean something else tomorrow.
+    ///
+    /// # Errors
+    /// Its host is a name.
     pub fn bind_address(&self) -> Result<BindAddress, String> {
         let Some((host, port)) = self.host_port() else {
             return Ok(BindAddress::Unix(PathBuf::from(&self.authority)));
