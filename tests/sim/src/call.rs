@@ -1,6 +1,6 @@
 //! Calls of clients: the model's requests, and what etcd has beside them that makes no revision of its own.
 
-use crate::model::{Request, Response};
+use crate::model::{Request, Response, Txn};
 
 /// What a client asks.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -38,6 +38,25 @@ pub enum Call {
         /// And for its keys.
         keys: bool,
     },
+}
+
+impl Call {
+    /// Whether a member of a cluster may answer it from what it has, without asking anybody if that is the newest; a range only if it is
+    /// `serializable`.
+    #[must_use]
+    pub fn may_be_stale(&self, serializable: bool) -> bool {
+        match self {
+            Self::Kv(Request::Range(_)) => serializable,
+            Self::LeaseKeepAlive { .. } | Self::LeaseTimeToLive { .. } => true,
+            // Nothing in it asks for the newest state.
+            Self::Kv(Request::Txn(txn)) => is_empty(txn),
+            _ => false,
+        }
+    }
+}
+
+fn is_empty(txn: &Txn) -> bool {
+    txn.success.iter().chain(&txn.failure).all(|op| matches!(op, Request::Txn(nested) if is_empty(nested)))
 }
 
 /// The answer to a [`Call`]. Revisions are those of the response's header, TTLs are in seconds.

@@ -13,4 +13,5 @@ pub mod runner;
 pub mod scenario;
 pub mod scenarios;
 pub mod watch;
+pub mod wire;
 pub mod workload;

@@ -2,7 +2,6 @@
 
 pub(in crate::scenarios) mod renewal;
 pub(in crate::scenarios) mod watching;
-pub(in crate::scenarios) mod wire;
 
 use std::{cell::RefCell, rc::Rc, time::Duration};
 
@@ -15,7 +14,8 @@ use self::watching::Recordings;
 use crate::{
     call::{Answer, Call},
     history::{History, OpId},
-    model::{Range, Request, Response, Txn, state_of},
+    model::{Range, Request, Response, state_of},
+    wire,
     workload::{Known, Workload},
 };
 
@@ -99,14 +99,7 @@ fn begin_as<E: Env>(api: &Api<E>, clients: &Shared, call: Call, serializable: bo
     let now = api.executor().env().now();
     let mut clients = clients.borrow_mut();
     clients.operations += 1;
-    let is_local = match call {
-        Call::Kv(Request::Range(_)) => serializable,
-        Call::LeaseKeepAlive { .. } | Call::LeaseTimeToLive { .. } => true,
-        // Nothing in it asks for the newest state.
-        Call::Kv(Request::Txn(ref txn)) => is_empty(txn),
-        _ => false,
-    };
-    if clients.has_members && is_local {
+    if clients.has_members && call.may_be_stale(serializable) {
         clients.history.begin_stale(call, now)
     } else {
         clients.history.begin(call, now)
@@ -118,10 +111,6 @@ pub(in crate::scenarios) async fn send<E: Env>(api: &Api<E>, clients: &Shared, c
     let id = begin_as(api, clients, call.clone(), serializable);
     let answer = answer(api, &call, serializable).await;
     finish(api, clients, id, answer)
-}
-
-fn is_empty(txn: &Txn) -> bool {
-    txn.success.iter().chain(&txn.failure).all(|op| matches!(op, Request::Txn(nested) if is_empty(nested)))
 }
 
 /// Notes an answer.
@@ -144,9 +133,7 @@ pub(in crate::scenarios) fn finish<E: Env>(
         clients.history.finish(id, Err::<Answer, _>(refused), now);
         return Sent::Answered;
     }
-    let declined =
-        [errors::LEADER_CHANGED, errors::NO_SPACE, errors::TOO_MANY_REQUESTS, errors::STOPPED, errors::NO_LEADER];
-    if declined.contains(&status) {
+    if wire::is_declined(&status) {
         // A compaction that waited for its sweep is done.
         if !clients.history.waits_for_more(id) {
             clients.history.forget(id);

@@ -9,8 +9,8 @@ use plinth_node::api::Api;
 use plinth_rpc::{ChunkSource, Frame, Gone, Replies, Requests, Status, etcdserverpb as pb};
 use prost::Message as _;
 
-use super::{Sent, Shared, wire};
-use crate::{call::Call, history::OpId};
+use super::{Sent, Shared};
+use crate::{call::Call, history::OpId, wire};
 
 /// Renewals of one stream.
 const RENEWALS_MAX: u64 = 3;

@@ -16,10 +16,11 @@ use plinth_rpc::{
 };
 use prost::Message as _;
 
-use super::{Shared, wire};
+use super::Shared;
 use crate::{
     history::History,
     watch::{self, Circumstances, Event, Reply, Watch},
+    wire,
 };
 use pb::watch_request::RequestUnion;
 

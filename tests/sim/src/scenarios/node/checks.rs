@@ -8,7 +8,7 @@ use plinth_rpc::{Status, errors};
 use plinth_sim_env::Sim;
 
 use super::{
-    super::clients::{Shared, watching, wire},
+    super::clients::{Shared, watching},
     machine::{GROUPS, Node, tree_path},
 };
 use crate::{
@@ -17,6 +17,7 @@ use crate::{
     history::{Found, History},
     model::{self, Range, Response},
     scenario::Violation,
+    wire,
 };
 
 /// Entries that one slice of an audit visits.

@@ -8,11 +8,10 @@ use plinth_node::ShardOptions;
 use plinth_sim_env::{Limit, Sim, SimEnv, SimOptions};
 
 use super::{
-    super::clients::wire,
     checks,
     machine::{self, Node},
 };
-use crate::model::Put;
+use crate::{model::Put, wire};
 
 /// Enough to make checkpoints, and segments of the log that are not needed any more.
 const PUTS: u8 = 20;

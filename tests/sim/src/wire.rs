@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// A range read.
-pub(in crate::scenarios) fn range(range: &Range, serializable: bool) -> pb::RangeRequest {
+pub fn range(range: &Range, serializable: bool) -> pb::RangeRequest {
     pb::RangeRequest {
         key: range.key.clone().into(),
         range_end: range.range_end.clone().into(),
@@ -40,7 +40,7 @@ pub(in crate::scenarios) fn range(range: &Range, serializable: bool) -> pb::Rang
 }
 
 /// A put.
-pub(in crate::scenarios) fn put(put: &Put) -> pb::PutRequest {
+pub fn put(put: &Put) -> pb::PutRequest {
     pb::PutRequest {
         key: put.key.clone().into(),
         value: put.value.clone().into(),
@@ -52,7 +52,7 @@ pub(in crate::scenarios) fn put(put: &Put) -> pb::PutRequest {
 }
 
 /// A deletion.
-pub(in crate::scenarios) fn delete_range(delete: &DeleteRange) -> pb::DeleteRangeRequest {
+pub fn delete_range(delete: &DeleteRange) -> pb::DeleteRangeRequest {
     pb::DeleteRangeRequest {
         key: delete.key.clone().into(),
         range_end: delete.range_end.clone().into(),
@@ -61,7 +61,7 @@ pub(in crate::scenarios) fn delete_range(delete: &DeleteRange) -> pb::DeleteRang
 }
 
 /// A transaction.
-pub(in crate::scenarios) fn txn(txn: &Txn) -> pb::TxnRequest {
+pub fn txn(txn: &Txn) -> pb::TxnRequest {
     pb::TxnRequest {
         compare: txn.compare.iter().map(compare).collect(),
         success: txn.success.iter().map(op).collect(),
@@ -113,7 +113,8 @@ fn pairs(kvs: &[mvccpb::KeyValue]) -> Vec<KeyValue> {
     kvs.iter().map(pair).collect()
 }
 
-pub(in crate::scenarios) fn pair(kv: &mvccpb::KeyValue) -> KeyValue {
+/// A pair.
+pub fn pair(kv: &mvccpb::KeyValue) -> KeyValue {
     KeyValue {
         key: kv.key.to_vec(),
         value: kv.value.to_vec(),
@@ -125,24 +126,24 @@ pub(in crate::scenarios) fn pair(kv: &mvccpb::KeyValue) -> KeyValue {
 }
 
 /// The answer to a range read.
-pub(in crate::scenarios) fn ranged(response: pb::RangeResponse) -> Response {
+pub fn ranged(response: pb::RangeResponse) -> Response {
     let pb::RangeResponse { header, kvs, more, count } = response;
     Response::Range { revision: revision(header), kvs: pairs(&kvs), more, count }
 }
 
 /// The answer to a put.
-pub(in crate::scenarios) fn written(response: pb::PutResponse) -> Response {
+pub fn written(response: pb::PutResponse) -> Response {
     Response::Put { revision: revision(response.header), prev_kv: response.prev_kv.map(|kv| pair(&kv)) }
 }
 
 /// The answer to a deletion.
-pub(in crate::scenarios) fn deleted(response: pb::DeleteRangeResponse) -> Response {
+pub fn deleted(response: pb::DeleteRangeResponse) -> Response {
     let pb::DeleteRangeResponse { header, deleted, prev_kvs } = response;
     Response::DeleteRange { revision: revision(header), deleted, prev_kvs: pairs(&prev_kvs) }
 }
 
 /// The answer to a transaction.
-pub(in crate::scenarios) fn executed(response: pb::TxnResponse) -> Response {
+pub fn executed(response: pb::TxnResponse) -> Response {
     use pb::response_op::Response as Op;
     let responses = response.responses.into_iter().map(|op| match op.response.expect("each operation has an answer") {
         Op::ResponseRange(response) => ranged(response),
@@ -155,47 +156,47 @@ pub(in crate::scenarios) fn executed(response: pb::TxnResponse) -> Response {
 }
 
 /// A compaction.
-pub(in crate::scenarios) fn compaction(revision: i64, physical: bool) -> pb::CompactionRequest {
+pub fn compaction(revision: i64, physical: bool) -> pb::CompactionRequest {
     pb::CompactionRequest { revision, physical }
 }
 
 /// The answer to a compaction.
-pub(in crate::scenarios) fn compacted(response: pb::CompactionResponse) -> Answer {
+pub fn compacted(response: pb::CompactionResponse) -> Answer {
     Answer::Compacted { revision: revision(response.header) }
 }
 
 /// The grant of a lease.
-pub(in crate::scenarios) fn grant(id: i64, ttl: i64) -> pb::LeaseGrantRequest {
+pub fn grant(id: i64, ttl: i64) -> pb::LeaseGrantRequest {
     pb::LeaseGrantRequest { ttl, id }
 }
 
 /// The answer to a grant.
-pub(in crate::scenarios) fn granted(response: &pb::LeaseGrantResponse) -> Answer {
+pub fn granted(response: &pb::LeaseGrantResponse) -> Answer {
     Answer::Granted { revision: revision(response.header), ttl: response.ttl }
 }
 
 /// The end of a lease.
-pub(in crate::scenarios) fn revoke(id: i64) -> pb::LeaseRevokeRequest {
+pub fn revoke(id: i64) -> pb::LeaseRevokeRequest {
     pb::LeaseRevokeRequest { id }
 }
 
 /// The answer to it.
-pub(in crate::scenarios) fn revoked(response: pb::LeaseRevokeResponse) -> Answer {
+pub fn revoked(response: pb::LeaseRevokeResponse) -> Answer {
     Answer::Revoked { revision: revision(response.header) }
 }
 
 /// The answer to a renewal.
-pub(in crate::scenarios) fn kept_alive(response: pb::LeaseKeepAliveResponse) -> Answer {
+pub fn kept_alive(response: pb::LeaseKeepAliveResponse) -> Answer {
     Answer::KeptAlive { revision: revision(response.header), ttl: response.ttl }
 }
 
 /// The question what is left of a lease.
-pub(in crate::scenarios) fn time_to_live(id: i64, keys: bool) -> pb::LeaseTimeToLiveRequest {
+pub fn time_to_live(id: i64, keys: bool) -> pb::LeaseTimeToLiveRequest {
     pb::LeaseTimeToLiveRequest { id, keys }
 }
 
 /// The answer to it.
-pub(in crate::scenarios) fn told(response: pb::LeaseTimeToLiveResponse) -> Answer {
+pub fn told(response: pb::LeaseTimeToLiveResponse) -> Answer {
     let pb::LeaseTimeToLiveResponse { header, ttl, granted_ttl, keys, .. } = response;
     let mut keys: Vec<Vec<u8>> = keys.iter().map(|key| key.to_vec()).collect();
     // In no order.
@@ -203,8 +204,16 @@ pub(in crate::scenarios) fn told(response: pb::LeaseTimeToLiveResponse) -> Answe
     Answer::TimeToLive { revision: revision(header), ttl, granted_ttl, keys }
 }
 
+/// Whether the status says that the request was not carried out and never will be.
+#[must_use]
+pub fn is_declined(status: &Status) -> bool {
+    [errors::LEADER_CHANGED, errors::NO_SPACE, errors::TOO_MANY_REQUESTS, errors::STOPPED, errors::NO_LEADER]
+        .contains(status)
+}
+
 /// The refusal that a status stands for, if it is one that depends on the request and the data alone.
-pub(in crate::scenarios) fn refused(status: &Status) -> Option<Refused> {
+#[must_use]
+pub fn refused(status: &Status) -> Option<Refused> {
     let all = [
         (errors::EMPTY_KEY, Refused::KeyNotProvided),
         (errors::KEY_NOT_FOUND, Refused::KeyNotFound),
