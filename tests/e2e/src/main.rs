@@ -1,11 +1,20 @@
 //! `plinth-e2e`: what operators and supervisors see of the real binary, as a process: its exit codes, its one-line refusals, how it
-//! lives through signals, a full disk and damaged files.
+//! lives through signals, a full disk and damaged files; with `--cluster`, how clusters of them live through what happens to members and networks.
 //!
 //! Each case is a function with directories and ports of its own; none uses port 2379. What a machine can't do (no root, no loop devices)
 //! is skipped with the reason, and with `CI=true` that is a failure.
 
+/// Makes `CASES` of functions, by modules.
+macro_rules! cases {
+    ($($module:ident: $($case:ident,)*;)*) => {
+        /// All of them.
+        pub(crate) const CASES: &[Case] = &[$($((stringify!($case), |bench| $module::$case(bench).map(crate::outcome::Note::into_note)),)*)*];
+    };
+}
+
 mod bbolt;
 mod cases;
+mod cluster;
 mod kv;
 mod machine;
 mod node;
@@ -13,10 +22,11 @@ mod outcome;
 
 use std::{path::PathBuf, process::ExitCode, time::Instant};
 
-use crate::{cases::CASES, node::Bench, outcome::Ended};
+use crate::{node::Bench, outcome::Ended};
 
 const USAGE: &str = "\
-usage: plinth-e2e [--binary PATH] [--checker PATH] [NAME]
+usage: plinth-e2e [--cluster] [--binary PATH] [--checker PATH] [NAME]
+  --cluster        the cases about clusters, not those about one server
   --binary PATH    the server (default target/release/plinth)
   --checker PATH   plinthutl (default: beside the server)
   NAME             only the cases whose names contain it";
@@ -27,15 +37,18 @@ const SKIPPED: u8 = 77;
 struct Options {
     binary: PathBuf,
     checker: Option<PathBuf>,
+    cluster: bool,
     name: String,
 }
 
 fn options() -> Option<Options> {
-    let mut options = Options { binary: PathBuf::from("target/release/plinth"), checker: None, name: String::new() };
+    let mut options =
+        Options { binary: PathBuf::from("target/release/plinth"), checker: None, cluster: false, name: String::new() };
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
         match arg.as_str() {
             "--binary" => options.binary = args.next()?.into(),
+            "--cluster" => options.cluster = true,
             "--checker" => options.checker = Some(args.next()?.into()),
             _ if arg.starts_with('-') => return None,
             _ => options.name = arg,
@@ -58,13 +71,15 @@ fn main() -> ExitCode {
     };
     let strict = std::env::var("CI").is_ok_and(|value| value == "true");
     let (mut passed, mut failed, mut skipped) = (0, 0, 0);
-    for (name, case) in CASES.iter().filter(|(name, _)| name.contains(&options.name)) {
+    let cases = if options.cluster { cluster::cases::CASES } else { cases::CASES };
+    for (name, case) in cases.iter().filter(|(name, _)| name.contains(&options.name)) {
         let start = Instant::now();
         let outcome = case(&bench);
         let seconds = start.elapsed().as_secs_f32();
         match outcome {
-            Ok(()) => {
-                println!("ok    {name} ({seconds:.1} s)");
+            Ok(note) => {
+                let note = if note.is_empty() { note } else { format!(": {note}") };
+                println!("ok    {name} ({seconds:.1} s){note}");
                 passed += 1;
             }
             Err(Ended::Skipped(reason)) if !strict => {

@@ -54,6 +54,14 @@ impl Bench {
 
     /// The same, started by `wrapper`: another program with its own arguments.
     pub(crate) fn command_under(&self, wrapper: &[&str], data_dir: &Path, args: &[&str]) -> Command {
+        let mut command = self.bare_command(wrapper, data_dir);
+        command.args(["--listen-client-urls", "http://127.0.0.1:0", "--advertise-client-urls", "http://127.0.0.1:1"]);
+        command.args(args);
+        command
+    }
+
+    /// The server's command line, started by `wrapper`, with a directory and one core: it would serve etcd's own ports.
+    pub(crate) fn bare_command(&self, wrapper: &[&str], data_dir: &Path) -> Command {
         let mut command = match wrapper.split_first() {
             None => Command::new(&self.plinth),
             Some((program, rest)) => {
@@ -64,9 +72,7 @@ impl Bench {
         };
         // A nearly empty environment, as supervisors give it.
         command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
-        command.arg("--data-dir").arg(data_dir).args(["--cores", "1"]);
-        command.args(["--listen-client-urls", "http://127.0.0.1:0", "--advertise-client-urls", "http://127.0.0.1:1"]);
-        command.args(args).stdin(Stdio::null());
+        command.arg("--data-dir").arg(data_dir).args(["--cores", "1"]).stdin(Stdio::null());
         command
     }
 
@@ -101,7 +107,11 @@ pub(crate) struct Refusal {
 
 /// Runs a command that must end by itself, having said why in one line: the last one, and the only error.
 pub(crate) fn refusal(command: Command) -> Result<Refusal, Ended> {
-    let mut node = Node::spawn(command)?;
+    refusal_of(Node::spawn(command)?)
+}
+
+/// The same of a server that was started.
+pub(crate) fn refusal_of(mut node: Node) -> Result<Refusal, Ended> {
     let status = node.wait()?;
     let log = node.log();
     let errors: Vec<&str> = log.lines().filter(|line| !line.contains("\"level\":\"info\"")).collect();
@@ -129,13 +139,19 @@ impl Node {
     /// Starts it and waits until it serves.
     pub(crate) fn start(command: Command) -> Result<Self, Ended> {
         let mut node = Self::spawn(command)?;
+        node.await_ready()?;
+        Ok(node)
+    }
+
+    /// Waits until it serves.
+    pub(crate) fn await_ready(&mut self) -> Outcome {
         let deadline = Instant::now() + WAIT_MAX;
-        while !node.log().contains(READY) {
-            node.ensure_runs()?;
-            ensure(Instant::now() < deadline, || format!("it doesn't become ready:\n{}", node.log()))?;
+        while !self.log().contains(READY) {
+            self.ensure_runs()?;
+            ensure(Instant::now() < deadline, || format!("it doesn't become ready:\n{}", self.log()))?;
             sleep(POLL);
         }
-        Ok(node)
+        Ok(())
     }
 
     pub(crate) fn pid(&self) -> u32 {

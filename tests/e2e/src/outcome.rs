@@ -3,6 +3,24 @@
 /// What a case returns.
 pub(crate) type Outcome = Result<(), Ended>;
 
+/// What a case that passed tells: a line of text, empty if there is nothing to tell.
+pub(crate) trait Note {
+    /// The line.
+    fn into_note(self) -> String;
+}
+
+impl Note for () {
+    fn into_note(self) -> String {
+        String::new()
+    }
+}
+
+impl Note for String {
+    fn into_note(self) -> String {
+        self
+    }
+}
+
 /// Why a case did not pass.
 #[derive(Debug)]
 pub(crate) enum Ended {

@@ -43,6 +43,7 @@ const AFTER_TESTS: &[Step] = &[
     },
     Step { name: "clients of others", command: &["cargo", "xtask", "clients"], needs: &[] },
     Step { name: "end to end", command: &["cargo", "xtask", "e2e"], needs: &[] },
+    Step { name: "end to end, clusters", command: &["cargo", "xtask", "e2e", "--cluster"], needs: &[] },
     Step { name: "crash", command: &["cargo", "xtask", "crash", "--runs", "4"], needs: &[Need::Fuse] },
     // Whether they run; what they show is for a quiet machine.
     Step {

@@ -1,4 +1,5 @@
-//! `cargo xtask e2e`: what operators and supervisors see of the server, as a process.
+//! `cargo xtask e2e`: what operators and supervisors see of the server, as a process; with `--cluster`, of
+//! several that are members of a cluster.
 
 use crate::{
     packages,

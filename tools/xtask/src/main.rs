@@ -25,7 +25,7 @@ usage: cargo xtask COMMAND
   conformance [--against plinth|etcd|PROGRAM] [NAME]
                                            play the cases under tests/conformance to a server
   crash [--runs N] ...                     crash a server under load, look for lost writes
-  e2e [NAME]                               what operators see of the real binary
+  e2e [--cluster] [NAME]                   what operators see of the real binary, or of clusters of it
   sim [--cluster] [--seeds N] [--from S] ...
                                            run the simulator: all scenarios, or that of whole clusters
   sim --known-bugs                         how many seeds each known bug takes until it is found

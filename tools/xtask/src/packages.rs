@@ -16,6 +16,7 @@ const PACKAGES: &[Package] = &[
     Package { brings: "dpkg", package: "dpkg", used_by: "peers: Debian's etcd 3.4" },
     Package { brings: "fusermount3", package: "fuse3", used_by: "crash tests: a file system that loses power" },
     Package { brings: "mkfs.ext4", package: "e2fsprogs", used_by: "tests of a full disk" },
+    Package { brings: "ip", package: "iproute2", used_by: "e2e --cluster: a network namespace for each member" },
     Package { brings: "fio", package: "fio", used_by: "figures: what `plinth-bench fsync` is checked against" },
     Package { brings: "protoc", package: "protobuf-compiler", used_by: "clients: the crate etcd-client" },
     Package {

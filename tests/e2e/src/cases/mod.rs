@@ -10,17 +10,10 @@ mod snapshot;
 mod space;
 mod terminal;
 
-use crate::{node::Bench, outcome::Outcome};
+use crate::{node::Bench, outcome::Ended};
 
-/// A name that states the fact, and what shows it.
-pub(crate) type Case = (&'static str, fn(&Bench) -> Outcome);
-
-macro_rules! cases {
-    ($($module:ident: $($case:ident,)*;)*) => {
-        /// All of them.
-        pub(crate) const CASES: &[Case] = &[$($((stringify!($case), $module::$case),)*)*];
-    };
-}
+/// A name that states the fact, and what shows it; it may have something to tell.
+pub(crate) type Case = (&'static str, fn(&Bench) -> Result<String, Ended>);
 
 cases! {
     signals:

@@ -1,0 +1,33 @@
+//! The cases, by what happens to the cluster.
+
+mod damage;
+mod leaders;
+mod links;
+mod majorities;
+mod partitions;
+mod restarts;
+
+use crate::cases::Case;
+
+cases! {
+    leaders:
+        a_killed_leader_of_three_is_replaced,
+        a_killed_leader_of_five_is_replaced,
+        a_frozen_leader_is_replaced_and_follows_when_it_is_thawed,
+        leadership_goes_to_whom_it_is_given,;
+    majorities:
+        without_a_minority_writes_go_on,
+        without_a_majority_nothing_is_written_until_there_is_one_again,
+        members_that_are_all_killed_at_once_lose_nothing,;
+    partitions:
+        a_leader_on_the_larger_side_goes_on,
+        a_leader_on_the_smaller_side_is_replaced,
+        a_leader_of_three_that_is_alone_is_replaced,
+        two_and_two_of_four_write_nothing_until_they_meet,;
+    links:
+        a_slow_network_that_loses_packets_and_connections_is_survived,;
+    damage:
+        a_member_with_a_corrupt_log_is_refused_and_comes_back_when_it_is_mended,;
+    restarts:
+        a_rolling_restart_under_load_is_survived,;
+}

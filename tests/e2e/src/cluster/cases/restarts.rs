@@ -1,0 +1,30 @@
+//! Restarts in order.
+
+use std::time::{Duration, Instant};
+
+use crate::{
+    cluster::{members::Wiring, trial},
+    node::Bench,
+    outcome::Ended,
+};
+
+/// Each member in turn, the leader of the moment among them, each when the one before is back.
+pub(super) fn a_rolling_restart_under_load_is_survived(bench: &Bench) -> Result<String, Ended> {
+    trial::run(bench, 3, Wiring::Direct, |trial| {
+        let mut pauses = Vec::new();
+        for member in trial.cluster.all() {
+            let led = trial.cluster.await_leader(&trial.cluster.all())? == member;
+            let since = Instant::now();
+            trial.cluster.member_mut(member).terminate()?;
+            trial.cluster.member_mut(member).await_stop()?;
+            trial.cluster.restart(member)?;
+            trial.await_own_write(member)?;
+            trial.load.await_writes(20)?;
+            pauses.push((led, trial.recording.longest_pause(since)));
+        }
+        let longest = |of_leaders: bool| {
+            pauses.iter().filter(|(led, _)| *led == of_leaders).map(|(_, pause)| *pause).max().unwrap_or(Duration::ZERO)
+        };
+        Ok(format!("the longest pause was {:.1?}, {:.1?} when a leader stopped", longest(false), longest(true)))
+    })
+}

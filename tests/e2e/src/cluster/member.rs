@@ -1,0 +1,154 @@
+//! One member: its place in the network, its directory, and its process while it has one.
+
+use std::{path::Path, time::Duration};
+
+use plinth_base::bug::BUGS_VAR;
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+use super::{
+    caller::{CLIENT_PORT, Caller},
+    net::{Namespace, address},
+    proxy::PEER_PORT,
+};
+use crate::{
+    node::{Bench, Node, Refusal, private_dir, refusal_of},
+    outcome::{Ended, Outcome, ensure},
+};
+
+/// A server dies with the test: whatever ends it, none is left.
+const WITH_US: &[&str] = &["setpriv", "--pdeathsig", "KILL"];
+/// The exit code of a clean stop by SIGTERM.
+const STOPPED: i32 = 143;
+
+/// A member, running or not.
+pub(crate) struct Member {
+    number: usize,
+    namespace: Namespace,
+    /// As the other members know it.
+    peer_url: String,
+    dir: TempDir,
+    node: Option<Node>,
+    is_frozen: bool,
+    /// What its processes said that have ended.
+    said: String,
+}
+
+impl Member {
+    /// A member without data. The others reach it at `peer_url`.
+    pub(crate) fn new(number: usize, namespace: Namespace, peer_url: String) -> Result<Self, Ended> {
+        let dir = private_dir()?;
+        Ok(Self { number, namespace, peer_url, dir, node: None, is_frozen: false, said: String::new() })
+    }
+
+    /// What `--initial-cluster` says of it.
+    pub(crate) fn entry(&self) -> String {
+        format!("{}={}", self.name(), self.peer_url)
+    }
+
+    fn name(&self) -> String {
+        format!("m{}", self.number)
+    }
+
+    pub(crate) fn data_dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Starts its process, as one of `initial_cluster`; it may take a while until it serves.
+    pub(crate) fn spawn(&mut self, bench: &Bench, initial_cluster: &str) -> Outcome {
+        assert!(self.node.is_none(), "{} runs already", self.name());
+        self.node = Some(self.process(bench, initial_cluster)?);
+        Ok(())
+    }
+
+    fn process(&self, bench: &Bench, initial_cluster: &str) -> Result<Node, Ended> {
+        let own = address(self.number);
+        let mut command = bench.bare_command(WITH_US, self.dir.path());
+        command.args(["--name", &self.name(), "--initial-cluster", initial_cluster]);
+        command.args(["--listen-peer-urls", &format!("http://{own}:{PEER_PORT}")]);
+        command.args(["--initial-advertise-peer-urls", &self.peer_url]);
+        command.args(["--listen-client-urls", &format!("http://127.0.0.1:{CLIENT_PORT}")]);
+        command.args(["--advertise-client-urls", &format!("http://{own}:{CLIENT_PORT}")]);
+        // A build that has known bugs is told which ones; any other doesn't listen.
+        command.envs(std::env::var_os(BUGS_VAR).map(|bugs| (BUGS_VAR, bugs)));
+        let _inside = self.namespace.enter()?;
+        Node::spawn(command)
+    }
+
+    /// Waits until it serves.
+    pub(crate) fn await_ready(&mut self) -> Outcome {
+        self.running()?.await_ready()
+    }
+
+    /// Starts a process that must refuse to.
+    pub(crate) fn refusal(&self, bench: &Bench, initial_cluster: &str) -> Result<Refusal, Ended> {
+        refusal_of(self.process(bench, initial_cluster)?)
+    }
+
+    pub(crate) fn is_up(&self) -> bool {
+        self.node.is_some()
+    }
+
+    fn running(&mut self) -> Result<&mut Node, Ended> {
+        let name = self.name();
+        self.node.as_mut().ok_or_else(|| Ended::Failed(format!("{name} doesn't run")))
+    }
+
+    /// Fails if it has ended by itself.
+    pub(crate) fn ensure_runs(&mut self) -> Outcome {
+        self.node.as_mut().map_or(Ok(()), Node::ensure_runs)
+    }
+
+    /// SIGKILL.
+    pub(crate) fn kill(&mut self) -> Outcome {
+        self.signal(Signal::KILL)?;
+        self.await_end().map(drop)
+    }
+
+    /// SIGSTOP: it does nothing any more, and its connections stay.
+    pub(crate) fn freeze(&mut self) -> Outcome {
+        self.is_frozen = true;
+        self.signal(Signal::STOP)
+    }
+
+    /// SIGCONT, if it is frozen.
+    pub(crate) fn thaw(&mut self) -> Outcome {
+        if std::mem::take(&mut self.is_frozen) { self.signal(Signal::CONT) } else { Ok(()) }
+    }
+
+    /// Asks it to stop.
+    pub(crate) fn terminate(&mut self) -> Outcome {
+        self.signal(Signal::TERM)
+    }
+
+    /// Waits for the end of one that was asked to stop.
+    pub(crate) fn await_stop(&mut self) -> Outcome {
+        let code = self.await_end()?;
+        ensure(code == Some(STOPPED), || format!("after SIGTERM {} ended with {code:?}:\n{}", self.name(), self.said))
+    }
+
+    fn signal(&mut self, signal: Signal) -> Outcome {
+        self.running()?.signal(signal)
+    }
+
+    fn await_end(&mut self) -> Result<Option<i32>, Ended> {
+        let status = self.running()?.wait()?;
+        self.said = self.log();
+        (self.node, self.is_frozen) = (None, false);
+        Ok(status.code())
+    }
+
+    /// Everything that its processes said.
+    pub(crate) fn log(&self) -> String {
+        self.node.as_ref().map_or_else(|| self.said.clone(), |node| self.said.clone() + &node.log())
+    }
+
+    /// A connection to it, over its own loopback.
+    pub(crate) fn connect(&self, deadline: Duration) -> Result<Caller, Ended> {
+        Caller::connect(&self.namespace, deadline).map_err(|status| Ended::Failed(format!("{}: {status}", self.name())))
+    }
+
+    pub(crate) fn namespace(&self) -> &Namespace {
+        &self.namespace
+    }
+}

@@ -1,0 +1,190 @@
+//! All members of a cluster, and what they say of who leads.
+
+use std::{
+    cell::RefCell,
+    collections::BTreeMap,
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use plinth_rpc::etcdserverpb as pb;
+
+use super::{
+    caller::Caller,
+    member::Member,
+    net::{Network, address},
+    proxy::{PEER_PORT, Proxy, Weather, proxied},
+};
+use crate::{
+    node::Bench,
+    outcome::{Ended, Outcome, ensure},
+};
+
+/// How long anything may take that clusters do by themselves: an election, catching up. Only a hang is found by it.
+pub(crate) const WAIT_MAX: Duration = Duration::from_secs(30);
+pub(crate) const POLL: Duration = Duration::from_millis(20);
+/// A member that is well says in this time what it knows.
+const STATUS_MAX: Duration = Duration::from_secs(5);
+
+/// How members reach each other.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Wiring {
+    /// Over the switch.
+    Direct,
+    /// Through a proxy, which can be told to be a bad network.
+    Proxied,
+}
+
+/// A cluster. Its processes are killed and its network is removed when it is dropped.
+pub(crate) struct Cluster<'a> {
+    bench: &'a Bench,
+    // Dropped in this order: nobody runs in a namespace that is removed.
+    members: Vec<Member>,
+    proxy: Option<Proxy>,
+    network: Network,
+    initial_cluster: String,
+    /// Ids of members by their numbers.
+    ids: Vec<u64>,
+    /// Who was said to lead in which term.
+    leaders: RefCell<BTreeMap<u64, u64>>,
+}
+
+impl<'a> Cluster<'a> {
+    /// Starts so many members and waits until they serve.
+    pub(crate) fn start(bench: &'a Bench, size: usize, wiring: Wiring) -> Result<Self, Ended> {
+        let mut network = Network::new()?;
+        let mut members = Vec::new();
+        for _ in 0..size {
+            let number = network.plug_in()?;
+            let reached_at = if wiring == Wiring::Proxied { proxied(number) } else { address(number) };
+            members.push(Member::new(number, network.of_member(number), format!("http://{reached_at}:{PEER_PORT}"))?);
+        }
+        let proxy = (wiring == Wiring::Proxied).then(|| Proxy::start(&network, size)).transpose()?;
+        let initial_cluster = members.iter().map(Member::entry).collect::<Vec<_>>().join(",");
+        let (ids, leaders) = (Vec::new(), RefCell::default());
+        let mut cluster = Self { bench, members, proxy, network, initial_cluster, ids, leaders };
+        cluster.start_missing()?;
+        for member in 0..size {
+            let id = cluster.status(member)?.header.map_or(0, |header| header.member_id);
+            cluster.ids.push(id);
+        }
+        cluster.await_leader(&cluster.all())?;
+        Ok(cluster)
+    }
+
+    /// The numbers of all members.
+    pub(crate) fn all(&self) -> Vec<usize> {
+        (0..self.members.len()).collect()
+    }
+
+    /// All members but these.
+    pub(crate) fn all_but(&self, without: &[usize]) -> Vec<usize> {
+        self.all().into_iter().filter(|member| !without.contains(member)).collect()
+    }
+
+    pub(crate) fn member(&self, member: usize) -> &Member {
+        &self.members[member]
+    }
+
+    pub(crate) fn member_mut(&mut self, member: usize) -> &mut Member {
+        &mut self.members[member]
+    }
+
+    pub(crate) fn network(&self) -> &Network {
+        &self.network
+    }
+
+    /// The proxy of a cluster that has one.
+    pub(crate) fn proxy(&self) -> Result<&Proxy, Ended> {
+        self.proxy.as_ref().ok_or_else(|| Ended::Failed("this cluster has no proxy".to_owned()))
+    }
+
+    /// The id of a member.
+    pub(crate) fn id(&self, member: usize) -> u64 {
+        self.ids[member]
+    }
+
+    /// Starts a member's process; it may take a while until it serves.
+    pub(crate) fn spawn(&mut self, member: usize) -> Outcome {
+        self.members[member].spawn(self.bench, &self.initial_cluster)
+    }
+
+    /// Starts a member that isn't there, and waits until it serves.
+    pub(crate) fn restart(&mut self, member: usize) -> Outcome {
+        self.spawn(member)?;
+        self.members[member].await_ready()
+    }
+
+    /// Starts everybody who isn't there, and waits until they serve.
+    pub(crate) fn start_missing(&mut self) -> Outcome {
+        let missing: Vec<usize> = self.all().into_iter().filter(|member| !self.members[*member].is_up()).collect();
+        for member in &missing {
+            self.spawn(*member)?;
+        }
+        missing.into_iter().try_for_each(|member| self.members[member].await_ready())
+    }
+
+    /// What a member says when it is started that must refuse to.
+    pub(crate) fn refusal(&self, member: usize) -> Result<crate::node::Refusal, Ended> {
+        self.members[member].refusal(self.bench, &self.initial_cluster)
+    }
+
+    /// Nothing is wrong any more: the network is whole, everybody runs.
+    pub(crate) fn heal(&mut self) -> Outcome {
+        self.network.heal()?;
+        if let Some(proxy) = &self.proxy {
+            proxy.change(Weather::default());
+        }
+        for member in &mut self.members {
+            member.thaw()?;
+            member.ensure_runs()?;
+        }
+        self.start_missing()
+    }
+
+    /// Stops everybody in order; the files that they leave must be sound.
+    pub(crate) fn stop(&mut self) -> Outcome {
+        self.members.iter_mut().try_for_each(Member::terminate)?;
+        self.members.iter_mut().try_for_each(Member::await_stop)?;
+        self.members.iter().try_for_each(|member| self.bench.ensure_sound(member.data_dir()))
+    }
+
+    /// A connection to a member for what it says of itself.
+    pub(crate) fn connect(&self, member: usize) -> Result<Caller, Ended> {
+        self.members[member].connect(STATUS_MAX)
+    }
+
+    fn status(&self, member: usize) -> Result<pb::StatusResponse, Ended> {
+        let status = self.connect(member)?.status();
+        status.map_err(|status| Ended::Failed(format!("status of m{member}: {status}")))
+    }
+
+    /// Waits until these members agree that one of them leads, and says which one.
+    pub(crate) fn await_leader(&self, among: &[usize]) -> Result<usize, Ended> {
+        let deadline = Instant::now() + WAIT_MAX;
+        loop {
+            let said = among.iter().map(|member| self.led_by(*member)).collect::<Result<Vec<_>, _>>()?;
+            if let Some(leader) = said[0]
+                && among.contains(&leader)
+                && said.iter().all(|other| *other == Some(leader))
+            {
+                return Ok(leader);
+            }
+            ensure(Instant::now() < deadline, || format!("of {among:?} nobody leads: they name {said:?}"))?;
+            sleep(POLL);
+        }
+    }
+
+    /// Who leads, as far as a member knows.
+    pub(crate) fn led_by(&self, member: usize) -> Result<Option<usize>, Ended> {
+        let status = self.status(member)?;
+        if status.leader == 0 {
+            return Ok(None);
+        }
+        let known = *self.leaders.borrow_mut().entry(status.raft_term).or_insert(status.leader);
+        ensure(known == status.leader, || {
+            format!("{known:x} led in term {}, and m{member} names {:x}", status.raft_term, status.leader)
+        })?;
+        Ok(self.ids.iter().position(|id| *id == status.leader))
+    }
+}

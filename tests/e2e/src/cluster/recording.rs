@@ -1,0 +1,233 @@
+//! What clients asked and were told, in the order in which it happened.
+//!
+//! Many threads write it while the cluster is under test. It becomes a history of the simulator when they are done: the same checker that judges
+//! simulated clusters judges this one.
+
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use plinth_client::{Code, Status};
+use plinth_rpc::{Status as RpcStatus, errors};
+use plinth_sim::{
+    call::{Answer, Call},
+    history::{History, OpId},
+    model::{Model, Refused, Request, Response},
+    wire,
+};
+
+/// What happened to the request with a number.
+enum Event {
+    Began {
+        number: usize,
+        call: Call,
+        serializable: bool,
+    },
+    Answered {
+        number: usize,
+        answer: Result<Answer, Refused>,
+    },
+    /// It was not carried out.
+    Declined {
+        number: usize,
+    },
+}
+
+/// An acknowledged put.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Write {
+    /// The member that was asked.
+    pub(crate) through: usize,
+    pub(crate) began: Instant,
+    pub(crate) acknowledged: Instant,
+}
+
+/// What became of all requests so far.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Totals {
+    pub(crate) requests: usize,
+    /// Answered, with whatever.
+    pub(crate) answered: usize,
+    /// Those that changed something for certain, as far as they are puts.
+    pub(crate) puts: usize,
+    /// Nobody knows what became of them.
+    pub(crate) unknown: usize,
+}
+
+#[derive(Default)]
+struct Recorded {
+    events: Vec<(Instant, Event)>,
+    known_revision: i64,
+    writes: Vec<Write>,
+    totals: Totals,
+    strange: Vec<String>,
+}
+
+/// See the module.
+pub(crate) struct Recording {
+    begun: Instant,
+    recorded: Mutex<Recorded>,
+}
+
+/// A request under way.
+pub(crate) struct UnderWay {
+    number: usize,
+    began: Instant,
+    through: usize,
+    is_put: bool,
+}
+
+/// What a client makes of an answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Told {
+    /// The member answers.
+    Answer,
+    /// It can't do anything now: another one may.
+    Nothing,
+}
+
+impl Recording {
+    pub(crate) fn new() -> Self {
+        let known_revision = Model::default().revision();
+        let recorded = Mutex::new(Recorded { known_revision, ..Recorded::default() });
+        Self { begun: Instant::now(), recorded }
+    }
+
+    fn recorded(&self) -> MutexGuard<'_, Recorded> {
+        self.recorded.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The highest revision that any client knows.
+    pub(crate) fn known_revision(&self) -> i64 {
+        self.recorded().known_revision
+    }
+
+    pub(crate) fn totals(&self) -> Totals {
+        self.recorded().totals
+    }
+
+    /// Notes that a request is about to be sent.
+    pub(crate) fn begin(&self, through: usize, request: &Request, serializable: bool) -> UnderWay {
+        let mut recorded = self.recorded();
+        let (number, began) = (recorded.totals.requests, Instant::now());
+        recorded.totals.requests += 1;
+        recorded.totals.unknown += 1;
+        recorded.events.push((began, Event::Began { number, call: Call::Kv(request.clone()), serializable }));
+        UnderWay { number, began, through, is_put: matches!(request, Request::Put(_)) }
+    }
+
+    /// Notes what came of it.
+    pub(crate) fn finish(&self, under_way: &UnderWay, answer: Result<Response, Status>) -> Told {
+        let mut recorded = self.recorded();
+        let (now, number) = (Instant::now(), under_way.number);
+        let known = |status: &Status| errors_like(status);
+        let (event, told) = match answer {
+            Ok(response) => {
+                recorded.known_revision = recorded.known_revision.max(response.revision());
+                if under_way.is_put {
+                    let write = Write { through: under_way.through, began: under_way.began, acknowledged: now };
+                    recorded.writes.push(write);
+                    recorded.totals.puts += 1;
+                }
+                (Event::Answered { number, answer: Ok(response.into()) }, Told::Answer)
+            }
+            Err(status) => match known(&status) {
+                Known::Refused(refused) => (Event::Answered { number, answer: Err(refused) }, Told::Answer),
+                Known::Declined => (Event::Declined { number }, Told::Nothing),
+                Known::NoOutcome => return Told::Nothing,
+                Known::Strange => {
+                    recorded.strange.push(status.to_string());
+                    return Told::Nothing;
+                }
+            },
+        };
+        recorded.totals.unknown -= 1;
+        recorded.totals.answered += usize::from(told == Told::Answer);
+        recorded.events.push((now, event));
+        told
+    }
+
+    /// Acknowledged puts that began at `since` or later, in the order of their acknowledgements.
+    pub(crate) fn writes_since(&self, since: Instant) -> Vec<Write> {
+        self.recorded().writes.iter().filter(|write| write.began >= since).copied().collect()
+    }
+
+    /// The longest time without an acknowledgement of a put between `since` and now.
+    pub(crate) fn longest_pause(&self, since: Instant) -> Duration {
+        let recorded = self.recorded();
+        let acknowledged = recorded.writes.iter().map(|write| write.acknowledged).filter(|at| *at > since);
+        let mut longest = Duration::ZERO;
+        let mut last = since;
+        for at in acknowledged.chain([Instant::now()]) {
+            longest = longest.max(at.saturating_duration_since(last));
+            last = at;
+        }
+        longest
+    }
+
+    /// Answers that nothing explains.
+    pub(crate) fn strange(&self) -> Vec<String> {
+        self.recorded().strange.clone()
+    }
+
+    /// The history that this is, of a store that was empty in the beginning.
+    pub(crate) fn history(&self) -> History {
+        let mut history = History::new(Model::default());
+        let mut ids: Vec<OpId> = Vec::new();
+        for (at, event) in &self.recorded().events {
+            let now = plinth_base::Instant(nanos(at.saturating_duration_since(self.begun)));
+            match event {
+                Event::Began { number, call, serializable } => {
+                    assert_eq!(*number, ids.len(), "requests are numbered as they begin");
+                    ids.push(if call.may_be_stale(*serializable) {
+                        history.begin_stale(call.clone(), now)
+                    } else {
+                        history.begin(call.clone(), now)
+                    });
+                }
+                Event::Answered { number, answer } => history.finish(ids[*number], answer.clone(), now),
+                Event::Declined { number } => history.forget(ids[*number]),
+            }
+        }
+        history
+    }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// What a status says of the outcome of a request.
+enum Known {
+    Refused(Refused),
+    Declined,
+    NoOutcome,
+    Strange,
+}
+
+fn errors_like(status: &Status) -> Known {
+    let timeouts = [errors::TIMEOUT, errors::TIMEOUT_LEADER_FAILURE, errors::TIMEOUT_CONNECTION_LOST];
+    if let Some(status) = rpc_status(status) {
+        if let Some(refused) = wire::refused(&status) {
+            return Known::Refused(refused);
+        }
+        if wire::is_declined(&status) {
+            return Known::Declined;
+        }
+        if timeouts.contains(&status) {
+            return Known::NoOutcome;
+        }
+    }
+    // What the client says itself: the deadline, or a connection that broke.
+    let is_own = status.message.starts_with("connection: ");
+    if status.code == Code::DEADLINE_EXCEEDED || status.code == Code::UNAVAILABLE && is_own {
+        return Known::NoOutcome;
+    }
+    Known::Strange
+}
+
+fn rpc_status(status: &Status) -> Option<RpcStatus> {
+    let code = plinth_rpc::Code::ALL.get(usize::try_from(status.code.0).ok()?)?;
+    Some(RpcStatus::new(*code, status.message.clone()))
+}
