@@ -112,13 +112,14 @@ impl Load {
 
     /// Waits until a put through one of `members` is acknowledged that began at `since` or later, and says how long that took.
     pub(crate) fn await_write(&self, members: &[usize], since: Instant) -> Result<Duration, Ended> {
+        let deadline = Instant::now() + GOES_ON_MAX;
         loop {
             let writes = self.recording.writes_since(since);
             if let Some(write) = writes.iter().find(|write| members.contains(&write.through)) {
                 return Ok(write.acknowledged - since);
             }
             self.ensure_all_run()?;
-            ensure(since.elapsed() < GOES_ON_MAX, || {
+            ensure(Instant::now() < deadline, || {
                 format!("no put through {members:?} was acknowledged within {GOES_ON_MAX:?}")
             })?;
             sleep(POLL);

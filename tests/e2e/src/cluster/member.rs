@@ -28,6 +28,8 @@ pub(crate) struct Member {
     /// As the other members know it.
     peer_url: String,
     dir: TempDir,
+    /// Flags beside its name, directory and addresses: whose member it is.
+    flags: Vec<String>,
     node: Option<Node>,
     is_frozen: bool,
     /// What its processes said that have ended.
@@ -38,7 +40,8 @@ impl Member {
     /// A member without data. The others reach it at `peer_url`.
     pub(crate) fn new(number: usize, namespace: Namespace, peer_url: String) -> Result<Self, Ended> {
         let dir = private_dir()?;
-        Ok(Self { number, namespace, peer_url, dir, node: None, is_frozen: false, said: String::new() })
+        let (flags, node, said) = (Vec::new(), None, String::new());
+        Ok(Self { number, namespace, peer_url, dir, flags, node, is_frozen: false, said })
     }
 
     /// What `--initial-cluster` says of it.
@@ -54,17 +57,22 @@ impl Member {
         self.dir.path()
     }
 
-    /// Starts its process, as one of `initial_cluster`; it may take a while until it serves.
-    pub(crate) fn spawn(&mut self, bench: &Bench, initial_cluster: &str) -> Outcome {
+    /// The flags of its next processes beside its name, directory and addresses.
+    pub(crate) fn set_flags(&mut self, flags: &[&str]) {
+        self.flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
+    }
+
+    /// Starts its process; it may take a while until it serves.
+    pub(crate) fn spawn(&mut self, bench: &Bench) -> Outcome {
         assert!(self.node.is_none(), "{} runs already", self.name());
-        self.node = Some(self.process(bench, initial_cluster)?);
+        self.node = Some(self.process(bench)?);
         Ok(())
     }
 
-    fn process(&self, bench: &Bench, initial_cluster: &str) -> Result<Node, Ended> {
+    fn process(&self, bench: &Bench) -> Result<Node, Ended> {
         let own = address(self.number);
         let mut command = bench.bare_command(WITH_US, self.dir.path());
-        command.args(["--name", &self.name(), "--initial-cluster", initial_cluster]);
+        command.args(["--name", &self.name()]).args(&self.flags);
         command.args(["--listen-peer-urls", &format!("http://{own}:{PEER_PORT}")]);
         command.args(["--initial-advertise-peer-urls", &self.peer_url]);
         command.args(["--listen-client-urls", &format!("http://127.0.0.1:{CLIENT_PORT}")]);
@@ -81,8 +89,8 @@ impl Member {
     }
 
     /// Starts a process that must refuse to.
-    pub(crate) fn refusal(&self, bench: &Bench, initial_cluster: &str) -> Result<Refusal, Ended> {
-        refusal_of(self.process(bench, initial_cluster)?)
+    pub(crate) fn refusal(&self, bench: &Bench) -> Result<Refusal, Ended> {
+        refusal_of(self.process(bench)?)
     }
 
     pub(crate) fn is_up(&self) -> bool {

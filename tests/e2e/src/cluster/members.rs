@@ -16,7 +16,7 @@ use super::{
     proxy::{PEER_PORT, Proxy, Weather, proxied},
 };
 use crate::{
-    node::Bench,
+    node::{Bench, Refusal},
     outcome::{Ended, Outcome, ensure},
 };
 
@@ -42,7 +42,6 @@ pub(crate) struct Cluster<'a> {
     members: Vec<Member>,
     proxy: Option<Proxy>,
     network: Network,
-    initial_cluster: String,
     /// Ids of members by their numbers.
     ids: Vec<u64>,
     /// Who was said to lead in which term.
@@ -53,7 +52,7 @@ impl<'a> Cluster<'a> {
     /// Starts so many members and waits until they serve.
     pub(crate) fn start(bench: &'a Bench, size: usize, wiring: Wiring) -> Result<Self, Ended> {
         let mut network = Network::new()?;
-        let mut members = Vec::new();
+        let mut members: Vec<Member> = Vec::new();
         for _ in 0..size {
             let number = network.plug_in()?;
             let reached_at = if wiring == Wiring::Proxied { proxied(number) } else { address(number) };
@@ -61,8 +60,11 @@ impl<'a> Cluster<'a> {
         }
         let proxy = (wiring == Wiring::Proxied).then(|| Proxy::start(&network, size)).transpose()?;
         let initial_cluster = members.iter().map(Member::entry).collect::<Vec<_>>().join(",");
+        for member in &mut members {
+            member.set_flags(&["--initial-cluster", &initial_cluster]);
+        }
         let (ids, leaders) = (Vec::new(), RefCell::default());
-        let mut cluster = Self { bench, members, proxy, network, initial_cluster, ids, leaders };
+        let mut cluster = Self { bench, members, proxy, network, ids, leaders };
         cluster.start_missing()?;
         for member in 0..size {
             let id = cluster.status(member)?.header.map_or(0, |header| header.member_id);
@@ -106,7 +108,7 @@ impl<'a> Cluster<'a> {
 
     /// Starts a member's process; it may take a while until it serves.
     pub(crate) fn spawn(&mut self, member: usize) -> Outcome {
-        self.members[member].spawn(self.bench, &self.initial_cluster)
+        self.members[member].spawn(self.bench)
     }
 
     /// Starts a member that isn't there, and waits until it serves.
@@ -125,8 +127,8 @@ impl<'a> Cluster<'a> {
     }
 
     /// What a member says when it is started that must refuse to.
-    pub(crate) fn refusal(&self, member: usize) -> Result<crate::node::Refusal, Ended> {
-        self.members[member].refusal(self.bench, &self.initial_cluster)
+    pub(crate) fn refusal(&self, member: usize) -> Result<Refusal, Ended> {
+        self.members[member].refusal(self.bench)
     }
 
     /// Nothing is wrong any more: the network is whole, everybody runs.

@@ -27,11 +27,12 @@ const PREFIX: &str = "plinth-e2e-";
 /// Bridges in the switch: who is on different ones doesn't hear each other.
 const SIDES: [&str; 3] = ["side0", "side1", "side2"];
 
-/// Counts networks of this process.
 static NETWORKS: AtomicUsize = AtomicUsize::new(0);
 
 /// Members' namespaces and the switch between them; all of it goes when this is dropped.
 pub(crate) struct Network {
+    /// Counts the networks of this process.
+    number: usize,
     name: String,
     members: usize,
 }
@@ -43,8 +44,8 @@ impl Network {
             return Err(Ended::Skipped("network namespaces need root".to_owned()));
         }
         remove_stale();
-        let name = format!("{PREFIX}{}-{}", process::id(), NETWORKS.fetch_add(1, Ordering::Relaxed));
-        let network = Self { name, members: 0 };
+        let number = NETWORKS.fetch_add(1, Ordering::Relaxed);
+        let network = Self { number, name: format!("{PREFIX}{}-{number}", process::id()), members: 0 };
         let switch = network.switch().name;
         // Containers may be root and still not be allowed to.
         ip(&["netns", "add", &switch]).map_err(|why| Ended::Skipped(format!("no network namespaces here: {why}")))?;
@@ -54,6 +55,11 @@ impl Network {
             ip(&["-n", &switch, "link", "set", side, "up"])?;
         }
         Ok(network)
+    }
+
+    /// No other network of this process has this number.
+    pub(crate) fn number(&self) -> usize {
+        self.number
     }
 
     /// Plugs in one more member, and gives its number.

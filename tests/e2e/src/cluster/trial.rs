@@ -110,7 +110,7 @@ impl Trial<'_> {
         let mut text = why.to_owned();
         for member in self.cluster.all() {
             let log = self.cluster.member(member).log();
-            let path = folder.join(format!("m{member}.log"));
+            let path = folder.join(format!("{}-m{member}.log", self.cluster.network().number()));
             let kept = fs::create_dir_all(&folder).and_then(|()| fs::write(&path, &log));
             let place = kept.map_or_else(|error| format!("not kept: {error}"), |()| path.display().to_string());
             text.push_str(&format!("\n  the end of m{member}'s log ({place}):"));
