@@ -10,7 +10,7 @@ use plinth_wal::{Durable, Entry, WalError};
 use super::{Completion, Shard};
 use crate::{
     bootstrap::NodeError,
-    group::{Asked, TailEntry},
+    group::{Asked, Group, TailEntry},
     message::{Refusal, ReplyTo},
     peers::{
         FRAME_HEADER_BYTES, FrameError, FrameHeader, LeaseFrame, MembershipFrame, SnapshotFrame, decode, encode,
@@ -111,17 +111,21 @@ impl<E: Env> Shard<E> {
     /// What only time brings about.
     pub(super) fn tick_groups(&mut self) {
         for at in 0..self.groups.len() {
-            let group = &self.groups[at];
-            if !group.work.is_placing && !self.is_leaving() && group.raft.deadline().is_some_and(|at| at <= self.now) {
+            if self.deadline(&self.groups[at]).is_some_and(|at| at <= self.now) {
                 self.step(at, Input::Tick);
             }
         }
     }
 
+    /// When a group has to be told of the time; never while its tree is replaced, or once this member leaves. What isn't told must not set an alarm either: it would
+    /// ring again and again.
+    fn deadline(&self, group: &Group<E>) -> Option<Instant> {
+        group.raft.deadline().filter(|_| !group.work.is_placing && !self.is_leaving())
+    }
+
     /// Has the shard wake up when a group's time comes. An alarm that is set already and rings early does no harm.
     pub(super) fn set_alarm(&mut self) {
-        let ticking = self.groups.iter().filter(|group| !group.work.is_placing);
-        let Some(due) = ticking.filter_map(|group| group.raft.deadline()).min() else { return };
+        let Some(due) = self.groups.iter().filter_map(|group| self.deadline(group)).min() else { return };
         if self.alarm_at.is_some_and(|at| at <= due) {
             return;
         }
