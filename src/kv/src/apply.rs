@@ -25,6 +25,7 @@ use change::Changes;
 use delete::DeleteRun;
 use lease::{GrantRun, RevokeRun};
 use members::MembersRun;
+pub(crate) use members::remove_others;
 use put::PutRun;
 use txn::TxnRun;
 

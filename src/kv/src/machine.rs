@@ -5,8 +5,8 @@ use plinth_base::{LogIndex, Mark, MemberId, Term, bug, codec::Malformed};
 use plinth_tree::{Env, Missing, PageSource, Snapshot, Store, View};
 
 use crate::{
-    Budget, Command, Envelope, MemberRecord, Outcome, ProposalId, Recorded, Standing, State, Step, apply::Applying,
-    record::sound, sweep::sweep, trees::MEMBER,
+    Budget, Command, Electorate, Envelope, MemberRecord, Outcome, ProposalId, Recorded, Standing, State, Step,
+    apply::Applying, record::sound, sweep::sweep, trees::MEMBER,
 };
 
 /// Applies the entries of a group's log, in order.
@@ -87,6 +87,20 @@ impl Machine {
     pub fn sweep<E: Env>(&mut self, store: &mut Store<E>, budget: &mut Budget) -> Result<bool, Missing> {
         assert!(!self.is_applying(), "a sweep goes on between two entries");
         sweep(store, &mut self.state, budget)
+    }
+
+    /// Makes `own` the only member, whoever else there was: their cluster is no more. Only between two entries: the root that is published next has it.
+    ///
+    /// # Errors
+    /// [`Missing`]: load the pages and call again.
+    ///
+    /// # Panics
+    /// If an entry is under way.
+    pub fn become_alone<E: Env>(&mut self, store: &mut Store<E>, own: MemberId) -> Result<(), Missing> {
+        assert!(!self.is_applying(), "members change between two entries");
+        crate::apply::remove_others(store, own)?;
+        self.state.electorate = Electorate { voters: vec![own], ..Electorate::default() };
+        Ok(())
     }
 
     /// Whether an entry has begun.

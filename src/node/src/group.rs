@@ -245,6 +245,11 @@ impl<E: Env> Group<E> {
         !self.unpublished && std::mem::take(&mut self.members_changed)
     }
 
+    /// Who the members are was changed beside the entries.
+    pub(crate) fn note_members(&mut self) {
+        self.members_changed = true;
+    }
+
     /// The working root was changed beside the entries: the end of the turn publishes it.
     pub(crate) fn note_change(&mut self) {
         self.unpublished = true;

@@ -74,7 +74,7 @@ fn changed_records(change: &MembersChange, known: &[MemberRecord]) -> Result<Vec
     }
     for id in &change.removed {
         present(*id)?;
-        records.push(MemberRecord { id: *id, standing: Standing::Removed, ..MemberRecord::default() });
+        records.push(removed(*id));
     }
     Ok(records)
 }
@@ -90,6 +90,23 @@ fn put_member<E: Env>(store: &mut Store<E>, record: &MemberRecord) -> Result<(),
     let old = store.put(MEMBER, &record.id.0.to_be_bytes(), body_value(&record.encode()))?;
     discard(store, old);
     Ok(())
+}
+
+/// Whoever is there and isn't `own` was removed, and `own` votes.
+pub(crate) fn remove_others<E: Env>(store: &mut Store<E>, own: MemberId) -> Result<(), Missing> {
+    for record in all_members(store.view())? {
+        let (id, standing) = (record.id, record.standing);
+        match standing {
+            Standing::Learner if id == own => put_member(store, &MemberRecord { standing: Standing::Voter, ..record })?,
+            Standing::Voter | Standing::Learner if id != own => put_member(store, &removed(id))?,
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn removed(id: MemberId) -> MemberRecord {
+    MemberRecord { id, standing: Standing::Removed, ..MemberRecord::default() }
 }
 
 /// A member is found at other URLs from now on.

@@ -93,6 +93,7 @@ impl<E: Env> Shard<E> {
         let waits_for_disk =
             self.stall.is_stalled() && self.groups.iter().any(|group| group.raft.role() == Role::Leader);
         !waits_for_disk
+            && !self.is_forcing()
             && self.has_leaders()
             && self.groups.iter().all(|group| {
                 group.tail_bytes < self.options.tail_bytes_max

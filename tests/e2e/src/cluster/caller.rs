@@ -107,6 +107,29 @@ impl Caller {
         self.call::<pb::MoveLeaderResponse>("Maintenance/MoveLeader", &request).map(drop)
     }
 
+    /// Adds a member, which has this id then.
+    pub(crate) fn member_add(&self, peer_url: &str, is_learner: bool) -> Result<u64, Status> {
+        let request = pb::MemberAddRequest { peer_ur_ls: vec![peer_url.to_owned()], is_learner };
+        let added: pb::MemberAddResponse = self.call("Cluster/MemberAdd", &request)?;
+        added.member.map(|member| member.id).ok_or_else(|| Status::new(Code::INTERNAL, "an answer without the member"))
+    }
+
+    /// Removes the member with this id.
+    pub(crate) fn member_remove(&self, id: u64) -> Result<(), Status> {
+        self.call::<pb::MemberRemoveResponse>("Cluster/MemberRemove", &pb::MemberRemoveRequest { id }).map(drop)
+    }
+
+    /// Makes the learner with this id a voter.
+    pub(crate) fn member_promote(&self, id: u64) -> Result<(), Status> {
+        self.call::<pb::MemberPromoteResponse>("Cluster/MemberPromote", &pb::MemberPromoteRequest { id }).map(drop)
+    }
+
+    /// The members, as a majority knows them.
+    pub(crate) fn member_list(&self) -> Result<Vec<pb::Member>, Status> {
+        let request = pb::MemberListRequest { linearizable: true };
+        self.call("Cluster/MemberList", &request).map(|list: pb::MemberListResponse| list.members)
+    }
+
     /// Calls a method, named without its package.
     pub(crate) fn call<T: Message + Default>(&self, method: &str, request: &impl Message) -> Result<T, Status> {
         self.runtime.block_on(self.send(method, request))

@@ -49,6 +49,18 @@ impl Member {
         format!("{}={}", self.name(), self.peer_url)
     }
 
+    /// As the others know it.
+    pub(crate) fn peer_url(&self) -> &str {
+        &self.peer_url
+    }
+
+    /// Its disk is replaced by an empty one.
+    pub(crate) fn forget(&mut self) -> Outcome {
+        assert!(self.node.is_none(), "{} still writes there", self.name());
+        self.dir = private_dir()?;
+        Ok(())
+    }
+
     fn name(&self) -> String {
         format!("m{}", self.number)
     }
@@ -133,6 +145,11 @@ impl Member {
     pub(crate) fn await_stop(&mut self) -> Outcome {
         let code = self.await_end()?;
         ensure(code == Some(STOPPED), || format!("after SIGTERM {} ended with {code:?}:\n{}", self.name(), self.said))
+    }
+
+    /// Waits for the end of one that nobody asked to stop, and gives its exit code.
+    pub(crate) fn await_own_end(&mut self) -> Result<Option<i32>, Ended> {
+        self.await_end()
     }
 
     fn signal(&mut self, signal: Signal) -> Outcome {

@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use plinth_client::Status;
 use plinth_rpc::etcdserverpb as pb;
 
 use super::{
@@ -23,6 +24,8 @@ use crate::{
 /// How long anything may take that clusters do by themselves: an election, catching up. Only a hang is found by it.
 pub(crate) const WAIT_MAX: Duration = Duration::from_secs(30);
 pub(crate) const POLL: Duration = Duration::from_millis(20);
+/// Some have not been connected for long enough.
+const UNHEALTHY: &str = "etcdserver: unhealthy cluster";
 /// A member that is well says in this time what it knows.
 const STATUS_MAX: Duration = Duration::from_secs(5);
 
@@ -42,8 +45,8 @@ pub(crate) struct Cluster<'a> {
     members: Vec<Member>,
     proxy: Option<Proxy>,
     network: Network,
-    /// Ids of members by their numbers.
-    ids: Vec<u64>,
+    /// Ids of members by their numbers; none for those that belong to the cluster no more, or not yet.
+    ids: Vec<Option<u64>>,
     /// Who was said to lead in which term.
     leaders: RefCell<BTreeMap<u64, u64>>,
 }
@@ -63,12 +66,13 @@ impl<'a> Cluster<'a> {
         for member in &mut members {
             member.set_flags(&["--initial-cluster", &initial_cluster]);
         }
-        let (ids, leaders) = (Vec::new(), RefCell::default());
+        let (ids, leaders) = (vec![None; size], RefCell::default());
         let mut cluster = Self { bench, members, proxy, network, ids, leaders };
-        cluster.start_missing()?;
+        cluster.members.iter_mut().try_for_each(|member| member.spawn(bench))?;
+        cluster.members.iter_mut().try_for_each(Member::await_ready)?;
         for member in 0..size {
             let id = cluster.status(member)?.header.map_or(0, |header| header.member_id);
-            cluster.ids.push(id);
+            cluster.ids[member] = Some(id);
         }
         cluster.await_leader(&cluster.all())?;
         Ok(cluster)
@@ -76,7 +80,56 @@ impl<'a> Cluster<'a> {
 
     /// The numbers of all members.
     pub(crate) fn all(&self) -> Vec<usize> {
-        (0..self.members.len()).collect()
+        self.machines().filter(|member| self.ids[*member].is_some()).collect()
+    }
+
+    /// The numbers of all that were or may become members, too.
+    pub(crate) fn machines(&self) -> std::ops::Range<usize> {
+        0..self.members.len()
+    }
+
+    /// Plugs in one more machine, which belongs to nothing yet, and gives its number.
+    pub(crate) fn plug_in(&mut self) -> Result<usize, Ended> {
+        assert!(self.proxy.is_none(), "the proxy knows only those who were there first");
+        let number = self.network.plug_in()?;
+        let url = format!("http://{}:{PEER_PORT}", address(number));
+        self.members.push(Member::new(number, self.network.of_member(number), url)?);
+        self.ids.push(None);
+        Ok(number)
+    }
+
+    /// Has a member add another one, whose process can be started then.
+    pub(crate) fn add(&mut self, by: usize, member: usize, is_learner: bool) -> Outcome {
+        let url = self.members[member].peer_url().to_owned();
+        let id = self.change(|| Ok(self.connect(by)?.member_add(&url, is_learner)))?;
+        self.ids[member] = Some(id);
+        let all: Vec<String> = self.all().into_iter().map(|member| self.members[member].entry()).collect();
+        self.members[member].set_flags(&["--initial-cluster", &all.join(","), "--initial-cluster-state", "existing"]);
+        Ok(())
+    }
+
+    /// Has a member remove another one, or itself.
+    pub(crate) fn remove(&mut self, by: usize, member: usize) -> Outcome {
+        let id = self.id(member);
+        self.change(|| Ok(self.connect(by)?.member_remove(id)))?;
+        self.ids[member] = None;
+        Ok(())
+    }
+
+    /// Asks until members have been connected for so long that the cluster counts as healthy.
+    fn change<T>(&self, ask: impl Fn() -> Result<Result<T, Status>, Ended>) -> Result<T, Ended> {
+        let deadline = Instant::now() + WAIT_MAX;
+        loop {
+            match ask()? {
+                Err(status) if status.message == UNHEALTHY && Instant::now() < deadline => sleep(POLL),
+                answer => return answer.map_err(|status| Ended::Failed(format!("a change of the members: {status}"))),
+            }
+        }
+    }
+
+    /// These members are gone for ever, and the cluster with them.
+    pub(crate) fn bury(&mut self, members: &[usize]) {
+        members.iter().for_each(|member| self.ids[*member] = None);
     }
 
     /// All members but these.
@@ -103,7 +156,7 @@ impl<'a> Cluster<'a> {
 
     /// The id of a member.
     pub(crate) fn id(&self, member: usize) -> u64 {
-        self.ids[member]
+        self.ids[member].expect("it is a member")
     }
 
     /// Starts a member's process; it may take a while until it serves.
@@ -146,9 +199,10 @@ impl<'a> Cluster<'a> {
 
     /// Stops everybody in order; the files that they leave must be sound.
     pub(crate) fn stop(&mut self) -> Outcome {
-        self.members.iter_mut().try_for_each(Member::terminate)?;
-        self.members.iter_mut().try_for_each(Member::await_stop)?;
-        self.members.iter().try_for_each(|member| self.bench.ensure_sound(member.data_dir()))
+        let all = self.all();
+        all.iter().try_for_each(|member| self.members[*member].terminate())?;
+        all.iter().try_for_each(|member| self.members[*member].await_stop())?;
+        all.iter().try_for_each(|member| self.bench.ensure_sound(self.members[*member].data_dir()))
     }
 
     /// A connection to a member for what it says of itself.
@@ -187,6 +241,6 @@ impl<'a> Cluster<'a> {
         ensure(known == status.leader, || {
             format!("{known:x} led in term {}, and m{member} names {:x}", status.raft_term, status.leader)
         })?;
-        Ok(self.ids.iter().position(|id| *id == status.leader))
+        Ok(self.ids.iter().position(|id| *id == Some(status.leader)))
     }
 }

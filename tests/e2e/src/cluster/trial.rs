@@ -108,7 +108,7 @@ impl Trial<'_> {
     fn explain(&self, why: &str) -> String {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/e2e");
         let mut text = why.to_owned();
-        for member in self.cluster.all() {
+        for member in self.cluster.machines() {
             let log = self.cluster.member(member).log();
             let path = folder.join(format!("{}-m{member}.log", self.cluster.network().number()));
             let kept = fs::create_dir_all(&folder).and_then(|()| fs::write(&path, &log));

@@ -4,6 +4,7 @@ mod damage;
 mod leaders;
 mod links;
 mod majorities;
+mod membership;
 mod partitions;
 mod restarts;
 
@@ -28,6 +29,15 @@ cases! {
         a_slow_network_that_loses_packets_and_connections_is_survived,;
     damage:
         a_member_with_a_corrupt_log_is_refused_and_comes_back_when_it_is_mended,;
+    membership:
+        a_member_whose_data_is_lost_is_replaced,
+        a_learner_is_added_under_load_and_promoted,
+        a_voter_counts_from_when_it_is_there,
+        a_voter_that_never_starts_costs_nothing,
+        a_removed_leader_stops_and_stays_away,
+        one_member_grows_to_three,
+        the_url_of_another_cluster_is_refused,
+        a_new_cluster_is_forced_out_of_one_member,;
     restarts:
         a_rolling_restart_under_load_is_survived,;
 }
