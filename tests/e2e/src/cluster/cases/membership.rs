@@ -27,6 +27,13 @@ fn ensure_refused<T: std::fmt::Debug>(answer: &Result<T, Status>, want: &str) ->
     ensure(answer.as_ref().is_err_and(|status| status.message == want), || format!("instead of {want:?}: {answer:?}"))
 }
 
+/// Waits until a member ends that was removed, and looks what it says.
+fn ensure_leaves(trial: &mut Trial<'_>, member: usize) -> Outcome {
+    let code = trial.cluster.member_mut(member).await_own_end()?;
+    ensure(code == ENDED, || format!("it ended with {code:?}"))?;
+    ensure_contains(&trial.cluster.member(member).log(), &[REMOVED])
+}
+
 /// Starts a member that was added, and waits until it takes writes.
 fn join(trial: &mut Trial<'_>, member: usize) -> Result<Duration, Ended> {
     let since = Instant::now();
@@ -120,11 +127,9 @@ pub(super) fn a_removed_leader_stops_and_stays_away(bench: &Bench) -> Result<Str
         let removed = Instant::now();
         let others = trial.cluster.all();
         let pause = trial.load.await_write(&others, removed)?;
-        let code = trial.cluster.member_mut(leader).await_own_end()?;
-        ensure(code == ENDED, || format!("it ended with {code:?}"))?;
-        ensure_contains(&trial.cluster.member(leader).log(), &[REMOVED])?;
-        let refused = trial.cluster.refusal(leader)?;
-        ensure_contains(&refused.line, &[REMOVED])?;
+        ensure_leaves(trial, leader)?;
+        trial.cluster.spawn(leader)?;
+        ensure_leaves(trial, leader)?;
         trial.load.await_writes(PUTS)?;
         trial.cluster.await_leader(&others)?;
         let longest = trial.recording.longest_pause(since);
@@ -193,9 +198,7 @@ pub(super) fn a_new_cluster_is_forced_out_of_one_member(bench: &Bench) -> Result
         trial.cluster.restart(last)?;
         // Whoever else comes back is told that it doesn't belong there any more.
         trial.cluster.spawn(first)?;
-        let code = trial.cluster.member_mut(first).await_own_end()?;
-        ensure(code == ENDED, || format!("it ended with {code:?}"))?;
-        ensure_contains(&trial.cluster.member(first).log(), &[REMOVED])?;
+        ensure_leaves(trial, first)?;
         let back = trial.cluster.plug_in()?;
         trial.cluster.add(last, back, false)?;
         let took = join(trial, back)?;
