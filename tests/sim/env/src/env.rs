@@ -62,7 +62,7 @@ impl Env for SimEnv {
     type Pages = SimPages;
 
     fn now(&self) -> Instant {
-        self.world.now()
+        self.world.now_at(self.host)
     }
 
     fn unix_time(&self) -> Duration {

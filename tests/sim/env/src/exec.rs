@@ -21,6 +21,7 @@ use plinth_base::{Instant, Prng};
 use plinth_env::TaskQueue;
 
 use crate::{
+    clock::HostClock,
     disk::Disk,
     net::Net,
     options::{SimOptions, as_ns},
@@ -99,6 +100,7 @@ struct Host {
     disk: Arc<Mutex<Disk>>,
     /// Its tasks stand still: those that were woken meanwhile.
     paused: RefCell<Option<Vec<u64>>>,
+    clock: Cell<HostClock>,
 }
 
 /// Name of an event: when it is due, and its number among all events.
@@ -167,6 +169,7 @@ impl World {
             epoch: Cell::new(0),
             disk: Arc::new(Mutex::new(Disk::new(options, prng.fork()))),
             paused: RefCell::default(),
+            clock: Cell::new(HostClock::new(START_NS)),
         };
         let hosts: Vec<Host> = (0..hosts).map(|_| host()).collect();
         let net = RefCell::new(Net::new(hosts.len(), prng.fork()));
@@ -191,6 +194,19 @@ impl World {
 
     pub(crate) fn now(&self) -> Instant {
         Instant(self.clock_ns.get())
+    }
+
+    /// What the clock of a host shows.
+    pub(crate) fn now_at(&self, host: HostId) -> Instant {
+        Instant(self.hosts[host.0].clock.get().shown(self.clock_ns.get()))
+    }
+
+    /// From now on a host's clock is so fast. Sleeps under way end no earlier than it shows their time.
+    pub(crate) fn set_clock_rate(&self, host: HostId, rate_millionths: u64) {
+        let clock = &self.hosts[host.0].clock;
+        let mut changed = clock.get();
+        changed.set_rate(self.clock_ns.get(), rate_millionths);
+        clock.set(changed);
     }
 
     pub(crate) fn elapsed_ns(&self) -> u64 {
@@ -253,16 +269,17 @@ impl World {
         self.tasks.borrow_mut().insert(id, task);
     }
 
-    /// Wakes `waker` at `at_ns`; the key is good for [`World::reset_timer`] until then.
-    pub(crate) fn set_timer(&self, host: HostId, at_ns: u64, waker: Waker) -> EventKey {
-        self.add_event(host, at_ns, Event::Timer(waker))
+    /// Wakes `waker` when the host's clock shows `at`, if that stays as fast as it is; the key is good for [`World::reset_timer`] until then.
+    pub(crate) fn set_timer(&self, host: HostId, at: Instant, waker: Waker) -> EventKey {
+        self.add_event(host, self.hosts[host.0].clock.get().when(at.0), Event::Timer(waker))
     }
 
-    /// Replaces the waker of a timer that hasn't fired.
-    pub(crate) fn reset_timer(&self, key: EventKey, waker: &Waker) {
-        if let Some((_, Event::Timer(old))) = self.events.borrow_mut().get_mut(&key) {
-            old.clone_from(waker);
-        }
+    /// Replaces the waker of a timer; false if that has fired.
+    pub(crate) fn reset_timer(&self, key: EventKey, waker: &Waker) -> bool {
+        let mut events = self.events.borrow_mut();
+        let Some((_, Event::Timer(old))) = events.get_mut(&key) else { return false };
+        old.clone_from(waker);
+        true
     }
 
     /// Forgets a timer, if it hasn't fired.
@@ -464,7 +481,7 @@ impl World {
     }
 }
 
-/// Completes when `now` reaches `at`.
+/// Completes when the host's clock reaches `at`.
 pub(crate) struct Sleep {
     pub(crate) world: Rc<World>,
     pub(crate) host: HostId,
@@ -476,12 +493,12 @@ impl Future for Sleep {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        if self.world.now() >= self.at {
+        if self.world.now_at(self.host) >= self.at {
             return Poll::Ready(());
         }
-        match self.timer {
-            Some(key) => self.world.reset_timer(key, cx.waker()),
-            None => self.timer = Some(self.world.set_timer(self.host, self.at.0, cx.waker().clone())),
+        // One that has fired too early was set when the clock was faster.
+        if !self.timer.is_some_and(|key| self.world.reset_timer(key, cx.waker())) {
+            self.timer = Some(self.world.set_timer(self.host, self.at, cx.waker().clone()));
         }
         Poll::Pending
     }

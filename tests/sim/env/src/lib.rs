@@ -6,6 +6,7 @@
 //!
 //! Invariant: no real clock, no real randomness, no thread, and no iteration over anything unordered.
 
+mod clock;
 mod disk;
 mod env;
 mod exec;
@@ -19,6 +20,7 @@ mod trace;
 
 use std::future::Future;
 
+pub use clock::SimClock;
 pub use env::SimEnv;
 pub use exec::Stopped;
 pub use file::SimFile;

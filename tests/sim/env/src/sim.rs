@@ -14,6 +14,7 @@ use std::{
 use plinth_env::PeerLane;
 
 use crate::{
+    clock::SimClock,
     disk::Effect,
     env::SimEnv,
     exec::{Bounds, HostId, Stopped, World},
@@ -263,6 +264,12 @@ impl Sim {
         sums.into_iter().collect()
     }
 
+    /// Virtual time, whatever the machines' clocks show.
+    #[must_use]
+    pub fn clock(&self) -> SimClock {
+        SimClock(Rc::clone(&self.world))
+    }
+
     /// Virtual time since the start.
     #[must_use]
     pub fn elapsed(&self) -> Duration {
@@ -273,6 +280,12 @@ impl Sim {
     #[must_use]
     pub fn disk_events(&self) -> u64 {
         self.world.disk_events()
+    }
+
+    /// Polls of tasks so far.
+    #[must_use]
+    pub fn polls(&self) -> u64 {
+        self.world.poll_serial().load(std::sync::atomic::Ordering::Relaxed)
     }
 
     /// A hash of everything that happened so far: polls, timers, operations with their bytes, crashes, and the times of all these.
@@ -346,6 +359,11 @@ impl SimHost<'_> {
     /// Sets the wall clock to `unix` now; the monotonic clock goes on.
     pub fn set_unix_time(self, unix: Duration) {
         self.sim.unix_starts[self.id.0].set(unix.saturating_sub(self.sim.elapsed()));
+    }
+
+    /// From now on its monotonic clock is so fast, in millionths of virtual time.
+    pub fn set_clock_rate(self, millionths: u64) {
+        self.sim.world.set_clock_rate(self.id, millionths);
     }
 
     /// Drops the page cache of all files: no page of any file is in memory afterwards.

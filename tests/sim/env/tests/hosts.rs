@@ -91,3 +91,23 @@ fn the_same_seed_gives_the_same_run_with_several_hosts() {
     assert_eq!(run(4), run(4));
     assert_ne!(run(4).0, run(5).0);
 }
+
+#[test]
+fn clocks_of_hosts_drift_apart_and_sleeps_follow_them() {
+    let sim = world(7);
+    sim.host(1).set_clock_rate(1_100_000);
+    sim.host(2).set_clock_rate(900_000);
+    let counts: Vec<_> = (0..HOSTS).map(|host| count(&sim.host(host).env())).collect();
+    let begun: Vec<_> = (0..HOSTS).map(|host| sim.host(host).env().now()).collect();
+    sim.run_for(Duration::from_secs(5));
+    // Half way it becomes slow: sleeps that were set before don't end too early.
+    sim.host(1).set_clock_rate(500_000);
+    sim.run_for(Duration::from_secs(5));
+    let shown: Vec<_> = (0..HOSTS).map(|host| sim.host(host).env().now().since(begun[host]).as_millis()).collect();
+    assert_eq!(shown, [10_000, 8_000, 9_000]);
+    assert_eq!(sim.clock().now(), sim.host(0).env().now());
+    for (count, shown) in counts.iter().zip(&shown) {
+        let count = u128::from(count.get());
+        assert!(count <= *shown && count >= shown * 98 / 100, "{count} ticks in {shown} ms");
+    }
+}

@@ -231,7 +231,11 @@ impl Disk {
 
     pub(crate) fn allocate(&mut self, id: InodeId, offset: u64, bytes: u64, fails: bool) -> io::Result<()> {
         let holes = self.live(id).map_or(0, |image| image.holes(offset, bytes));
-        if fails || holes > self.available_blocks() {
+        if fails {
+            return Err(enospc());
+        }
+        if holes > self.available_blocks() {
+            self.counters.add("storage full");
             return Err(enospc());
         }
         self.change(id, Change::Reserve { offset, bytes });
