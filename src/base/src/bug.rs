@@ -49,6 +49,8 @@ pub enum Bug {
     CheckpointAheadOfLog,
     /// A snapshot is installed although the member has come further meanwhile (`plinth-node`).
     OldSnapshotInstalled,
+    /// The log begins behind a snapshot before it is durable that the snapshot has taken the tree's place (`plinth-node`).
+    InstallRecordEarly,
     /// A root holds the applied index, and all of the state record, of the root before (`plinth-kv`).
     AppliedNotInRoot,
     /// A checkpoint writes over pages that the newest durable one and published roots still use (`plinth-tree`).
@@ -82,6 +84,7 @@ impl Bug {
         Bug::DeposedLeaderRevokes,
         Bug::CheckpointAheadOfLog,
         Bug::OldSnapshotInstalled,
+        Bug::InstallRecordEarly,
         Bug::AppliedNotInRoot,
         Bug::PageReusedEarly,
         Bug::FlushRetried,

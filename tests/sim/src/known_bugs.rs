@@ -35,6 +35,8 @@ pub const KNOWN_BUGS: &[(Bug, &str)] = &[
     (Bug::ReadJoinsRound, "cluster"),
     (Bug::RevisionGoesBack, "cluster"),
     (Bug::DeposedLeaderRevokes, "cluster"),
+    (Bug::OldSnapshotInstalled, "cluster"),
+    (Bug::InstallRecordEarly, "cluster"),
 ];
 
 /// Looks for every bug. One line for each, and one that counts them; true if all were found.
