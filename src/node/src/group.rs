@@ -635,6 +635,7 @@ impl<E: Env> Group<E> {
         let Configuration { learners, awaited, .. } = self.raft.configuration();
         let own = self.raft.id();
         status.set_learner(learners.contains(&own) && !awaited.contains(&own));
+        status.set_doubtful(self.raft.hard_state().is_doubtful || self.work.durable_hard_state.is_doubtful);
     }
 
     /// From now on a hub is told of what is published.

@@ -73,6 +73,7 @@ pub struct GroupStatus {
     in_use_bytes: AtomicI64,
     pending_bytes: AtomicI64,
     is_learner: AtomicBool,
+    is_doubtful: AtomicBool,
 }
 
 impl GroupStatus {
@@ -92,6 +93,10 @@ impl GroupStatus {
     pub(crate) fn set_sizes(&self, total_bytes: u64, in_use_bytes: u64) {
         self.total_bytes.store(i64::try_from(total_bytes).unwrap_or(i64::MAX), Ordering::Relaxed);
         self.in_use_bytes.store(i64::try_from(in_use_bytes).unwrap_or(i64::MAX), Ordering::Relaxed);
+    }
+
+    pub(crate) fn set_doubtful(&self, is_doubtful: bool) {
+        self.is_doubtful.store(is_doubtful, Ordering::Relaxed);
     }
 
     pub(crate) fn set_pending(&self, bytes: u64) {
@@ -136,6 +141,12 @@ impl GroupStatus {
     #[must_use]
     pub fn applied(&self) -> u64 {
         self.applied.load(Ordering::Relaxed)
+    }
+
+    /// The end of the log was cut at a start, and the member hasn't caught up since, or its disk doesn't know that yet: its vote counts only where all vote.
+    #[must_use]
+    pub fn is_doubtful(&self) -> bool {
+        self.is_doubtful.load(Ordering::Relaxed)
     }
 
     /// Proposals without an answer yet.

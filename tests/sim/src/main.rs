@@ -75,4 +75,7 @@ fn tell(report: &Report) {
         println!("never struck: {kind}");
     }
     println!("{} operations", report.operations);
+    if let Some(told) = report.floor_told() {
+        println!("{told}");
+    }
 }

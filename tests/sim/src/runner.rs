@@ -17,7 +17,7 @@ use plinth_base::Mark;
 
 use crate::{
     cli::Options,
-    scenario::{Outcome, Scenario, Violation, count_faults},
+    scenario::{Floor, Outcome, Scenario, Violation, count_faults},
 };
 
 /// From so many seeds on, a mark that was never reached fails the run, and so does a kind of fault that never struck.
@@ -45,6 +45,8 @@ pub struct Report {
     pub operations: u64,
     /// Faults by kind.
     pub faults: BTreeMap<&'static str, u64>,
+    /// The least that any seed did of each; none if all failed.
+    pub least: Option<Floor>,
     /// Seeds that failed, with what they broke.
     pub violations: Vec<(u64, Violation)>,
     /// Marks that had to be reached and weren't.
@@ -65,6 +67,10 @@ impl Report {
         self.seeds = self.seeds.max(other.seeds);
         self.virtual_time += other.virtual_time;
         self.operations += other.operations;
+        self.least = match (self.least, other.least) {
+            (Some(own), Some(other)) => Some(own.min(other)),
+            (own, other) => own.or(other),
+        };
         for (kind, count) in other.faults {
             *self.faults.entry(kind).or_insert(0) += count;
         }
@@ -79,6 +85,7 @@ impl Report {
         for (kind, count) in &outcome.faults {
             *self.faults.entry(kind).or_insert(0) += count;
         }
+        self.least = Some(self.least.map_or(outcome.did(), |least| least.min(outcome.did())));
     }
 
     /// The last line of a run.
@@ -92,6 +99,14 @@ impl Report {
     pub fn summary_with_faults(&self) -> String {
         let faults = count_faults(self.faults.iter().map(|(kind, count)| (*kind, *count)));
         format!("{}, {faults} faults, {} violations", self.extent(), self.violations.len())
+    }
+
+    /// What every seed did at least.
+    #[must_use]
+    pub fn floor_told(&self) -> Option<String> {
+        let Floor { operations, faults, virtual_time } = self.least?;
+        let seconds = virtual_time.as_secs_f64();
+        Some(format!("each seed at least {operations} operations, {faults} faults, {seconds:.1} s of virtual time"))
     }
 
     fn extent(&self) -> String {
@@ -187,7 +202,6 @@ pub fn name_seeds_in_panics() {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scenario::Floor;
 
     /// Does what its fields say.
     #[derive(Default)]
@@ -245,6 +259,10 @@ mod tests {
     fn good_run_sums_up() {
         let report = run(&fake(), &options(20));
         assert!(report.is_good());
+        assert_eq!(
+            report.floor_told().as_deref(),
+            Some("each seed at least 5 operations, 10 faults, 3600.0 s of virtual time")
+        );
         assert_eq!(report.summary(), "20 seeds, 20.00 simulated hours, 0 violations");
         assert_eq!(report.summary_with_faults(), "20 seeds, 20.00 simulated hours, 200 faults, 0 violations");
         assert_eq!((report.operations, report.faults["power cut"]), (100, 200));

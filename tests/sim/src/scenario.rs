@@ -37,6 +37,18 @@ pub struct Floor {
     pub virtual_time: Duration,
 }
 
+impl Floor {
+    /// The less of each.
+    #[must_use]
+    pub fn min(self, other: Self) -> Self {
+        Self {
+            operations: self.operations.min(other.operations),
+            faults: self.faults.min(other.faults),
+            virtual_time: self.virtual_time.min(other.virtual_time),
+        }
+    }
+}
+
 impl Default for Floor {
     fn default() -> Self {
         Self { operations: 500, faults: 10, virtual_time: Duration::from_secs(60) }
@@ -61,6 +73,12 @@ impl Outcome {
     #[must_use]
     pub fn fault_count(&self) -> u64 {
         count_faults(self.faults.iter().copied())
+    }
+
+    /// How much that was.
+    #[must_use]
+    pub fn did(&self) -> Floor {
+        Floor { operations: self.operations, faults: self.fault_count(), virtual_time: self.virtual_time }
     }
 
     /// What is missing to the floor.

@@ -195,28 +195,28 @@ impl Lease {
 
     /// Before this moment it can't end by itself.
     fn earliest(&self, life: &Life) -> Instant {
+        let (ttl, grace) = (life.at_least(self.ttl), life.at_least(life.grace));
         let acknowledged = self.renewals.iter().filter(|(_, end)| end.is_some()).map(|(begin, _)| *begin).max();
         match (self.origin, acknowledged) {
-            (Origin::Granted(begin, _), renewed) => renewed.map_or(begin, |renewed| renewed.max(begin)) + self.ttl,
-            (Origin::Inherited, Some(renewed)) => renewed + self.ttl,
+            (Origin::Granted(begin, _), renewed) => renewed.map_or(begin, |renewed| renewed.max(begin)) + ttl,
+            (Origin::Inherited, Some(renewed)) => renewed + ttl,
             (Origin::Inherited, None) => {
-                let whole = life.began + self.ttl + life.grace;
-                self.renewals.iter().map(|(begin, _)| *begin + self.ttl).fold(whole, Instant::min)
+                let whole = life.began + ttl + grace;
+                self.renewals.iter().map(|(begin, _)| *begin + ttl).fold(whole, Instant::min)
             }
         }
     }
 
     /// The last moment to which the server can have prolonged it, unless it can be any.
     fn latest(&self, life: &Life) -> Option<Instant> {
+        let (ttl, grace) = (life.at_most(self.ttl), life.at_most(life.grace));
         let origin = match self.origin {
             // Since then another member may have begun to lead.
-            Origin::Granted(begin, end) if life.leads > begin => {
-                (end? + self.ttl).max(life.leads + self.ttl + life.grace)
-            }
-            Origin::Granted(_, end) => end? + self.ttl,
-            Origin::Inherited => life.leads + self.ttl + life.grace,
+            Origin::Granted(begin, end) if life.leads > begin => (end? + ttl).max(life.leads + ttl + grace),
+            Origin::Granted(_, end) => end? + ttl,
+            Origin::Inherited => life.leads + ttl + grace,
         };
-        self.renewals.iter().try_fold(origin, |latest, (_, end)| Some(latest.max((*end)? + self.ttl)))
+        self.renewals.iter().try_fold(origin, |latest, (_, end)| Some(latest.max((*end)? + ttl)))
     }
 }
 

@@ -17,6 +17,8 @@ pub struct Life {
     pub ended: Instant,
     /// What a member that begins to decide gives each lease beside its TTL.
     pub grace: Duration,
+    /// The clocks of members are right up to so many millionths.
+    pub drift_millionths: u32,
     /// Looks go to members that may be behind: what they don't show may be there.
     pub is_stale: bool,
     sightings: Vec<Sighting>,
@@ -32,6 +34,15 @@ struct Sighting {
     by: Instant,
 }
 
+/// What passes while a clock that is so fast, in millionths, goes on by `duration`.
+fn scaled(duration: Duration, rate_millionths: u32) -> Duration {
+    if rate_millionths == 1_000_000 {
+        return duration;
+    }
+    let ns = duration.as_nanos() * 1_000_000 / u128::from(rate_millionths);
+    Duration::from_nanos(u64::try_from(ns).unwrap_or(u64::MAX))
+}
+
 impl Life {
     /// A life that began at `began` and led at `leads`, with `revision` as its newest then.
     #[must_use]
@@ -43,10 +54,23 @@ impl Life {
             well_until: leads,
             ended: leads,
             grace,
+            drift_millionths: 0,
             is_stale: false,
             sightings: vec![first],
             last_look: leads,
         }
+    }
+
+    /// What has passed at least when a member's clock says that `duration` has.
+    #[must_use]
+    pub fn at_least(&self, duration: Duration) -> Duration {
+        scaled(duration, 1_000_000 + self.drift_millionths)
+    }
+
+    /// What has passed at most when a member's clock says that `duration` has.
+    #[must_use]
+    pub fn at_most(&self, duration: Duration) -> Duration {
+        scaled(duration, 1_000_000 - self.drift_millionths)
     }
 
     /// Somebody looked and saw this revision as the newest.

@@ -9,6 +9,7 @@ use plinth_base::Prng;
 use plinth_env::Env;
 use plinth_node::api::Api;
 use plinth_rpc::{Code, Status, errors};
+use plinth_sim_env::SimClock;
 
 use self::watching::Recordings;
 use crate::{
@@ -27,8 +28,10 @@ pub(in crate::scenarios) struct Clients {
     pub(in crate::scenarios) leases: Vec<i64>,
     /// Requests sent.
     pub(in crate::scenarios) operations: u64,
-    /// Answers that nothing explains but a page that can't be read.
-    pub(in crate::scenarios) unreadable: Vec<Status>,
+    /// Virtual time, whatever the members' clocks show.
+    pub(in crate::scenarios) clock: SimClock,
+    /// Answers that nothing explains but a page that can't be read, and which member they came from.
+    pub(in crate::scenarios) unreadable: Vec<(u64, Status)>,
     /// Answers that nothing explains.
     pub(in crate::scenarios) strange: Vec<Status>,
     /// There are several members: what isn't linearizable may be answered by one that is behind.
@@ -63,10 +66,7 @@ pub(in crate::scenarios) async fn run<E: Env>(
         };
         let sent = match call {
             Call::LeaseKeepAlive { lease } => renewal::renew(&api, &clients, lease, &mut prng).await,
-            Call::Compact { revision, .. } => match record(&api, &clients, revision).await {
-                Sent::Answered => send(&api, &clients, call, false).await,
-                failed => failed,
-            },
+            Call::Compact { .. } => compact(&api, &clients, call).await,
             call => send(&api, &clients, call, prng.chance(1, 3)).await,
         };
         if sent == Sent::Stopped {
@@ -91,13 +91,13 @@ pub(in crate::scenarios) enum Sent {
 }
 
 /// Notes that a call begins.
-pub(in crate::scenarios) fn begin<E: Env>(api: &Api<E>, clients: &Shared, call: Call) -> OpId {
-    begin_as(api, clients, call, false)
+pub(in crate::scenarios) fn begin(clients: &Shared, call: Call) -> OpId {
+    begin_as(clients, call, false)
 }
 
-fn begin_as<E: Env>(api: &Api<E>, clients: &Shared, call: Call, serializable: bool) -> OpId {
-    let now = api.executor().env().now();
+fn begin_as(clients: &Shared, call: Call, serializable: bool) -> OpId {
     let mut clients = clients.borrow_mut();
+    let now = clients.clock.now();
     clients.operations += 1;
     if clients.has_members && call.may_be_stale(serializable) {
         clients.history.begin_stale(call, now)
@@ -108,7 +108,7 @@ fn begin_as<E: Env>(api: &Api<E>, clients: &Shared, call: Call, serializable: bo
 
 /// Sends a call and notes its answer.
 pub(in crate::scenarios) async fn send<E: Env>(api: &Api<E>, clients: &Shared, call: Call, serializable: bool) -> Sent {
-    let id = begin_as(api, clients, call.clone(), serializable);
+    let id = begin_as(clients, call.clone(), serializable);
     let answer = answer(api, &call, serializable).await;
     finish(api, clients, id, answer)
 }
@@ -120,8 +120,8 @@ pub(in crate::scenarios) fn finish<E: Env>(
     id: OpId,
     answer: Result<Answer, Status>,
 ) -> Sent {
-    let now = api.executor().env().now();
     let clients = &mut *clients.borrow_mut();
+    let now = clients.clock.now();
     let status = match answer {
         Ok(answer) => {
             clients.history.finish(id, Ok(answer), now);
@@ -141,11 +141,20 @@ pub(in crate::scenarios) fn finish<E: Env>(
         return if status == errors::STOPPED { Sent::Stopped } else { Sent::Declined };
     }
     if status.code == Code::DataLoss {
-        clients.unreadable.push(status);
+        clients.unreadable.push((api.options().member_id, status));
     } else if status != errors::TIMEOUT {
         clients.strange.push(status);
     }
     Sent::Unknown
+}
+
+/// Compacts, after everything that this takes away was read.
+pub(in crate::scenarios) async fn compact<E: Env>(api: &Api<E>, clients: &Shared, call: Call) -> Sent {
+    let Call::Compact { revision, .. } = call else { unreachable!("{call:?} is no compaction") };
+    match record(api, clients, revision).await {
+        Sent::Answered => send(api, clients, call, false).await,
+        failed => failed,
+    }
 }
 
 /// Reads all revisions up to one before it is compacted, as far as nobody has: then the checks know what nobody can read afterwards.
@@ -157,7 +166,7 @@ async fn record<E: Env>(api: &Api<E>, clients: &Shared, to: i64) -> Sent {
         }
         let all = Range { key: vec![0], range_end: vec![0], revision, ..Range::default() };
         let call = Call::Kv(Request::Range(all));
-        let id = begin(api, clients, call.clone());
+        let id = begin(clients, call.clone());
         let answer = answer(api, &call, false).await;
         if let Ok(Answer::Kv(Response::Range { kvs, .. })) = &answer {
             clients.borrow_mut().history.record(revision, state_of(kvs.iter().cloned()));

@@ -38,7 +38,7 @@ impl<E: Env> Requests for Renewals<E> {
         if !pause.is_zero() {
             self.api.executor().env().sleep(pause).await;
         }
-        let id = super::begin(&self.api, &self.clients, Call::LeaseKeepAlive { lease: self.lease });
+        let id = super::begin(&self.clients, Call::LeaseKeepAlive { lease: self.lease });
         self.under_way.borrow_mut().push_back(id);
         Some(Ok(pb::LeaseKeepAliveRequest { id: self.lease }.encode_to_vec().into()))
     }

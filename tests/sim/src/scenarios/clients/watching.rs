@@ -151,7 +151,7 @@ impl<E: Env> Asks<E> {
             cancel_was_asked: false,
             all_until: 0,
         };
-        let recording = Recording { watch, replies: Vec::new(), known, free_since: self.env.now() };
+        let recording = Recording { watch, replies: Vec::new(), known, free_since: self.clients.borrow().clock.now() };
         self.recordings.borrow_mut().insert(watch_id, recording);
         request
     }
@@ -195,7 +195,7 @@ struct Hears<E: Env> {
 
 impl<E: Env> Hears<E> {
     fn note(&self, response: &pb::WatchResponse) {
-        let (now, compacted) = (self.env.now(), self.api.published().root().state.compacted);
+        let (now, compacted) = (self.clients.borrow().clock.now(), self.api.published().root().state.compacted);
         let revision = response.header.as_ref().map_or(0, |header| header.revision);
         if let Some(last) = response.events.last().and_then(|event| event.kv.as_ref()) {
             // Whoever is told of it may count on it.
@@ -237,7 +237,8 @@ impl<E: Env> Hears<E> {
 impl<E: Env> Replies for Hears<E> {
     async fn send(&mut self, frame: Frame) -> Result<(), Gone> {
         while self.is_slow.get() {
-            self.recordings.borrow_mut().values_mut().for_each(|recording| recording.free_since = self.env.now());
+            let now = self.clients.borrow().clock.now();
+            self.recordings.borrow_mut().values_mut().for_each(|recording| recording.free_since = now);
             self.env.sleep(Duration::from_millis(20)).await;
         }
         self.note(&pb::WatchResponse::decode(frame.message()).expect("the node encoded it"));

@@ -95,7 +95,8 @@ impl Run {
         for host in 0..self.members.len() {
             self.sim.host(host).change_faults(|faults| faults.page_miss = plinth_sim_env::Chance::NEVER);
         }
-        let first = self.prng.index(self.members.len());
+        let present = self.present();
+        let first = present[self.prng.index(present.len())];
         let (found, state) = self.sim.block_on(checks::found(self.node_of(first), 0)).map_err(unreadable)?;
         let mut failed = None;
         let observe = |revision| match self.sim.block_on(checks::everything(self.node_of(first), 0, revision)) {
@@ -126,7 +127,7 @@ impl Run {
         if let Some(lease) = found.leases.keys().find(|lease| self.is_short(**lease)) {
             return Err(Violation(format!("lease {lease} of a few seconds lives, and nobody renews it")));
         }
-        for host in 0..self.members.len() {
+        for host in present {
             self.check_member(host, &found, &state)?;
         }
         Ok(())

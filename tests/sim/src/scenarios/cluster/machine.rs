@@ -1,18 +1,20 @@
 //! A member on its machine.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
-use plinth_base::{GroupId, MemberId, Prng};
+use plinth_base::{MemberId, Prng};
 use plinth_kv::MemberRecord;
 use plinth_node::{Identity, ShardOptions};
 use plinth_sim_env::{Sim, SimEnv, Stopped};
 
+use super::{GROUP, settings::Settings};
 use crate::{
     scenario::Violation,
-    scenarios::{clients::watching::Recordings, node::machine as node},
+    scenarios::{
+        clients::watching::Recordings,
+        node::{checks, machine as node},
+    },
 };
-
-pub(super) const ELECTION_TIMEOUT: Duration = Duration::from_secs(1);
 
 const CLUSTER: u64 = 0xcdf8_1819_4e3a_8c32;
 
@@ -26,10 +28,27 @@ pub(super) struct Member {
     options: ShardOptions,
     identity: Identity,
     pub(super) node: Option<node::Node<SimEnv>>,
+    quota_bytes: Option<u64>,
     /// Its disk was told to fail: that it ends is right.
     pub(super) may_end: bool,
+    /// Something on its disk was to fail at some time, so clients may have been told of pages that couldn't be read.
+    may_be_unreadable: bool,
+    /// Something on its disk doesn't come back.
+    pub(super) is_stuck: bool,
+    /// Its disk has little room left, or none.
+    pub(super) is_full: bool,
+    /// A bit of this file is wrong: it may end, or refuse to start, but has to name the file.
+    pub(super) rotten: Option<PathBuf>,
+    /// Its log may lack what it once held: until it has caught up, its vote counts only where all vote.
+    pub(super) is_doubtful: bool,
+    /// Gone for good. With an empty disk it would not be the same member.
+    pub(super) is_lost: bool,
     /// What watchers of the process that runs, or ran last, were sent.
     pub(super) watched: Vec<Recordings>,
+}
+
+fn is_about_room(error: &str) -> bool {
+    ["room", "space", "full"].iter().any(|word| error.contains(word))
 }
 
 fn record(host: usize) -> MemberRecord {
@@ -43,14 +62,16 @@ fn record(host: usize) -> MemberRecord {
 }
 
 impl Member {
-    pub(super) fn new(host: usize, size: usize, prng: &mut Prng) -> Self {
+    pub(super) fn new(host: usize, size: usize, settings: &Settings, prng: &mut Prng) -> Self {
         let initial_members = (0..size).map(record).collect();
         let member = record(host);
         let options = ShardOptions {
-            groups: vec![GroupId(0)],
-            election_timeout: ELECTION_TIMEOUT,
-            lease_grace: ELECTION_TIMEOUT,
-            stall_hard: ELECTION_TIMEOUT,
+            groups: vec![GROUP],
+            election_timeout: settings.election_timeout,
+            heartbeat_interval: settings.heartbeat_interval,
+            lease_grace: settings.election_timeout,
+            stall_hard: settings.election_timeout.max(Duration::from_millis(500)),
+            request_timeout: settings.request_timeout(),
             // Often so little that whoever was away for a while needs a snapshot.
             catch_up_log_bytes: [64 << 10, 1 << 20, 64 << 20][prng.index(3)],
             append_bytes_max: [1, 4_000, 512 << 10][prng.index(3)],
@@ -59,7 +80,48 @@ impl Member {
             ..node::options(prng)
         };
         let identity = Identity { cluster_id: CLUSTER, member: member.clone(), initial_members, joins: false };
-        Self { host, id: member.id, options, identity, node: None, may_end: false, watched: Vec::new() }
+        Self {
+            host,
+            id: member.id,
+            options,
+            identity,
+            node: None,
+            quota_bytes: settings.quota_bytes,
+            may_end: false,
+            may_be_unreadable: false,
+            is_stuck: false,
+            is_full: false,
+            rotten: None,
+            is_doubtful: false,
+            is_lost: false,
+            watched: Vec::new(),
+        }
+    }
+
+    /// Its disk will fail. That it ends is right, and so is that it can't read a page.
+    pub(super) fn tell_to_fail(&mut self) {
+        (self.may_end, self.may_be_unreadable) = (true, true);
+    }
+
+    /// Whether it may say that a page can't be read.
+    pub(super) fn may_be_unreadable(&self) -> bool {
+        self.may_be_unreadable || self.rotten.is_some()
+    }
+
+    /// The quota is no more; whether there was one. From the next start on.
+    pub(super) fn lift_quota(&mut self) -> bool {
+        self.quota_bytes.take().is_some()
+    }
+
+    /// It goes away for good.
+    pub(super) fn lose(&mut self, sim: &Sim) {
+        self.crash(sim, true);
+        self.is_lost = true;
+    }
+
+    /// Whether an end with this error is right.
+    fn explains(&self, error: &str) -> bool {
+        self.may_end || self.rotten.as_ref().is_some_and(|path| checks::names(error, path))
     }
 
     pub(super) fn is_up(&self) -> bool {
@@ -70,26 +132,37 @@ impl Member {
         self.node.as_ref().expect("it was started")
     }
 
-    /// False if its disk failed, as it was told to.
+    /// False if its disk failed, as it was told to, or has forgotten something.
     pub(super) fn start(&mut self, sim: &Sim) -> Result<bool, Violation> {
-        if self.node.is_some() {
-            // It has ended, and nobody has looked since.
-            self.check_end(sim)?;
+        // It has ended, and nobody has looked since.
+        self.check_end(sim)?;
+        if self.is_lost {
+            return Ok(false);
         }
         let env = sim.host(self.host).env();
         let peers = Box::new(env.peers(self.id));
-        let begin = node::start_member(env, self.options.clone(), &self.identity, peers);
+        let begin = node::start_member(env, self.options.clone(), &self.identity, self.quota_bytes, peers);
         match sim.block_on_within(begin, plinth_sim_env::Limit::Time(START_MAX)) {
             Ok(Ok(node)) => {
                 self.node = Some(node);
                 Ok(true)
             }
-            Ok(Err(_)) if self.may_end => {
+            Ok(Err(error)) if self.explains(&error.to_string()) => {
+                self.is_lost = self.rotten.as_ref().is_some_and(|path| checks::names(&error.to_string(), path));
+                self.crash(sim, false);
+                Ok(false)
+            }
+            // It comes when there is room again.
+            Ok(Err(error)) if self.is_full && is_about_room(&error.to_string()) => {
                 self.crash(sim, false);
                 Ok(false)
             }
             Ok(Err(error)) => Err(Violation(format!("member {} doesn't start: {error}", self.host))),
-            Err(Stopped::Limit) => Err(Violation(format!("member {} doesn't come up within {START_MAX:?}", self.host))),
+            Err(Stopped::Limit) => Err(Violation(format!(
+                "member {} doesn't come up within {START_MAX:?}: {}",
+                self.host,
+                self.describe()
+            ))),
             Err(stopped) => Err(Violation(format!("the start of member {} never ends: {stopped}", self.host))),
         }
     }
@@ -103,7 +176,8 @@ impl Member {
             host.kill();
         }
         self.node = None;
-        self.may_end = false;
+        (self.may_end, self.is_stuck) = (false, false);
+        self.is_doubtful |= power_cut;
         // Nobody hears what they would have been sent.
         for recordings in &self.watched {
             crate::scenarios::clients::watching::cut(recordings);
@@ -112,23 +186,38 @@ impl Member {
 
     /// A member ends when its disk fails, and only then.
     pub(super) fn check_end(&mut self, sim: &Sim) -> Result<(), Violation> {
-        let end = match &*self.node().end.borrow() {
+        let Some(node) = &self.node else { return Ok(()) };
+        let end = match &*node.end.borrow() {
             None => return Ok(()),
             Some(Ok(())) => "it stopped unasked".to_owned(),
             Some(Err(error)) => error.to_string(),
         };
-        if !self.may_end {
+        if !self.explains(&end) {
             return Err(Violation(format!("member {} ended: {end}", self.host)));
         }
         self.crash(sim, false);
         Ok(())
     }
 
-    pub(super) fn describe(&self) -> String {
-        let Some(node) = &self.node else { return format!("m{} is down", self.host) };
+    /// What it says of its log.
+    pub(super) fn note_doubt(&mut self) {
+        let Some(node) = self.node.as_ref().filter(|_| self.is_up()) else { return };
         let status = &node.handle.groups[0].status;
+        // One that has just started says nothing yet.
+        if status.term() != 0 {
+            self.is_doubtful = status.is_doubtful();
+        }
+    }
+
+    pub(super) fn describe(&self) -> String {
+        let Some(node) = &self.node else {
+            let (rotten, is_lost) = (&self.rotten, self.is_lost);
+            return format!("m{} is down (room: {}, rotten: {rotten:?}, lost: {is_lost})", self.host, !self.is_full);
+        };
+        let status = &node.handle.groups[0].status;
+        let doubt = if status.is_doubtful() { ", in doubt" } else { "" };
         format!(
-            "m{} {:x}: term {}, leader {:x}, commit {}, applied {}",
+            "m{} {:x}: term {}, leader {:x}, commit {}, applied {}{doubt}",
             self.host,
             self.id.0,
             status.term(),

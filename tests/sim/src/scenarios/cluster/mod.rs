@@ -4,12 +4,16 @@
 //! must be one history, every member must hold it, and what the members said of terms and contents on the way must fit together.
 
 mod checks;
+mod clocks;
+mod disks;
 mod machine;
+mod operator;
+mod settings;
 mod trouble;
 
 use std::{cell::RefCell, rc::Rc, time::Duration};
 
-use plinth_base::{Instant, Mark, Prng};
+use plinth_base::{GroupId, Instant, Mark, Prng};
 use plinth_env::{Env, TaskQueue};
 use plinth_sim_env::{Chance, Faults, Limit, Sim, SimEnv, SimOptions};
 
@@ -25,6 +29,10 @@ use crate::{
 };
 use checks::Observed;
 use machine::Member;
+use settings::Settings;
+
+/// The group that all members have.
+const GROUP: GroupId = GroupId(0);
 
 /// A seed goes on until it has so much of everything.
 const OPERATIONS_MIN: u64 = 520;
@@ -34,17 +42,11 @@ const VIRTUAL_TIME_MIN: Duration = Duration::from_secs(36);
 /// How often somebody looks what the members say of themselves.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
-/// When nothing goes wrong any more, every member takes writes within this.
-const PROGRESS_MAX: Duration = Duration::from_secs(20);
-
 /// No stall of a disk or lane is longer: none of those that had begun is left.
 const LAST_STALL_OVER_AFTER: Duration = Duration::from_secs(6);
 
-/// Whoever was away is connected again, and has spoken with everybody, after this.
-const BACK_WITHIN: Duration = Duration::from_millis(1_500);
-
-/// What was under way when the clients ended has come to its end after this: the request timeout, and some more.
-const SETTLED_AFTER: Duration = Duration::from_secs(9);
+/// Tasks go on some thousand times in a second of virtual time. One that is always awake alone could do it two million times.
+const POLLS_PER_SECOND_MAX: u64 = 20_000;
 
 /// So long after the clients were told to end no lease of a few seconds lives: some renew one for a while, then it has its TTL, and may be a little late.
 const LEASES_GONE_AFTER: Duration = Duration::from_secs(7 + 7 + 3);
@@ -94,10 +96,17 @@ const MARKS: &[Mark] = &[
 
 /// What goes wrong: the first ones are caused, the others come of them.
 const FAULTS: &[&str] = &[
+    "alarm cleared",
     "all crashed",
+    "bit of a log flipped",
+    "bit of a tree flipped",
+    "clock drifts",
+    "clock set",
     "connection reset",
     "disk failed",
+    "disk full",
     "disk slow",
+    "disk stuck",
     "lane stalled",
     "leaders silenced",
     "leadership moved",
@@ -112,6 +121,7 @@ const FAULTS: &[&str] = &[
     "page evicted",
     "power cut",
     "stall",
+    "storage full",
     "sync error",
     "unsynced write lost",
     "unsynced write torn",
@@ -122,6 +132,7 @@ const FAULTS: &[&str] = &[
 struct Run {
     sim: Sim,
     prng: Prng,
+    settings: Settings,
     members: Vec<Member>,
     clients: Shared,
     observed: Observed,
@@ -136,7 +147,8 @@ impl Run {
         let page_miss = [Chance::NEVER, Chance::one_in(100), Chance::one_in(20)][prng.index(3)];
         let faults = Faults { page_miss, ..Faults::default() };
         let sim = Sim::with_hosts(seed, SimOptions { faults, ..SimOptions::default() }, size);
-        let members = (0..size).map(|host| Member::new(host, size, &mut prng)).collect();
+        let settings = Settings::draw(&mut prng);
+        let members = (0..size).map(|host| Member::new(host, size, &settings, &mut prng)).collect();
         let pause_max = Duration::from_millis([30, 300, 1_500][prng.index(3)]);
         let compact_one_in = [30, 150, 1_000_000][prng.index(3)];
         let workload = Workload {
@@ -150,21 +162,23 @@ impl Run {
             workload,
             leases: Vec::new(),
             operations: 0,
+            clock: sim.clock(),
             unreadable: Vec::new(),
             strange: Vec::new(),
             has_members: true,
             is_over: false,
             watched: Vec::new(),
         }));
-        Self { sim, prng, members, clients, observed: Observed::default(), pause_max }
+        Self { sim, prng, settings, members, clients, observed: Observed::default(), pause_max }
     }
 
     fn run(mut self) -> Result<Outcome, Violation> {
-        let now = self.sim.env().now();
-        let mut life = Life::new(now, now, machine::ELECTION_TIMEOUT, 1);
-        life.is_stale = true;
+        let now = self.now();
+        let mut life = Life::new(now, now, self.settings.election_timeout, 1);
+        (life.is_stale, life.drift_millionths) = (true, self.settings.drift_millionths);
         self.clients.borrow_mut().history.begin_life(life);
         for host in 0..self.members.len() {
+            self.drift(host);
             self.start(host)?;
         }
         while !self.has_done_enough() {
@@ -176,6 +190,7 @@ impl Run {
         self.miss_a_follower()?;
         self.settle()?;
         self.conclude()?;
+        self.check_idle()?;
         Ok(Outcome {
             operations: self.clients.borrow().operations,
             faults: self.sim.faults().into_iter().chain(self.observed.counts()).collect(),
@@ -184,14 +199,26 @@ impl Run {
         })
     }
 
+    /// Nobody was busy with nothing: members that only wait do so in their sleep.
+    fn check_idle(&self) -> Result<(), Violation> {
+        let polls_per_second = self.sim.polls() / self.sim.elapsed().as_secs().max(1);
+        if polls_per_second > POLLS_PER_SECOND_MAX {
+            return Err(Violation(format!(
+                "tasks went on {polls_per_second} times in a second: somebody waits without sleeping"
+            )));
+        }
+        Ok(())
+    }
+
     fn has_done_enough(&self) -> bool {
         self.clients.borrow().operations >= OPERATIONS_MIN
             && self.sim.elapsed() >= VIRTUAL_TIME_MIN
             && self.observed.troubles() >= FAULTS_MIN
     }
 
+    /// Virtual time, whatever the members' clocks show.
     fn now(&self) -> Instant {
-        self.sim.env().now()
+        self.sim.clock().now()
     }
 
     /// Lets so much time pass, and looks at everybody all the while.
@@ -214,11 +241,16 @@ impl Run {
             if let Some(node) = &member.node {
                 newest = self.observed.look(member.id, node)?.max(newest);
                 member.check_end(&self.sim)?;
+                member.note_doubt();
             }
         }
         let clients = &mut *self.clients.borrow_mut();
         clients.history.life_mut().look(newest, now);
-        if let Some(status) = clients.strange.first().or(clients.unreadable.first()) {
+        let may_say_so =
+            |from: u64| self.members.iter().any(|member| member.id.0 == from && member.may_be_unreadable());
+        clients.unreadable.retain(|(from, _)| !may_say_so(*from));
+        let unreadable = clients.unreadable.first().map(|(_, status)| status);
+        if let Some(status) = clients.strange.first().or(unreadable) {
             return Err(Violation(format!("a client was told {:?}: {}", status.code, status.message)));
         }
         Ok(())
@@ -247,54 +279,77 @@ impl Run {
     fn heal(&mut self) -> Result<(), Violation> {
         self.sim.heal_all();
         self.sim.change_net(|net| *net = plinth_sim_env::NetOptions::default());
+        // Whoever can't trust its disk stays away.
+        let sim = &self.sim;
+        self.members.iter_mut().filter(|member| member.rotten.is_some()).for_each(|member| member.lose(sim));
         for host in 0..self.members.len() {
             self.sim
                 .host(host)
                 .change_faults(|faults| *faults = Faults { page_miss: faults.page_miss, ..Faults::default() });
             self.sim.host(host).cancel_plans();
             self.sim.host(host).resume();
-            // One whose disk has failed ends soon, if it hasn't yet.
-            if !self.members[host].is_up() || self.members[host].may_end {
-                self.members[host].crash(&self.sim, true);
+            self.make_room(host);
+            let power_cut = self.draw_power_cut(host, (1, 1));
+            let member = &mut self.members[host];
+            // One whose disk has failed ends soon, if it hasn't yet. A quota that is used up lets nobody write.
+            if member.lift_quota() || !member.is_up() || member.may_end || member.is_stuck {
+                member.crash(&self.sim, power_cut);
                 self.start(host)?;
             }
         }
         let begun = self.sim.elapsed();
-        for host in 0..self.members.len() {
-            loop {
-                if !self.members[host].is_up() {
-                    return Err(Violation(format!("member {host} ended although nothing was wrong any more")));
-                }
-                let api = self.members[host].node().apis[0].clone();
-                let key = self.clients.borrow().workload.key(1);
-                let put = Request::Put(Put { key, value: b"progress".to_vec(), ..Put::default() });
-                let sent = clients::send(&api, &self.clients, put.into(), false);
-                let left = PROGRESS_MAX.saturating_sub(self.sim.elapsed() - begun);
-                match self.sim.block_on_within(sent, Limit::Time(left)) {
-                    Ok(clients::Sent::Answered) => break,
-                    Ok(_) if !left.is_zero() => self.go_on(LOOK_INTERVAL)?,
-                    _ => {
-                        let told = self.describe();
-                        return Err(Violation(format!("no put through member {host} within {PROGRESS_MAX:?}: {told}")));
-                    }
+        for host in self.present() {
+            self.await_progress(host, begun)?;
+        }
+        Ok(())
+    }
+
+    /// A put goes through a member.
+    fn await_progress(&mut self, host: usize, begun: Duration) -> Result<(), Violation> {
+        let progress_max = self.settings.progress_max();
+        loop {
+            if !self.members[host].is_up() {
+                return Err(Violation(format!("member {host} ended although nothing was wrong any more")));
+            }
+            let api = self.members[host].node().apis[0].clone();
+            let key = self.clients.borrow().workload.key(1);
+            let put = Request::Put(Put { key, value: b"progress".to_vec(), ..Put::default() });
+            let sent = async {
+                operator::clear_alarm(&api).await;
+                clients::send(&api, &self.clients, put.into(), false).await
+            };
+            let left = progress_max.saturating_sub(self.sim.elapsed() - begun);
+            match self.sim.block_on_within(sent, Limit::Time(left)) {
+                Ok(clients::Sent::Answered) => return Ok(()),
+                Ok(_) if !left.is_zero() => self.go_on(LOOK_INTERVAL)?,
+                _ => {
+                    let told = self.describe();
+                    return Err(Violation(format!("no put through member {host} within {progress_max:?}: {told}")));
                 }
             }
         }
-        Ok(())
+    }
+
+    /// Where members are that aren't gone for good.
+    fn present(&self) -> Vec<usize> {
+        (0..self.members.len()).filter(|host| !self.members[*host].is_lost).collect()
     }
 
     /// A follower that nobody hears for a while, and that comes back, is no reason for an election.
     fn miss_a_follower(&mut self) -> Result<(), Violation> {
         self.go_on(LAST_STALL_OVER_AFTER)?;
-        let size = self.members.len();
-        let Some(leader) = self.leader().filter(|_| size > 1) else { return Ok(()) };
+        let present = self.present();
+        // Else nobody could lead without it.
+        let is_spare = present.len() > self.members.len() / 2 + 1;
+        let Some(leader) = self.leader().filter(|_| is_spare) else { return Ok(()) };
         let term = self.observed.newest_term();
-        let follower = (leader + 1 + self.prng.index(size - 1)) % size;
+        let at = present.iter().position(|host| *host == leader).expect("whoever leads is there");
+        let follower = present[(at + 1 + self.prng.index(present.len() - 1)) % present.len()];
         self.isolate(follower);
         let away = Duration::from_millis(1_000 + self.prng.below(3_000));
         self.go_on(away)?;
         self.sim.heal_all();
-        self.go_on(BACK_WITHIN)?;
+        self.go_on(self.settings.back_within())?;
         if self.observed.newest_term() != term {
             let told = self.describe();
             return Err(Violation(format!("m{follower} was away from term {term}, and caused an election: {told}")));
@@ -309,7 +364,7 @@ impl Run {
         self.go_on(Duration::from_secs(2))?;
         let terms = self.observed.newest_term();
         self.clients.borrow_mut().is_over = true;
-        self.go_on(SETTLED_AFTER.max(LEASES_GONE_AFTER))?;
+        self.go_on(self.settings.settled_after().max(LEASES_GONE_AFTER))?;
         if self.observed.newest_term() != terms {
             return Err(Violation("there was an election although nothing was wrong".to_owned()));
         }

@@ -4,16 +4,10 @@ use std::time::Duration;
 
 use plinth_env::{Env, PeerLane, TaskQueue};
 use plinth_rpc::etcdserverpb as pb;
-use plinth_sim_env::{Chance, Latency, NetOptions, OpKind};
+use plinth_sim_env::{Chance, Latency, Limit, NetOptions};
 
-use super::{
-    LOOK_INTERVAL, Run,
-    machine::{ELECTION_TIMEOUT, Member},
-};
-use crate::{
-    scenario::Violation,
-    scenarios::node::machine::{DATA_DIR, WAL_DIR},
-};
+use super::{LOOK_INTERVAL, Run, machine::Member};
+use crate::scenario::Violation;
 
 /// How much longer a frame may take than another one, in a network that is quick, slow, or very slow.
 const JITTERS: [Duration; 3] = [Duration::from_micros(100), Duration::from_millis(2), Duration::from_millis(60)];
@@ -22,7 +16,7 @@ impl Run {
     /// Something happens to somebody.
     pub(super) fn cause_trouble(&mut self) -> Result<(), Violation> {
         let host = self.prng.index(self.members.len());
-        match self.prng.below(24) {
+        match self.prng.below(30) {
             0..=3 => self.crash(host)?,
             4 => self.crash_all()?,
             5 | 6 => self.pause(host),
@@ -37,8 +31,13 @@ impl Run {
             17 => self.fail_disk(host),
             18..=20 => self.silence_leaders()?,
             21 => self.move_leader(),
+            22 => self.stick_disk(host),
+            23 => self.fill_disk(host),
+            24 | 25 => self.flip_bit(host)?,
+            26 | 27 => self.disturb_clock(host),
             _ => self.stop(host)?,
         }
+        self.look_after_room();
         // Whoever is down comes back, but not always at once.
         for host in 0..self.members.len() {
             if !self.members[host].is_up() && self.prng.chance(1, 2) {
@@ -49,7 +48,7 @@ impl Run {
     }
 
     fn crash(&mut self, host: usize) -> Result<(), Violation> {
-        let power_cut = self.prng.chance(2, 3);
+        let power_cut = self.draw_power_cut(host, (2, 3));
         self.observed.note(if power_cut { "machine crashed" } else { "process killed" });
         self.members[host].crash(&self.sim, power_cut);
         if self.prng.chance(1, 2) {
@@ -67,9 +66,10 @@ impl Run {
     /// All at once, as when a whole rack loses its power.
     fn crash_all(&mut self) -> Result<(), Violation> {
         self.observed.note("all crashed");
-        let power_cut = self.prng.chance(2, 3);
-        for member in &mut self.members {
-            member.crash(&self.sim, power_cut);
+        let chance = [(0, 1), (1, 1), (1, 1)][self.prng.index(3)];
+        for host in 0..self.members.len() {
+            let power_cut = self.draw_power_cut(host, chance);
+            self.members[host].crash(&self.sim, power_cut);
         }
         for host in 0..self.members.len() {
             self.start(host)?;
@@ -143,7 +143,8 @@ impl Run {
             }
             let Some(leader) = self.leader() else { continue };
             if self.prng.chance(1, 2) {
-                self.members[leader].crash(&self.sim, true);
+                let power_cut = self.draw_power_cut(leader, (1, 1));
+                self.members[leader].crash(&self.sim, power_cut);
             } else {
                 self.isolate(leader);
             }
@@ -154,7 +155,8 @@ impl Run {
     /// Goes on until somebody leads who didn't, or for two elections' time.
     fn await_election(&mut self) -> Result<(), Violation> {
         let (leader, begun) = (self.observed.newest_leader(), self.sim.elapsed());
-        while self.observed.newest_leader() == leader && self.sim.elapsed() - begun < 4 * ELECTION_TIMEOUT {
+        while self.observed.newest_leader() == leader && self.sim.elapsed() - begun < 4 * self.settings.election_timeout
+        {
             self.go_on(LOOK_INTERVAL)?;
         }
         Ok(())
@@ -198,24 +200,6 @@ impl Run {
         Duration::from_millis(self.prng.below(most))
     }
 
-    fn slow_disk(&mut self, host: usize) {
-        self.observed.note("disk slow");
-        for _ in 0..3 {
-            let kind = [OpKind::Write, OpKind::Sync, OpKind::Sync, OpKind::Load][self.prng.index(4)];
-            let path = [WAL_DIR, WAL_DIR, DATA_DIR][self.prng.index(3)];
-            let delay = self.millis([100, 1_500, 6_000]);
-            self.sim.host(host).delay_op(kind, path, self.prng.below(20), delay);
-        }
-    }
-
-    fn fail_disk(&mut self, host: usize) {
-        self.observed.note("disk failed");
-        let kind = [OpKind::Write, OpKind::Sync][self.prng.index(2)];
-        let path = [WAL_DIR, DATA_DIR][self.prng.index(2)];
-        self.members[host].may_end = true;
-        self.sim.host(host).fail_op(kind, path, self.prng.below(10));
-    }
-
     /// Asked of whoever leads; whether it comes about depends on everything else.
     fn move_leader(&mut self) {
         let to = self.members[self.prng.index(self.members.len())].id;
@@ -229,16 +213,16 @@ impl Run {
     }
 
     /// As an operator does it. What the stop says is for the scenario `node` to check; here the others go on.
-    fn stop(&mut self, host: usize) -> Result<(), Violation> {
+    pub(super) fn stop(&mut self, host: usize) -> Result<(), Violation> {
         if !self.members[host].is_up() {
             return Ok(());
         }
         self.observed.note("process stopped");
         let api = self.members[host].node().apis[0].clone();
         self.members[host].may_end = true;
-        let limit = plinth_sim_env::Limit::Time(Duration::from_secs(20));
-        let _ = self.sim.block_on_within(api.stop(), limit);
-        self.members[host].crash(&self.sim, self.prng.chance(1, 2));
+        let _ = self.sim.block_on_within(api.stop(), Limit::Time(Duration::from_secs(20)));
+        let power_cut = self.draw_power_cut(host, (1, 2));
+        self.members[host].crash(&self.sim, power_cut);
         Ok(())
     }
 }

@@ -152,6 +152,6 @@ pub(super) fn files(sim: &Sim) -> Result<Vec<State>, Violation> {
 }
 
 /// Whether an error of a node or a file names `path`.
-pub(super) fn names(error: &str, path: &Path) -> bool {
+pub(in crate::scenarios) fn names(error: &str, path: &Path) -> bool {
     error.contains(&path.display().to_string())
 }

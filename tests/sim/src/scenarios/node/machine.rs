@@ -18,8 +18,6 @@ pub(super) const GROUPS: [GroupId; 2] = [GroupId(0), GroupId(1)];
 pub(in crate::scenarios) const DATA_DIR: &str = "/data/member";
 pub(in crate::scenarios) const WAL_DIR: &str = "/data/wal";
 
-const ELECTION_TIMEOUT: Duration = Duration::from_secs(1);
-
 /// A node that runs.
 pub(in crate::scenarios) struct Node<E: Env> {
     /// One API for each group.
@@ -72,7 +70,7 @@ fn identity() -> Identity {
 
 /// Opens the shard of the only member and lets it run.
 pub(super) async fn start<E: Env>(env: E, options: ShardOptions) -> Result<Node<E>, NodeError> {
-    start_member(env, options, &identity(), Box::new(Alone)).await
+    start_member(env, options, &identity(), None, Box::new(Alone)).await
 }
 
 /// The same for a member that has others.
@@ -80,6 +78,7 @@ pub(in crate::scenarios) async fn start_member<E: Env>(
     env: E,
     options: ShardOptions,
     identity: &Identity,
+    quota_bytes: Option<u64>,
     peers: Box<dyn Peers>,
 ) -> Result<Node<E>, NodeError> {
     let (inbox, receiver) = mailbox(MAILBOX_MESSAGES_MAX);
@@ -93,19 +92,19 @@ pub(in crate::scenarios) async fn start_member<E: Env>(
         txn_ops_max: crate::model::TXN_OPS_MAX,
         // What only five seconds of quiet allow would hardly ever be done here.
         strict_reconfig_check: false,
-        quota_bytes: None,
+        quota_bytes,
         // Small, so that slow clients make watchers stall and outboxes spill.
         watch_limits: WatchLimits { outbox_bytes: 4_000, outboxes_bytes: 6_000 },
         watch_progress_interval: Duration::from_millis(700),
-        leader_loss_timeout: 3 * ELECTION_TIMEOUT,
+        leader_loss_timeout: 3 * options.election_timeout,
         // Small, so that many replies are made in chunks.
         reply_buffer_bytes: 2000,
     };
     let ports = ShardPorts { inbox: receiver, replies: vec![answers] };
-    let groups = options.groups.clone();
+    let (groups, election_timeout) = (options.groups.clone(), options.election_timeout);
     let shard = open_shard(&env, options, identity, ports, peers).await?;
     let handle = shard.handle(inbox);
-    let executor = Executor::start(&env, 0, port, request_timeout(ELECTION_TIMEOUT));
+    let executor = Executor::start(&env, 0, port, request_timeout(election_timeout));
     let end = Rc::new(RefCell::new(None));
     let ended = Rc::clone(&end);
     env.spawn(TaskQueue::Consensus, async move {

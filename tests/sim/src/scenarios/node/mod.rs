@@ -82,7 +82,7 @@ pub fn run<E: Env>(seed: u64, faults: &Faults, wrap: impl Fn(SimEnv) -> E) -> Re
     let options = machine::options(&mut prng);
     // Small sweeps all the time, or seldom large ones, or a long history.
     let compact_one_in = [15, 40, 150, 1_000_000][prng.index(4)];
-    let clients = GROUPS.map(|_| new_clients(compact_one_in)).into();
+    let clients = GROUPS.map(|_| new_clients(compact_one_in, &sim)).into();
     let mut run = Run { sim, wrap, prng, options, clients, lives: 0, usual_page_miss };
     while !run.has_done_enough() {
         run.life()?;
@@ -90,7 +90,7 @@ pub fn run<E: Env>(seed: u64, faults: &Faults, wrap: impl Fn(SimEnv) -> E) -> Re
     run.conclude()
 }
 
-fn new_clients(compact_one_in: u64) -> Shared {
+fn new_clients(compact_one_in: u64, sim: &Sim) -> Shared {
     let workload = Workload {
         keys: 40,
         value_bytes: vec![16, 16, 64, 64, 200, 1000, 1025, 3000, 5000, 40_000],
@@ -102,6 +102,7 @@ fn new_clients(compact_one_in: u64) -> Shared {
         workload,
         leases: Vec::new(),
         operations: 0,
+        clock: sim.clock(),
         unreadable: Vec::new(),
         strange: Vec::new(),
         has_members: false,
@@ -307,7 +308,9 @@ impl<E: Env, W: Fn(SimEnv) -> E> Run<W> {
         for clients in &self.clients {
             let clients = &mut *clients.borrow_mut();
             let unreadable = std::mem::take(&mut clients.unreadable);
-            if let Some(status) = clients.strange.first().or(unreadable.first().filter(|_| !failed)) {
+            if let Some(status) =
+                clients.strange.first().or(unreadable.first().map(|(_, status)| status).filter(|_| !failed))
+            {
                 return Err(Violation(format!("a client was told {:?}: {}", status.code, status.message)));
             }
         }
