@@ -194,6 +194,7 @@ impl<E: Env> Shard<E> {
         self.force_oldest();
         self.end_silent_snapshots();
         self.look_after_incoming();
+        self.dismiss_members();
         let forgotten =
             Instant(now.0.saturating_sub(u64::try_from(self.options.request_timeout.as_nanos()).unwrap_or(u64::MAX)));
         for at in 0..self.groups.len() {

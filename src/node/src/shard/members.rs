@@ -1,6 +1,6 @@
 //! Who belongs to the cluster, as far as the shard has to know it: where to find peers, and whether this member is one.
 
-use plinth_base::MemberId;
+use plinth_base::{Instant, MemberId};
 use plinth_env::{Env, PeerAddress, TaskQueue};
 use plinth_kv::{MemberRecord, Standing};
 use plinth_raft::{Configuration, Input};
@@ -14,6 +14,8 @@ use crate::bootstrap::NodeError;
 pub(crate) struct Members {
     present: Vec<PeerAddress>,
     removed: Vec<MemberId>,
+    /// Those that were removed a moment ago, and when. They may still have something to say: a leader hands its leadership over.
+    leaving: Vec<(PeerAddress, Instant)>,
 }
 
 impl Members {
@@ -29,17 +31,51 @@ impl Members {
         }
         members
     }
+
+    /// What has become of them by `now`.
+    fn change(&mut self, to: Self, now: Instant) {
+        let before = std::mem::replace(self, to);
+        let goes = before.present.into_iter().filter(|member| self.removed.contains(&member.id));
+        self.leaving = before.leaving.into_iter().chain(goes.map(|member| (member, now))).collect();
+    }
+
+    /// Whom this member has connections to.
+    fn connected(&self) -> impl Iterator<Item = &PeerAddress> {
+        self.present.iter().chain(self.leaving.iter().map(|(member, _)| member))
+    }
+
+    /// Who is told to go.
+    fn gone(&self) -> impl Iterator<Item = MemberId> + '_ {
+        self.removed.iter().copied().filter(|id| self.leaving.iter().all(|(member, _)| member.id != *id))
+    }
+
+    /// Forgets those that were removed before `then`; whether there were any.
+    fn dismiss(&mut self, then: Instant) -> bool {
+        let before = self.leaving.len();
+        self.leaving.retain(|(_, since)| *since >= then);
+        self.leaving.len() < before
+    }
 }
 
 impl<E: Env> Shard<E> {
     /// Has connections to all members of all groups.
     pub(super) fn connect(&self) {
-        let mut all: Vec<PeerAddress> = self.members.iter().flat_map(|members| &members.present).cloned().collect();
+        let mut all: Vec<PeerAddress> = self.members.iter().flat_map(Members::connected).cloned().collect();
         all.sort_by_key(|address| address.id);
         all.dedup_by_key(|address| address.id);
-        let removed = self.members.iter().flat_map(|members| &members.removed).copied().collect();
+        let removed = self.members.iter().flat_map(Members::gone).collect();
         if !self.is_forcing() {
             self.links.peers().set_members(all, removed);
+        }
+    }
+
+    /// Whoever was removed has had its time: the connections end.
+    pub(super) fn dismiss_members(&mut self) {
+        let timeout = u64::try_from(self.options.election_timeout.as_nanos()).unwrap_or(u64::MAX);
+        let then = Instant(self.now.0.saturating_sub(timeout));
+        let dismissed = self.members.iter_mut().map(|members| members.dismiss(then)).filter(|any| *any).count();
+        if dismissed > 0 {
+            self.connect();
         }
     }
 
@@ -103,7 +139,8 @@ impl<E: Env> Shard<E> {
     }
 
     pub(super) fn handle_members(&mut self, at: usize, members: Vec<MemberRecord>) {
-        self.members[at] = Members::new(members);
+        let now = self.now;
+        self.members[at].change(Members::new(members), now);
         self.connect();
     }
 }
