@@ -10,12 +10,14 @@
 //! | `snapshot` | the node's numbers at one moment |
 //! | `families` | names, types and help of the node's metrics |
 //! | `own` | what etcd has no name for: executors, turns |
+//! | `peers` | what is counted of the other members |
 //! | `process` | what the kernel counts for the process |
 
 mod exposition;
 mod families;
 mod grpc;
 mod own;
+mod peers;
 mod process;
 mod snapshot;
 
@@ -34,6 +36,7 @@ pub fn render(node: &MetricsSnapshot, grpc: &GrpcTotals, http: &HttpTotals, proc
     let mut out = Exposition::default();
     families::render(node, &mut out);
     own::render(node, &mut out);
+    peers::render(node, &mut out);
     grpc::render(grpc, &mut out);
     http.render(&mut out);
     process.render(&mut out);

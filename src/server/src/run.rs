@@ -37,6 +37,7 @@ use crate::{
     first_start::FirstStart,
     log::{self, Form, Notice},
     marker::Marker,
+    peers::AllCounts,
     routes::HttpTotals,
     start_error::StartError,
     version::ETCD_VERSION,
@@ -78,6 +79,8 @@ pub(crate) struct Boot {
     pub(crate) listeners: Vec<Listeners>,
     /// Where other members connect, if there are any.
     pub(crate) peer_listeners: Vec<Listeners>,
+    /// What is counted of the other members.
+    pub(crate) peers: AllCounts,
     pub(crate) grpc: Vec<Arc<GrpcMetrics>>,
     pub(crate) http: HttpTotals,
     /// Of all executors, once they run.
@@ -204,6 +207,7 @@ fn prepare(config: Config, form: Form, dir: &mut DataDir, cores: &[usize]) -> Re
         }),
         listeners,
         peer_listeners,
+        peers: AllCounts::default(),
         grpc: (0..executors).map(|_| Arc::default()).collect(),
         http: HttpTotals::default(),
         counters: OnceLock::new(),

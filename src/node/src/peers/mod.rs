@@ -9,6 +9,7 @@ mod handshake;
 mod leases;
 mod membership;
 mod message;
+mod ping;
 mod snapshots;
 
 pub use census::{decode_census, encode_census};
@@ -17,4 +18,5 @@ pub use handshake::{HANDSHAKE_BYTES, Hello, PROTOCOL_VERSION, Purpose, Refused, 
 pub use leases::{LeaseAnswer, LeaseFrame, is_about_leases};
 pub use membership::{MembershipFrame, is_about_members};
 pub use message::{decode, encode};
+pub use ping::Ping;
 pub use snapshots::{Place, SnapshotFrame, SnapshotRecord, is_about_snapshots};

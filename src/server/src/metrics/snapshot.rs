@@ -5,6 +5,8 @@ use plinth_base::{
     metrics::{APPLY_NS, FLUSH_NS, HistogramSnapshot, SWEEP_MS, TTL_SECONDS, TURN_NS},
 };
 
+use crate::peers::PeerFigures;
+
 /// How long applies of one kind took.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Apply {
@@ -125,6 +127,8 @@ pub struct MetricsSnapshot {
     pub wal_entries: u64,
     /// Commands that waited for a page.
     pub apply_page_loads: u64,
+    /// The other members.
+    pub peers: Vec<PeerFigures>,
     /// What each executor counts about itself: names and counts, the same names for each.
     pub executors: Vec<Vec<(&'static str, u64)>>,
 }
@@ -185,6 +189,7 @@ impl Default for MetricsSnapshot {
             wal_flushes: 0,
             wal_entries: 0,
             apply_page_loads: 0,
+            peers: Vec::new(),
             executors: Vec::new(),
         }
     }

@@ -6,7 +6,7 @@ use bytes::BytesMut;
 use plinth_base::MemberId;
 use plinth_env::{PeerEvent, PeerLane};
 use plinth_node::peers::{
-    FRAME_HEADER_BYTES, FrameHeader, HANDSHAKE_BYTES, Hello, Purpose, Refused, Welcome, encode_census,
+    FRAME_HEADER_BYTES, FrameError, FrameHeader, HANDSHAKE_BYTES, Hello, Ping, Purpose, Refused, Welcome, encode_census,
 };
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
@@ -45,6 +45,9 @@ pub(super) async fn serve<R: Runtime, D: Dial, T: AsyncRead + AsyncWrite + Unpin
     if let Err(error) = end
         && error.kind() == io::ErrorKind::InvalidData
     {
+        if let Some(counts) = shared.state.borrow().counts(peer) {
+            counts.received_failures.inc();
+        }
         plinth_base::log_warn!(
             "a peer sent what is no frame: its connection is closed",
             "peer" => format!("{:x}", peer.0).as_str(),
@@ -97,7 +100,7 @@ async fn greet<R, D, T: AsyncRead + AsyncWrite + Unpin>(shared: &Shared<R, D>, s
 }
 
 /// Hands frames on until the connection ends, or a later one of that lane has taken over.
-async fn receive<R, D, T: AsyncRead + Unpin>(
+async fn receive<R: Runtime, D, T: AsyncRead + Unpin>(
     shared: &Shared<R, D>,
     peer: MemberId,
     lane: PeerLane,
@@ -113,7 +116,19 @@ async fn receive<R, D, T: AsyncRead + Unpin>(
                 return Ok(());
             }
             let frame = buffer.split_to(length).freeze();
-            state.push(PeerEvent::Received { peer, lane, frame });
+            if let Some(counts) = state.counts(peer) {
+                counts.received_bytes.add(length as u64);
+            }
+            match Ping::decode(&frame).map_err(invalid)? {
+                None => state.push(PeerEvent::Received { peer, lane, frame }),
+                Some(Ping::Ping(asked)) => state.ping(peer, Ping::Pong(asked)),
+                Some(Ping::Pong(asked)) => {
+                    let took = shared.runtime.now().since(asked);
+                    if let Some(counts) = state.counts(peer) {
+                        counts.round_trip.observe_duration(took);
+                    }
+                }
+            }
         }
         buffer.reserve(READ_BYTES.max(wanted(&buffer)));
         if socket.read_buf(&mut buffer).await? == 0 {
@@ -122,10 +137,14 @@ async fn receive<R, D, T: AsyncRead + Unpin>(
     }
 }
 
+fn invalid(error: FrameError) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error)
+}
+
 /// The length of the first frame, if all of it is there.
 fn whole_frame(buffer: &[u8]) -> io::Result<Option<usize>> {
     let Some(head) = buffer.first_chunk::<FRAME_HEADER_BYTES>() else { return Ok(None) };
-    let header = FrameHeader::read(head).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+    let header = FrameHeader::read(head).map_err(invalid)?;
     let length = FRAME_HEADER_BYTES + header.payload_bytes();
     Ok((buffer.len() >= length).then_some(length))
 }

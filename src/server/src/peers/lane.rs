@@ -5,6 +5,7 @@ use std::{
     io,
     pin::{Pin, pin},
     rc::Rc,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -12,15 +13,21 @@ use std::{
 use bytes::{Buf, Bytes, BytesMut};
 use plinth_base::MemberId;
 use plinth_env::{PeerEvent, PeerLane};
-use plinth_node::peers::{HANDSHAKE_BYTES, Hello, Purpose, Refused, Welcome};
+use plinth_node::peers::{HANDSHAKE_BYTES, Hello, Ping, Purpose, Refused, Welcome};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
-use super::network::{Dial, Shared};
+use super::{
+    counts::PeerCounts,
+    network::{Dial, Shared},
+};
 use crate::conn::Runtime;
 
 /// Between two attempts to connect: at first, and at most.
 const PAUSE_MIN: Duration = Duration::from_millis(20);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// Between two measurements of the round trip.
+const PING_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Frames that are shorter go together in one write, up to so many bytes.
 const GATHERED_BYTES: usize = 64 << 10;
@@ -69,6 +76,9 @@ pub(super) async fn keep<R: Runtime, D: Dial>(
                 }
                 Ok(_) => return,
                 Err(failure) => {
+                    if let Some(counts) = shared.state.borrow().counts(peer) {
+                        counts.sent_failures.inc();
+                    }
                     if matches!(failure, Failure::Refused(Refused::Removed)) {
                         shared.state.borrow_mut().push(PeerEvent::Expelled { by: peer });
                     }
@@ -146,15 +156,28 @@ async fn carry<R: Runtime, D: Dial>(
     epoch: u64,
     socket: D::Socket,
 ) {
-    {
+    let counts = {
         let mut state = shared.state.borrow_mut();
-        let Some(own) = state.lane(peer, lane) else { return };
+        let Some(own) = state.peers.get_mut(&peer) else { return };
+        let counts = Arc::clone(&own.counts);
+        let own = &mut own.lanes[lane as usize];
         own.empty();
         (own.is_up, own.must_end, own.is_kicked) = (true, false, false);
         state.push(PeerEvent::Connected { peer, lane });
-    }
+        counts
+    };
+    let is_pulse = lane == PeerLane::Pulse;
+    counts.is_active.add(i64::from(is_pulse));
     let mut sender = Sender { socket, buffer: BytesMut::new(), large: Bytes::new() };
-    poll_fn(|cx| sender.poll(shared, peer, lane, epoch, cx)).await;
+    let mut pings = pin!(ask_for_pings(shared, peer, is_pulse));
+    poll_fn(|cx| {
+        // It never ends.
+        let _ = pings.as_mut().poll(cx);
+        sender.poll(shared, peer, lane, epoch, &counts, cx)
+    })
+    .await;
+    counts.is_active.add(-i64::from(is_pulse));
+    counts.disconnected.add(u64::from(is_pulse));
     let mut state = shared.state.borrow_mut();
     if !state.is_wanted(peer, epoch) {
         return;
@@ -164,6 +187,17 @@ async fn carry<R: Runtime, D: Dial>(
         own.empty();
     }
     state.push(PeerEvent::Broken { peer, lane });
+}
+
+/// Measures now and then how long it takes to the peer and back.
+async fn ask_for_pings<R: Runtime, D: Dial>(shared: &Shared<R, D>, peer: MemberId, is_pulse: bool) {
+    if !is_pulse {
+        return std::future::pending().await;
+    }
+    loop {
+        shared.state.borrow_mut().ping(peer, Ping::Ping(shared.runtime.now()));
+        shared.runtime.sleep(PING_INTERVAL).await;
+    }
 }
 
 /// The writing end of a connection. Nothing comes on it; that it can be read says that it is over.
@@ -182,6 +216,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Sender<T> {
         peer: MemberId,
         lane: PeerLane,
         epoch: u64,
+        counts: &PeerCounts,
         cx: &mut Context<'_>,
     ) -> Poll<()> {
         let mut byte = [0; 1];
@@ -214,6 +249,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Sender<T> {
             match Pin::new(&mut self.socket).poll_write(cx, next) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(written)) if written > 0 => {
+                    counts.sent_bytes.add(written as u64);
                     if self.buffer.is_empty() {
                         self.large.advance(written);
                     } else {

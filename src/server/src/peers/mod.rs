@@ -8,10 +8,12 @@
 
 mod accept;
 mod census;
+mod counts;
 mod lane;
 mod network;
 
 pub use census::{Census, census};
+pub use counts::{AllCounts, PeerCounts, PeerFigures};
 pub use network::{Dial, Me, Network};
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::{
     io,
     pin::Pin,
     rc::Rc,
+    sync::Arc,
     task::{Context, Poll, Waker},
     time::Duration,
 };
@@ -14,9 +15,14 @@ use std::{
 use bytes::Bytes;
 use plinth_base::MemberId;
 use plinth_env::{NotSent, PeerAddress, PeerEvent, PeerLane, Peers, Resident};
+use plinth_node::peers::Ping;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{accept, census, lane};
+use super::{
+    accept, census,
+    counts::{AllCounts, PeerCounts},
+    lane,
+};
 use crate::conn::Runtime;
 
 /// How connections are made.
@@ -60,6 +66,7 @@ impl<R, D> Clone for Network<R, D> {
 
 pub(super) struct Shared<R, D> {
     pub(super) me: Me,
+    pub(super) counts: AllCounts,
     pub(super) runtime: R,
     pub(super) dial: D,
     pub(super) state: RefCell<State>,
@@ -84,6 +91,7 @@ pub(super) struct State {
 
 pub(super) struct PeerState {
     pub(super) urls: Vec<String>,
+    pub(super) counts: Arc<PeerCounts>,
     pub(super) epoch: u64,
     pub(super) lanes: [LaneState; PeerLane::ALL.len()],
 }
@@ -106,6 +114,20 @@ pub(super) struct LaneState {
 }
 
 impl LaneState {
+    /// To be sent behind what is there, if there is room for it.
+    pub(super) fn put(&mut self, frame: Bytes, bytes_max: usize) -> Result<(), NotSent> {
+        if !self.is_up {
+            return Err(NotSent::NotConnected);
+        }
+        if self.outbox_bytes > 0 && self.outbox_bytes + frame.len() > bytes_max {
+            return Err(NotSent::Full);
+        }
+        self.outbox_bytes += frame.len();
+        self.outbox.push_back(frame);
+        self.writer.take().into_iter().for_each(Waker::wake);
+        Ok(())
+    }
+
     /// What is to be written next.
     pub(super) fn take(&mut self) -> Option<Bytes> {
         let frame = self.outbox.pop_front()?;
@@ -147,6 +169,18 @@ impl State {
         self.peers.get(&peer).is_some_and(|peer| peer.epoch == epoch)
     }
 
+    /// Asks a peer something, or answers it, of which nothing depends.
+    pub(super) fn ping(&mut self, peer: MemberId, ping: Ping) {
+        if let Some(pulse) = self.lane(peer, PeerLane::Pulse) {
+            let _ = pulse.put(ping.encode(), OUTBOX_BYTES_MAX[PeerLane::Pulse as usize]);
+        }
+    }
+
+    /// What is counted of a peer.
+    pub(super) fn counts(&self, peer: MemberId) -> Option<&PeerCounts> {
+        self.peers.get(&peer).map(|peer| &*peer.counts)
+    }
+
     /// Wakes the reader when there is room again.
     pub(super) fn await_room(&mut self, reader: &Waker) {
         self.readers.push(reader.clone());
@@ -155,8 +189,8 @@ impl State {
 
 impl<R: Runtime, D: Dial> Network<R, D> {
     /// Without peers yet.
-    pub fn new(me: Me, runtime: R, dial: D) -> Self {
-        Self(Rc::new(Shared { me, runtime, dial, state: RefCell::default() }))
+    pub fn new(me: Me, counts: AllCounts, runtime: R, dial: D) -> Self {
+        Self(Rc::new(Shared { me, counts, runtime, dial, state: RefCell::default() }))
     }
 
     /// Waits until somebody else belongs to the cluster.
@@ -206,13 +240,15 @@ impl<R: Runtime, D: Dial> Peers for Network<R, D> {
                 state.push(PeerEvent::Broken { peer: id, lane });
             }
         }
+        self.0.counts.retain(|id| peers.iter().any(|address| address.id == id));
         for PeerAddress { id, urls, .. } in peers {
             if state.peers.contains_key(&id) {
                 continue;
             }
             state.epochs += 1;
             let epoch = state.epochs;
-            state.peers.insert(id, PeerState { urls: urls.clone(), epoch, lanes: Default::default() });
+            let counts = self.0.counts.of(id);
+            state.peers.insert(id, PeerState { urls: urls.clone(), counts, epoch, lanes: Default::default() });
             for lane in PeerLane::ALL {
                 let task = lane::keep(Rc::clone(&self.0), id, lane, epoch, urls.clone());
                 self.0.runtime.spawn(task);
@@ -234,16 +270,12 @@ impl<R: Runtime, D: Dial> Peers for Network<R, D> {
 
     fn send(&self, to: MemberId, lane: PeerLane, frame: Bytes) -> Result<(), NotSent> {
         let mut state = self.0.state.borrow_mut();
-        let Some(state) = state.lane(to, lane).filter(|lane| lane.is_up) else { return Err(NotSent::NotConnected) };
-        if state.outbox_bytes > 0 && state.outbox_bytes + frame.len() > OUTBOX_BYTES_MAX[lane as usize] {
-            return Err(NotSent::Full);
+        let Some(peer) = state.peers.get_mut(&to) else { return Err(NotSent::NotConnected) };
+        let sent = peer.lanes[lane as usize].put(frame, OUTBOX_BYTES_MAX[lane as usize]);
+        if sent == Err(NotSent::Full) {
+            peer.counts.sent_failures.inc();
         }
-        state.outbox_bytes += frame.len();
-        state.outbox.push_back(frame);
-        if let Some(writer) = state.writer.take() {
-            writer.wake();
-        }
-        Ok(())
+        sent
     }
 
     fn reset(&self, peer: MemberId, lane: PeerLane) {

@@ -22,6 +22,7 @@ pub(super) fn snapshot(api: &Api<UringEnv>, boot: &Boot) -> MetricsSnapshot {
         member_id: MemberId(api.options().member_id),
         has_leader,
         is_leader: has_leader && status.leader() == api.options().member_id,
+        peers: boot.peers.figures(),
         is_learner: status.is_learner(),
         leader_changes_seen: status.leader_changes(),
         proposals_committed: status.commit(),

@@ -90,7 +90,7 @@ pub(super) fn open(env: &UringEnv, boot: &Arc<Boot>) -> Network<PeerRuntime, Tcp
         patience: boot.config.election_timeout,
     };
     let dial = TcpDial { env: env.clone(), silence_max: 2 * boot.config.election_timeout };
-    Network::new(me, PeerRuntime(env.clone()), dial)
+    Network::new(me, boot.peers.clone(), PeerRuntime(env.clone()), dial)
 }
 
 /// Lets the others in. Where nobody asked for that, it begins when the first other member is added.
