@@ -84,13 +84,6 @@ impl Run {
         Ok(())
     }
 
-    /// Whether the others are enough to go on, come what may: those whose disks are sound and whose logs surely hold what they held.
-    fn can_do_without(&self, host: usize) -> bool {
-        let is_certain =
-            |member: &&super::Member| member.rotten.is_none() && !member.is_doubtful && member.host != host;
-        self.members.iter().filter(is_certain).count() > self.members.len() / 2
-    }
-
     /// Draws whether the machine loses its power; else the process is killed. A power cut can tear the end of the log, and then nobody knows what was there: as long as
     /// another disk is rotten, that may be one member too many.
     pub(super) fn draw_power_cut(&mut self, host: usize, chance: (u64, u64)) -> bool {

@@ -21,10 +21,27 @@ const CLUSTER: u64 = 0xcdf8_1819_4e3a_8c32;
 /// A start that waits for nobody but its own disk ends within this.
 const START_MAX: Duration = Duration::from_secs(60);
 
+/// What a machine is to the cluster, as far as the newest root says that anybody was seen to have.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Standing {
+    /// A machine without data, which belongs to nothing yet.
+    Spare,
+    /// A member.
+    Present,
+    /// It was one.
+    Removed,
+}
+
 /// A member, up or down.
 pub(super) struct Member {
     pub(super) host: usize,
     pub(super) id: MemberId,
+    pub(super) standing: Standing,
+    pub(super) is_voter: bool,
+    /// Somebody asked that it becomes a voter, and it isn't yet.
+    pub(super) comes: bool,
+    /// Somebody asked that it is removed, and it isn't yet.
+    pub(super) leaves: bool,
     options: ShardOptions,
     identity: Identity,
     pub(super) node: Option<node::Node<SimEnv>>,
@@ -62,7 +79,9 @@ fn record(host: usize) -> MemberRecord {
 }
 
 impl Member {
+    /// The first `size` machines make a cluster, the others are spare.
     pub(super) fn new(host: usize, size: usize, settings: &Settings, prng: &mut Prng) -> Self {
+        let is_first = host < size;
         let initial_members = (0..size).map(record).collect();
         let member = record(host);
         let options = ShardOptions {
@@ -83,6 +102,10 @@ impl Member {
         Self {
             host,
             id: member.id,
+            standing: if is_first { Standing::Present } else { Standing::Spare },
+            is_voter: is_first,
+            comes: false,
+            leaves: false,
             options,
             identity,
             node: None,
@@ -93,9 +116,17 @@ impl Member {
             is_full: false,
             rotten: None,
             is_doubtful: false,
-            is_lost: false,
+            is_lost: !is_first,
             watched: Vec::new(),
         }
+    }
+
+    /// It was added to the cluster of `members`, as the one with this id.
+    pub(super) fn join(&mut self, id: MemberId, members: Vec<MemberRecord>) {
+        self.id = id;
+        self.identity.member.id = id;
+        (self.identity.initial_members, self.identity.joins) = (members, true);
+        (self.standing, self.is_lost) = (Standing::Present, false);
     }
 
     /// Its disk will fail. That it ends is right, and so is that it can't read a page.
@@ -121,7 +152,10 @@ impl Member {
 
     /// Whether an end with this error is right.
     fn explains(&self, error: &str) -> bool {
-        self.may_end || self.rotten.as_ref().is_some_and(|path| checks::names(error, path))
+        let may_leave = self.leaves || self.standing == Standing::Removed;
+        may_leave && error.contains("permanently removed")
+            || self.may_end
+            || self.rotten.as_ref().is_some_and(|path| checks::names(error, path))
     }
 
     pub(super) fn is_up(&self) -> bool {

@@ -7,6 +7,7 @@ mod checks;
 mod clocks;
 mod disks;
 mod machine;
+mod membership;
 mod operator;
 mod settings;
 mod trouble;
@@ -110,7 +111,10 @@ const FAULTS: &[&str] = &[
     "lane stalled",
     "leaders silenced",
     "leadership moved",
+    "learner promoted",
     "machine crashed",
+    "member added",
+    "member removed",
     "network changed",
     "network cut",
     "process killed",
@@ -134,6 +138,10 @@ struct Run {
     prng: Prng,
     settings: Settings,
     members: Vec<Member>,
+    /// Machines that may become members.
+    spares: usize,
+    /// Up to which entry it is known who the members are.
+    members_at: u64,
     clients: Shared,
     observed: Observed,
     /// The longest pause of a client.
@@ -146,9 +154,11 @@ impl Run {
         let size = [1, 3, 3, 3, 5][prng.index(5)];
         let page_miss = [Chance::NEVER, Chance::one_in(100), Chance::one_in(20)][prng.index(3)];
         let faults = Faults { page_miss, ..Faults::default() };
-        let sim = Sim::with_hosts(seed, SimOptions { faults, ..SimOptions::default() }, size);
+        let spares = [0, 2][prng.index(2)];
+        let hosts = size + spares;
+        let sim = Sim::with_hosts(seed, SimOptions { faults, ..SimOptions::default() }, hosts);
         let settings = Settings::draw(&mut prng);
-        let members = (0..size).map(|host| Member::new(host, size, &settings, &mut prng)).collect();
+        let members = (0..hosts).map(|host| Member::new(host, size, &settings, &mut prng)).collect();
         let pause_max = Duration::from_millis([30, 300, 1_500][prng.index(3)]);
         let compact_one_in = [30, 150, 1_000_000][prng.index(3)];
         let workload = Workload {
@@ -169,7 +179,7 @@ impl Run {
             is_over: false,
             watched: Vec::new(),
         }));
-        Self { sim, prng, settings, members, clients, observed: Observed::default(), pause_max }
+        Self { sim, prng, settings, members, spares, members_at: 0, clients, observed: Observed::default(), pause_max }
     }
 
     fn run(mut self) -> Result<Outcome, Violation> {
@@ -263,7 +273,7 @@ impl Run {
         }
         let api = self.members[host].node().apis[0].clone();
         let env = self.sim.host(host).env();
-        let clients = if self.members.len() == 1 { 3 } else { 2 };
+        let clients = if self.present().len() == 1 { 3 } else { 2 };
         for _ in 0..clients {
             let client =
                 clients::run(env.clone(), api.clone(), Rc::clone(&self.clients), self.prng.fork(), self.pause_max);
@@ -296,6 +306,9 @@ impl Run {
                 member.crash(&self.sim, power_cut);
                 self.start(host)?;
             }
+        }
+        if self.spares > 0 {
+            self.complete_members()?;
         }
         let begun = self.sim.elapsed();
         for host in self.present() {
@@ -340,7 +353,8 @@ impl Run {
         self.go_on(LAST_STALL_OVER_AFTER)?;
         let present = self.present();
         // Else nobody could lead without it.
-        let is_spare = present.len() > self.members.len() / 2 + 1;
+        let voters = self.members.iter().filter(|member| member.is_voter).count();
+        let is_spare = present.len() > voters / 2 + 1;
         let Some(leader) = self.leader().filter(|_| is_spare) else { return Ok(()) };
         let term = self.observed.newest_term();
         let at = present.iter().position(|host| *host == leader).expect("whoever leads is there");

@@ -15,8 +15,9 @@ const JITTERS: [Duration; 3] = [Duration::from_micros(100), Duration::from_milli
 impl Run {
     /// Something happens to somebody.
     pub(super) fn cause_trouble(&mut self) -> Result<(), Violation> {
+        self.note_members()?;
         let host = self.prng.index(self.members.len());
-        match self.prng.below(30) {
+        match self.prng.below(34) {
             0..=3 => self.crash(host)?,
             4 => self.crash_all()?,
             5 | 6 => self.pause(host),
@@ -35,6 +36,7 @@ impl Run {
             23 => self.fill_disk(host),
             24 | 25 => self.flip_bit(host)?,
             26 | 27 => self.disturb_clock(host),
+            28..=31 => self.change_members(),
             _ => self.stop(host)?,
         }
         self.look_after_room();
