@@ -38,6 +38,9 @@ impl Run {
     }
 
     pub(super) fn fail_disk(&mut self, host: usize) {
+        if !self.may_tear_log(host) {
+            return;
+        }
         self.observed.note("disk failed");
         let kind =
             [OpKind::Write, OpKind::Write, OpKind::Sync, OpKind::Sync, OpKind::Read, OpKind::Load][self.prng.index(6)];
@@ -84,10 +87,14 @@ impl Run {
         Ok(())
     }
 
-    /// Draws whether the machine loses its power; else the process is killed. A power cut can tear the end of the log, and then nobody knows what was there: as long as
-    /// another disk is rotten, that may be one member too many.
+    /// Draws whether the machine loses its power; else the process is killed.
     pub(super) fn draw_power_cut(&mut self, host: usize, chance: (u64, u64)) -> bool {
-        let is_sound = self.members.iter().all(|member| member.rotten.is_none());
-        self.prng.chance(chance.0, chance.1) && (is_sound || self.can_do_without(host))
+        self.prng.chance(chance.0, chance.1) && self.may_tear_log(host)
+    }
+
+    /// A power cut, or a write that fails, can tear the end of the log, and then nobody knows what was there: as long as another disk is rotten, that may be one
+    /// member too many.
+    fn may_tear_log(&self, host: usize) -> bool {
+        self.members.iter().all(|member| member.rotten.is_none()) || self.can_do_without(host)
     }
 }

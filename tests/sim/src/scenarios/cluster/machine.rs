@@ -129,9 +129,9 @@ impl Member {
         (self.standing, self.is_lost) = (Standing::Present, false);
     }
 
-    /// Its disk will fail. That it ends is right, and so is that it can't read a page.
+    /// Its disk will fail. That it ends is right, that it can't read a page, and that the end of its log is torn.
     pub(super) fn tell_to_fail(&mut self) {
-        (self.may_end, self.may_be_unreadable) = (true, true);
+        (self.may_end, self.may_be_unreadable, self.is_doubtful) = (true, true, true);
     }
 
     /// Whether it may say that a page can't be read.
@@ -239,7 +239,7 @@ impl Member {
         let status = &node.handle.groups[0].status;
         // One that has just started says nothing yet.
         if status.term() != 0 {
-            self.is_doubtful = status.is_doubtful();
+            self.is_doubtful = status.is_doubtful() || self.may_end;
         }
     }
 

@@ -24,9 +24,9 @@ impl Run {
             return;
         }
         let via = up[self.prng.index(up.len())];
-        match self.prng.below(5) {
-            0..=2 => self.ask_to_add(via),
-            3 => self.ask_to_promote(via),
+        match self.prng.below(6) {
+            0 | 1 => self.ask_to_add(via),
+            2 | 3 => self.ask_to_promote(via),
             _ => self.ask_to_remove(via),
         }
     }
@@ -39,7 +39,7 @@ impl Run {
     fn ask_to_add(&mut self, via: usize) {
         let Some(host) = self.draw(|run, host| run.members[host].standing == Standing::Spare) else { return };
         self.observed.note("member added");
-        let is_learner = self.prng.chance(1, 3);
+        let is_learner = self.prng.chance(1, 2);
         self.members[host].comes |= !is_learner;
         let request = pb::MemberAddRequest { peer_ur_ls: vec![format!("sim://{host}")], is_learner };
         let api = self.node_of(via).apis[0].clone();
