@@ -2,7 +2,6 @@
 
 use std::{path::Path, time::Duration};
 
-use plinth_base::bug::BUGS_VAR;
 use rustix::process::Signal;
 use tempfile::TempDir;
 
@@ -89,8 +88,6 @@ impl Member {
         command.args(["--initial-advertise-peer-urls", &self.peer_url]);
         command.args(["--listen-client-urls", &format!("http://127.0.0.1:{CLIENT_PORT}")]);
         command.args(["--advertise-client-urls", &format!("http://{own}:{CLIENT_PORT}")]);
-        // A build that has known bugs is told which ones; any other doesn't listen.
-        command.envs(std::env::var_os(BUGS_VAR).map(|bugs| (BUGS_VAR, bugs)));
         let _inside = self.namespace.enter()?;
         Node::spawn(command)
     }

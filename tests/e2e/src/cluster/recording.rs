@@ -121,7 +121,6 @@ impl Recording {
     pub(crate) fn finish(&self, under_way: &UnderWay, answer: Result<Response, Status>) -> Told {
         let mut recorded = self.recorded();
         let (now, number) = (Instant::now(), under_way.number);
-        let known = |status: &Status| errors_like(status);
         let (event, told) = match answer {
             Ok(response) => {
                 recorded.known_revision = recorded.known_revision.max(response.revision());
@@ -132,7 +131,7 @@ impl Recording {
                 }
                 (Event::Answered { number, answer: Ok(response.into()) }, Told::Answer)
             }
-            Err(status) => match known(&status) {
+            Err(status) => match outcome_of(&status) {
                 Known::Refused(refused) => (Event::Answered { number, answer: Err(refused) }, Told::Answer),
                 Known::Declined => (Event::Declined { number }, Told::Nothing),
                 Known::NoOutcome => return Told::Nothing,
@@ -206,7 +205,7 @@ enum Known {
     Strange,
 }
 
-fn errors_like(status: &Status) -> Known {
+fn outcome_of(status: &Status) -> Known {
     let timeouts = [errors::TIMEOUT, errors::TIMEOUT_LEADER_FAILURE, errors::TIMEOUT_CONNECTION_LOST];
     if let Some(status) = rpc_status(status) {
         if let Some(refused) = wire::refused(&status) {
@@ -230,4 +229,88 @@ fn errors_like(status: &Status) -> Known {
 fn rpc_status(status: &Status) -> Option<RpcStatus> {
     let code = plinth_rpc::Code::ALL.get(usize::try_from(status.code.0).ok()?)?;
     Some(RpcStatus::new(*code, status.message.clone()))
+}
+
+#[cfg(test)]
+mod tests {
+    use plinth_sim::{
+        history::Found,
+        model::{Put, Range, State},
+        scenario::Violation,
+    };
+
+    use super::*;
+
+    fn put(value: &str) -> Request {
+        Request::Put(Put { key: b"key".to_vec(), value: value.into(), ..Put::default() })
+    }
+
+    fn read() -> Request {
+        Request::Range(Range { key: b"key".to_vec(), ..Range::default() })
+    }
+
+    fn failure(error: &RpcStatus) -> Status {
+        Status::new(Code(u32::from(error.code.number())), error.message.clone())
+    }
+
+    /// Notes a request that `server` carries out, and what the client is told instead of its answer.
+    fn carried_out(recording: &Recording, server: &mut Model, request: &Request, told: Option<Status>) -> Told {
+        let under_way = recording.begin(0, request, false);
+        let answer = server.execute(request).expect("plain requests succeed");
+        recording.finish(&under_way, told.map_or(Ok(answer), Err))
+    }
+
+    fn check(recording: &Recording, server: &Model) -> Result<(), Violation> {
+        let found = Found { revision: server.revision(), compacted: -1, ..Found::default() };
+        let state = |revision| server.state_at(revision).map_or_else(State::new, State::clone);
+        recording.history().check(&found, state)
+    }
+
+    #[test]
+    fn what_the_server_did_is_a_history_whatever_was_heard_of_it() {
+        let (recording, mut server) = (Recording::new(), Model::default());
+        let timeout = || Some(failure(&errors::TIMEOUT));
+        assert_eq!(carried_out(&recording, &mut server, &put("1"), None), Told::Answer);
+        assert_eq!(carried_out(&recording, &mut server, &put("2"), timeout()), Told::Nothing);
+        recording.begin(0, &put("never arrived"), false);
+        assert_eq!(carried_out(&recording, &mut server, &read(), None), Told::Answer);
+        assert_eq!(check(&recording, &server), Ok(()));
+        let totals = recording.totals();
+        assert_eq!((totals.requests, totals.unknown), (4, 2));
+    }
+
+    #[test]
+    fn an_acknowledged_put_that_is_gone_is_a_violation() {
+        let (recording, mut server) = (Recording::new(), Model::default());
+        carried_out(&recording, &mut server, &put("1"), None);
+        check(&recording, &Model::default()).expect_err("it was acknowledged");
+    }
+
+    #[test]
+    fn a_read_of_the_past_is_a_violation_unless_it_is_serializable() {
+        for serializable in [false, true] {
+            let (recording, mut server) = (Recording::new(), Model::default());
+            carried_out(&recording, &mut server, &put("1"), None);
+            let mut behind = server.clone();
+            carried_out(&recording, &mut server, &put("2"), None);
+            let under_way = recording.begin(1, &read(), serializable);
+            recording.finish(&under_way, Ok(behind.execute(&read()).expect("plain requests succeed")));
+            assert_eq!(check(&recording, &server).is_ok(), serializable);
+        }
+    }
+
+    #[test]
+    fn a_declined_put_that_was_carried_out_is_a_violation() {
+        let (recording, mut server) = (Recording::new(), Model::default());
+        carried_out(&recording, &mut server, &put("1"), Some(failure(&errors::NO_LEADER)));
+        check(&recording, &server).expect_err("it was declined");
+    }
+
+    #[test]
+    fn answers_that_nothing_explains_are_kept() {
+        let (recording, mut server) = (Recording::new(), Model::default());
+        carried_out(&recording, &mut server, &put("1"), Some(Status::new(Code::INTERNAL, "what is this")));
+        carried_out(&recording, &mut server, &put("2"), Some(Status::new(Code::UNAVAILABLE, "connection: reset")));
+        assert_eq!(recording.strange().len(), 1);
+    }
 }

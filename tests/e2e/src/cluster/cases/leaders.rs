@@ -16,6 +16,8 @@ use crate::{
 /// Puts while the leader is frozen, and the reads that wait for it then.
 const FROZEN_PUTS: usize = 50;
 const FROZEN_READS: usize = 8;
+/// Reads of each member that wait for a new leader.
+const WAITING_READS: usize = 4;
 /// Asked of somebody who doesn't lead.
 const NOT_LEADER: &str = "etcdserver: not leader";
 
@@ -23,8 +25,13 @@ fn killed_leader_is_replaced(bench: &Bench, size: usize) -> Result<String, Ended
     trial::run(bench, size, Wiring::Direct, |trial| {
         let leader = trial.cluster.await_leader(&trial.cluster.all())?;
         trial.cluster.member_mut(leader).kill()?;
+        let since = Instant::now();
         let others = trial.cluster.all_but(&[leader]);
-        let pause = trial.load.await_write(&others, Instant::now())?;
+        // They wait for whoever leads next, and must not be answered before it knows what was acknowledged.
+        for member in &others {
+            trial.load.send_reads(&trial.cluster, *member, WAITING_READS)?;
+        }
+        let pause = trial.load.await_write(&others, since)?;
         trial.cluster.await_leader(&others)?;
         trial.cluster.restart(leader)?;
         trial.await_own_write(leader)?;
