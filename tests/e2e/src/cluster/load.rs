@@ -29,6 +29,8 @@ use crate::outcome::{Ended, Outcome, ensure};
 /// Longer than the server takes to answer that a request timed out.
 const PATIENCE: Duration = Duration::from_secs(12);
 const ROAMERS: usize = 2;
+/// More than there are ever of a load.
+const CLIENTS_MAX: usize = 100;
 const ROAMER_PATIENCE: Duration = Duration::from_secs(2);
 /// A client rests so long between two requests at most; the checker reads every revision that they make.
 const PAUSE_MAX: Duration = Duration::from_millis(20);
@@ -52,10 +54,10 @@ pub(crate) struct Load {
 struct Client {
     recording: Arc<Recording>,
     is_over: Arc<AtomicBool>,
-    members: Vec<Namespace>,
-    /// The member that it asks, first or always.
-    member: usize,
-    roams: bool,
+    /// Those that it asks, by number; who asks a single one is patient.
+    members: Vec<(usize, Namespace)>,
+    /// The place of the one that it asks now.
+    at: usize,
     prng: Prng,
 }
 
@@ -72,8 +74,7 @@ pub(crate) fn everything() -> Range {
 impl Load {
     /// Clients of all members.
     pub(crate) fn start(cluster: &Cluster<'_>, recording: &Arc<Recording>) -> Result<Self, Ended> {
-        let members: Vec<Namespace> =
-            cluster.all().into_iter().map(|member| cluster.member(member).namespace().clone()).collect();
+        let members: Vec<usize> = cluster.all();
         let is_over = Arc::new(AtomicBool::new(false));
         let mut load = Self {
             recording: Arc::clone(recording),
@@ -81,19 +82,34 @@ impl Load {
             clients: Vec::new(),
             once: Vec::new(),
         };
-        for number in 0..members.len() + ROAMERS {
-            let client = Client {
-                recording: Arc::clone(recording),
-                is_over: Arc::clone(&is_over),
-                members: members.clone(),
-                member: number % members.len(),
-                roams: number >= members.len(),
-                prng: Prng::new(number as u64),
-            };
-            let thread = thread::Builder::new().name(format!("client {number}"));
-            load.clients.push(thread.spawn(move || client.run())?);
+        for member in &members {
+            load.follow(cluster, *member)?;
+        }
+        for number in 0..ROAMERS {
+            load.add_client(cluster, members.clone(), number % members.len())?;
         }
         Ok(load)
+    }
+
+    /// One more patient client, of this member.
+    pub(crate) fn follow(&mut self, cluster: &Cluster<'_>, member: usize) -> Outcome {
+        self.add_client(cluster, vec![member], 0)
+    }
+
+    /// A client that asks the member at `first`, and goes on to the next one if there are others.
+    fn add_client(&mut self, cluster: &Cluster<'_>, members: Vec<usize>, first: usize) -> Outcome {
+        let number = self.clients.len();
+        let client = Client {
+            recording: Arc::clone(&self.recording),
+            is_over: Arc::clone(&self.is_over),
+            members: members.into_iter().map(|member| (member, cluster.member(member).namespace().clone())).collect(),
+            at: first,
+            // Clients of another load have written values of their own.
+            prng: Prng::new((number + self.recording.totals().requests * CLIENTS_MAX) as u64),
+        };
+        let thread = thread::Builder::new().name(format!("client {number}"));
+        self.clients.push(thread.spawn(move || client.run())?);
+        Ok(())
     }
 
     /// Sends so many reads of everything to a member, and doesn't wait for the answers.
@@ -182,15 +198,16 @@ impl Client {
         let workload = workload();
         let mut connected = None;
         while !self.is_over.load(Ordering::Relaxed) {
-            let patience = if self.roams { ROAMER_PATIENCE } else { PATIENCE };
-            let caller = connected.take().or_else(|| Caller::connect(&self.members[self.member], patience).ok());
+            let (member, namespace) = &self.members[self.at];
+            let patience = if self.members.len() > 1 { ROAMER_PATIENCE } else { PATIENCE };
+            let caller = connected.take().or_else(|| Caller::connect(namespace, patience).ok());
             let Some(caller) = caller else {
                 self.give_up();
                 continue;
             };
             let request = workload.request(&mut self.prng, self.recording.known_revision());
             let serializable = matches!(request, Request::Range(_)) && self.prng.chance(1, SERIALIZABLE_ONE_IN);
-            let under_way = self.recording.begin(self.member, &request, serializable);
+            let under_way = self.recording.begin(*member, &request, serializable);
             let answer = caller.request_until(&self.is_over, &request, serializable);
             match self.recording.finish(&under_way, answer) {
                 Told::Answer => {
@@ -205,8 +222,6 @@ impl Client {
 
     fn give_up(&mut self) {
         sleep(RETRY);
-        if self.roams {
-            self.member = (self.member + 1) % self.members.len();
-        }
+        self.at = (self.at + 1) % self.members.len();
     }
 }

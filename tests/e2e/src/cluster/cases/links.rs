@@ -23,7 +23,7 @@ const SLOW: Weather = Weather {
 const LOSSY: Weather = Weather { lost_one_in: 100, ..SLOW };
 const BREAKING: Weather = Weather { lost_one_in: 30, cut_one_in: 60, ..SLOW };
 /// Puts in each weather.
-const PUTS: usize = 80;
+const PUTS: usize = 50;
 /// Connections that are cut.
 const CUTS_MIN: u64 = 5;
 

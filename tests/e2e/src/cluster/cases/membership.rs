@@ -34,12 +34,23 @@ fn ensure_leaves(trial: &mut Trial<'_>, member: usize) -> Outcome {
     ensure_contains(&trial.cluster.member(member).log(), &[REMOVED])
 }
 
-/// Starts a member that was added, and waits until it takes writes.
+/// Starts a member that was added, and waits until it takes writes, from then on also those of a client of its own.
 fn join(trial: &mut Trial<'_>, member: usize) -> Result<Duration, Ended> {
     let since = Instant::now();
     trial.cluster.restart(member)?;
     trial.await_own_write(member)?;
-    Ok(since.elapsed())
+    let took = since.elapsed();
+    trial.load.follow(&trial.cluster, member)?;
+    Ok(took)
+}
+
+/// Removes a member that is down, and adds its machine again with an empty disk.
+fn replace(trial: &mut Trial<'_>, member: usize) -> Result<Duration, Ended> {
+    let by = trial.cluster.all_but(&[member])[0];
+    trial.cluster.member_mut(member).forget()?;
+    trial.cluster.remove(by, member)?;
+    trial.cluster.add(by, member, false)?;
+    join(trial, member)
 }
 
 /// It has forgotten what it voted for, so it must not come back as itself.
@@ -52,9 +63,17 @@ pub(super) fn a_member_whose_data_is_lost_is_replaced(bench: &Bench) -> Result<S
         let refused = trial.cluster.refusal(member)?;
         ensure(refused.code == ENDED, || format!("exit code {:?}: {}", refused.code, refused.line))?;
         ensure_contains(&refused.line, &["already been bootstrapped", "remove"])?;
-        trial.cluster.remove(leader, member)?;
-        trial.cluster.add(leader, member, false)?;
-        let took = join(trial, member)?;
+        let took = replace(trial, member)?;
+        Ok(format!("it took writes {took:.1?} after its start"))
+    })
+}
+
+/// The leader, that is.
+pub(super) fn a_member_whose_log_is_corrupt_is_replaced(bench: &Bench) -> Result<String, Ended> {
+    trial::run(bench, 3, Wiring::Direct, |trial| {
+        let leader = trial.cluster.await_leader(&trial.cluster.all())?;
+        super::damage::corrupt_log_of(trial, leader)?;
+        let took = replace(trial, leader)?;
         Ok(format!("it took writes {took:.1?} after its start"))
     })
 }
@@ -76,9 +95,16 @@ pub(super) fn a_learner_is_added_under_load_and_promoted(bench: &Bench) -> Resul
             ensure(since.elapsed() < WAIT_MAX, || format!("it is never promoted: {status}"))?;
             sleep(POLL);
         }
+        let took = since.elapsed();
         trial.await_own_write(learner)?;
+        trial.load.follow(&trial.cluster, learner)?;
         trial.load.await_writes(PUTS)?;
-        Ok(format!("it was promoted after {:.1?}", since.elapsed()))
+        // Three of four are a majority, with its vote.
+        let gone = (trial.cluster.await_leader(&trial.cluster.all())? + 1) % 4;
+        let gone = if gone == learner { 0 } else { gone };
+        trial.cluster.member_mut(gone).kill()?;
+        trial.load.await_writes(PUTS)?;
+        Ok(format!("it was promoted after {took:.1?}"))
     })
 }
 

@@ -31,6 +31,7 @@ cases! {
         a_member_with_a_corrupt_log_is_refused_and_comes_back_when_it_is_mended,;
     membership:
         a_member_whose_data_is_lost_is_replaced,
+        a_member_whose_log_is_corrupt_is_replaced,
         a_learner_is_added_under_load_and_promoted,
         a_voter_counts_from_when_it_is_there,
         a_voter_that_never_starts_costs_nothing,

@@ -1,6 +1,6 @@
 //! Restarts in order.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::{
     cluster::{members::Wiring, trial},
@@ -20,11 +20,9 @@ pub(super) fn a_rolling_restart_under_load_is_survived(bench: &Bench) -> Result<
             trial.cluster.restart(member)?;
             trial.await_own_write(member)?;
             trial.load.await_writes(20)?;
-            pauses.push((led, trial.recording.longest_pause(since)));
+            let longest = trial.recording.longest_pause(since);
+            pauses.push(format!("{longest:.1?}{}", if led { " (of the leader)" } else { "" }));
         }
-        let longest = |of_leaders: bool| {
-            pauses.iter().filter(|(led, _)| *led == of_leaders).map(|(_, pause)| *pause).max().unwrap_or(Duration::ZERO)
-        };
-        Ok(format!("the longest pause was {:.1?}, {:.1?} when a leader stopped", longest(false), longest(true)))
+        Ok(format!("the longest pauses of each restart were {}", pauses.join(", ")))
     })
 }
