@@ -31,6 +31,7 @@ pub const KNOWN_BUGS: &[(Bug, &str)] = &[
     (Bug::OwnVoteNotDurable, "cluster"),
     (Bug::CommitEarlierTerm, "cluster"),
     (Bug::MissingPreVote, "cluster"),
+    (Bug::MembershipLate, "cluster"),
     (Bug::StaleRead, "cluster"),
     (Bug::ReadJoinsRound, "cluster"),
     (Bug::RevisionGoesBack, "cluster"),

@@ -25,7 +25,7 @@ pub struct SimEnv {
 }
 
 impl SimEnv {
-    /// The way of `member`, which runs on this machine, to others; they are found at `sim://N`, on machine number `N`.
+    /// The way of `member`, which runs on this machine, to others; they are found where [`crate::url_of`] says.
     #[must_use]
     pub fn peers(&self, member: MemberId) -> SimPeers {
         SimPeers::open(&self.world, self.host, self.epoch, member)

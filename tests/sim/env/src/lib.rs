@@ -25,7 +25,7 @@ pub use env::SimEnv;
 pub use exec::Stopped;
 pub use file::SimFile;
 pub use meta_first::{MetaFirst, MetaFirstFile};
-pub use net::{NetOptions, SimPeers};
+pub use net::{NetOptions, SimPeers, url_of};
 pub use options::{Chance, Faults, Latencies, Latency, OpKind, SimOptions};
 pub use pages::SimPages;
 pub use sim::{Limit, Sim, SimHost};

@@ -121,9 +121,14 @@ pub(crate) struct Net {
     counts: BTreeMap<&'static str, u64>,
 }
 
-/// The host of `sim://N`.
+/// Where a machine is found.
+#[must_use]
+pub fn url_of(host: usize) -> String {
+    format!("http://machine-{host}:2380")
+}
+
 fn host_of(urls: &[String]) -> Option<HostId> {
-    urls.iter().find_map(|url| url.strip_prefix("sim://")?.parse().ok()).map(HostId)
+    urls.iter().find_map(|url| url.strip_prefix("http://machine-")?.strip_suffix(":2380")?.parse().ok()).map(HostId)
 }
 
 impl Net {

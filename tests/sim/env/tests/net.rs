@@ -5,7 +5,7 @@ use std::{cell::RefCell, rc::Rc, time::Duration};
 use bytes::Bytes;
 use plinth_base::MemberId;
 use plinth_env::{Env, NotSent, PeerAddress, PeerEvent, PeerLane, Peers, TaskQueue};
-use plinth_sim_env::{Chance, Sim, SimOptions, SimPeers};
+use plinth_sim_env::{Chance, Sim, SimOptions, SimPeers, url_of};
 
 const MILLI: Duration = Duration::from_millis(1);
 
@@ -22,9 +22,7 @@ fn start(sim: &Sim, host: usize, hosts: usize) -> (SimPeers, Heard) {
     let peers = env.peers(id(host));
     let others = (0..hosts).filter(|other| *other != host);
     peers.set_members(
-        others
-            .map(|other| PeerAddress { id: id(other), urls: vec![format!("sim://{other}")], has_started: true })
-            .collect(),
+        others.map(|other| PeerAddress { id: id(other), urls: vec![url_of(other)], has_started: true }).collect(),
         Vec::new(),
     );
     let heard = Heard::default();
@@ -160,7 +158,7 @@ fn strangers_and_wrong_addresses_get_no_connection() {
     // Host 1 is expected to be somebody else, and host 2 knows nobody.
     let at = |id, url: &str| PeerAddress { id, urls: vec![url.to_owned()], has_started: true };
     first.set_members(
-        vec![at(MemberId(77), "sim://1"), at(id(2), "sim://2"), at(MemberId(99), "http://elsewhere:1")],
+        vec![at(MemberId(77), &url_of(1)), at(id(2), &url_of(2)), at(MemberId(99), "http://elsewhere:1")],
         Vec::new(),
     );
     let (_, heard) = start(&sim, 1, 3);

@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use plinth_base::{MemberId, Prng};
 use plinth_kv::MemberRecord;
 use plinth_node::{Identity, ShardOptions};
-use plinth_sim_env::{Sim, SimEnv, Stopped};
+use plinth_sim_env::{Sim, SimEnv, Stopped, url_of};
 
 use super::{GROUP, settings::Settings};
 use crate::{
@@ -73,7 +73,7 @@ fn record(host: usize) -> MemberRecord {
         // In no order that means anything.
         id: MemberId(0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(host as u64 + 1)),
         name: format!("m{host}"),
-        peer_urls: vec![format!("sim://{host}")],
+        peer_urls: vec![url_of(host)],
         ..MemberRecord::default()
     }
 }

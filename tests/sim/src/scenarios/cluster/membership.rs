@@ -3,12 +3,13 @@
 //! What was asked may come about at once, much later, or never; who belongs to the cluster is what the newest root says that anybody has applied. Until then both
 //! are reckoned with: nobody else is taken away that a majority might need, whatever becomes of it.
 
+use std::time::Duration;
+
 use plinth_base::MemberId;
 use plinth_env::{Env, TaskQueue};
 use plinth_kv::{Electorate, MemberRecord};
 use plinth_rpc::etcdserverpb as pb;
-use plinth_sim_env::Limit;
-use std::time::Duration;
+use plinth_sim_env::{Limit, url_of};
 
 use super::{LOOK_INTERVAL, Run, machine::Standing};
 use crate::scenario::Violation;
@@ -41,7 +42,7 @@ impl Run {
         self.observed.note("member added");
         let is_learner = self.prng.chance(1, 2);
         self.members[host].comes |= !is_learner;
-        let request = pb::MemberAddRequest { peer_ur_ls: vec![format!("sim://{host}")], is_learner };
+        let request = pb::MemberAddRequest { peer_ur_ls: vec![url_of(host)], is_learner };
         let api = self.node_of(via).apis[0].clone();
         self.env_of(via).spawn(TaskQueue::Serve, async move { drop(api.member_add(request).await) });
     }
@@ -118,7 +119,7 @@ impl Run {
         };
         let records: Vec<MemberRecord> = listed.members.iter().map(record).collect();
         for member in self.members.iter_mut().filter(|member| member.standing == Standing::Spare) {
-            let url = format!("sim://{}", member.host);
+            let url = url_of(member.host);
             if let Some(own) = records.iter().find(|record| record.peer_urls.contains(&url)) {
                 member.join(own.id, records.clone());
             }
