@@ -184,7 +184,9 @@ impl History {
         if let Ok(answer) = &answer {
             self.known_revision = self.known_revision.max(answer.revision());
         }
-        let op = self.ops.iter_mut().find(|op| op.id == id).expect("a request is answered once, before the next check");
+        // It is one of the newest, mostly.
+        let op =
+            self.ops.iter_mut().rfind(|op| op.id == id).expect("a request is answered once, before the next check");
         match (&op.call, &answer) {
             (Call::Compact { revision, .. }, Ok(_)) => self.compactions.learn(*revision),
             (Call::Kv(Request::Range(range)), Err(Refused::Compacted)) => self.compactions.learn(range.revision + 1),

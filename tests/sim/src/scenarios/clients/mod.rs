@@ -168,12 +168,17 @@ async fn record<E: Env>(api: &Api<E>, clients: &Shared, to: i64) -> Sent {
         let call = Call::Kv(Request::Range(all));
         let id = begin(clients, call.clone());
         let answer = answer(api, &call, false).await;
-        if let Ok(Answer::Kv(Response::Range { kvs, .. })) = &answer {
+        let was_read = if let Ok(Answer::Kv(Response::Range { kvs, .. })) = &answer {
             clients.borrow_mut().history.record(revision, state_of(kvs.iter().cloned()));
-        }
-        let sent = finish(api, clients, id, answer);
-        if sent != Sent::Answered {
-            return sent;
+            true
+        } else {
+            false
+        };
+        match finish(api, clients, id, answer) {
+            // A refusal that the history will judge: asking again would bring the same.
+            Sent::Answered if !was_read => return Sent::Declined,
+            Sent::Answered => {}
+            failed => return failed,
         }
     }
 }

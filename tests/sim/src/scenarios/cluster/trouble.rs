@@ -144,14 +144,27 @@ impl Run {
                 }
             }
             let Some(leader) = self.leader() else { continue };
-            if self.prng.chance(1, 2) {
-                let power_cut = self.draw_power_cut(leader, (1, 1));
-                self.members[leader].crash(&self.sim, power_cut);
-            } else {
-                self.isolate(leader);
+            match self.prng.below(4) {
+                0 | 1 => {
+                    let power_cut = self.draw_power_cut(leader, (1, 1));
+                    self.members[leader].crash(&self.sim, power_cut);
+                }
+                2 => self.isolate(leader),
+                _ => self.mute(leader),
             }
         }
         Ok(())
+    }
+
+    /// Nobody hears a member any more, and what the others have sent comes to it late.
+    fn mute(&mut self, host: usize) {
+        for other in (0..self.members.len()).filter(|other| *other != host) {
+            self.sim.cut(host, other);
+            let stall = self.prng.below(3 * self.settings.election_timeout.as_millis() as u64);
+            for lane in PeerLane::ALL {
+                self.sim.stall_lane(other, host, lane, Duration::from_millis(stall));
+            }
+        }
     }
 
     /// Goes on until somebody leads who didn't, or for two elections' time.
