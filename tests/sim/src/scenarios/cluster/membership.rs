@@ -50,7 +50,9 @@ impl Run {
     fn ask_to_promote(&mut self, via: usize) {
         let is_learner = |run: &Self, host: usize| {
             let member = &run.members[host];
-            member.standing == Standing::Present && !member.is_voter && !member.comes
+            // One whose disk is rotten would be a voter that nobody can count on.
+            let is_learner = !member.is_voter && !member.comes;
+            member.standing == Standing::Present && is_learner && member.rotten.is_none()
         };
         let Some(host) = self.draw(is_learner) else { return };
         self.observed.note("learner promoted");
