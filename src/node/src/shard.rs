@@ -26,7 +26,7 @@ mod stall;
 mod sweep;
 mod turn;
 
-use std::{collections::VecDeque, future::poll_fn, rc::Rc, sync::Arc, task::Poll, time::Duration};
+use std::{cell::Cell, collections::VecDeque, future::poll_fn, rc::Rc, sync::Arc, task::Poll, time::Duration};
 
 use plinth_base::{
     GroupId, Instant, LogIndex, MemberId,
@@ -178,6 +178,8 @@ pub struct Shard<E: Env> {
     outgoing: Vec<Outgoing<E>>,
     /// The snapshot that this member gets.
     incoming: Option<Incoming<E>>,
+    /// A task builds a snapshot's file, for that one or for one that nobody wants any more.
+    is_building: Rc<Cell<bool>>,
     /// When somebody will say that a group's time may have come.
     alarm_at: Option<Instant>,
     /// By group: who belongs to it.
@@ -233,6 +235,7 @@ impl<E: Env> Shard<E> {
             cluster,
             outgoing: Vec::new(),
             incoming: None,
+            is_building: Rc::default(),
             alarm_at: None,
             members,
             is_stuck: false,

@@ -109,6 +109,10 @@ impl<E: Env> Shard<E> {
         );
         // One that was under way is void.
         self.incoming = None;
+        if self.is_building.replace(true) {
+            // It has the file until it has ended; by then there will be another offer.
+            return self.send_snapshot_frame(at, from, &SnapshotFrame::End { session });
+        }
         let (parts, is_given_up) = (Completions::new(), Rc::new(Cell::new(false)));
         let builder = Builder {
             env: self.env.clone(),
@@ -118,10 +122,12 @@ impl<E: Env> Shard<E> {
             parts: parts.clone(),
             is_given_up: Rc::clone(&is_given_up),
         };
-        let completions = self.completions.clone();
+        let (completions, is_building) = (self.completions.clone(), Rc::clone(&self.is_building));
         self.env.spawn(TaskQueue::Background, async move {
             let told = |built| completions.push(Completion::PartBuilt(at, session, built));
-            if let Err(error) = builder.run(told).await {
+            let run = builder.run(told).await;
+            is_building.set(false);
+            if let Err(error) = run {
                 completions.push(Completion::PartBuilt(at, session, Built::Failed(error)));
             }
         });
