@@ -306,9 +306,10 @@ impl<E: Env> Files<'_, E> {
     async fn start_groups(&self, wal: &mut Wal<E>, stores: &[(GroupId, Store<E>)]) -> Result<(), NodeError> {
         for (group, store) in stores {
             let state = self.state(*group, store)?;
-            // A snapshot was put in place, and its log not begun.
-            let is_ahead = wal.group_tail(*group).is_some_and(|tail| tail.last.index < state.applied);
-            if is_ahead || wal.group_tail(*group).is_none() && state.applied <= BOOTSTRAP_INDEX {
+            // A snapshot was put in place, and its log not begun. The log may even be longer, with entries that others have replaced.
+            let is_short = wal.group_tail(*group).is_some_and(|tail| tail.last.index < state.applied);
+            let is_other = wal.term_of(*group, state.applied).is_some_and(|term| term != state.applied_term);
+            if is_short || is_other || wal.group_tail(*group).is_none() && state.applied <= BOOTSTRAP_INDEX {
                 wal.start_group(*group, state.applied, state.applied_term);
             }
         }

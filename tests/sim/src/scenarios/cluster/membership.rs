@@ -38,6 +38,10 @@ impl Run {
     }
 
     fn ask_to_add(&mut self, via: usize) {
+        if self.members.iter().any(|member| member.rotten.is_some()) {
+            // Whoever was away when a member was added doesn't let it in before it has caught up, so nobody else may be missing for ever.
+            return;
+        }
         let Some(host) = self.draw(|run, host| run.members[host].standing == Standing::Spare) else { return };
         self.observed.note("member added");
         let is_learner = self.prng.chance(1, 2);
@@ -80,6 +84,17 @@ impl Run {
         };
         let voters = self.members.iter().filter(|member| member.is_voter || member.comes).count();
         self.members.iter().filter(is_certain).count() > voters / 2
+    }
+
+    /// Whether everybody who votes knows everybody else who does, as far as anybody is seen to have applied it.
+    pub(super) fn all_know_each_other(&self) -> bool {
+        let electorate = |host: usize| self.node_of(host).handle.groups[0].root().state.electorate.clone();
+        let mut voters = (0..self.members.len()).filter(|host| self.members[*host].is_voter);
+        let is_settled = !self.members.iter().any(|member| member.comes);
+        let first = voters.next().filter(|host| self.members[*host].is_up()).map(electorate);
+        is_settled
+            && first.is_some()
+            && voters.all(|host| self.members[host].is_up() && Some(electorate(host)) == first)
     }
 
     /// What has become of it, as far as anybody who is up has applied it.
