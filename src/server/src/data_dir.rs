@@ -120,7 +120,7 @@ impl DataDir {
         (self.separate_wal.as_ref().unwrap_or(&self.path), &self.path)
     }
 
-    /// Whether there is a tree already, or something that an interrupted first start left of one.
+    /// Whether the first start came so far that the group of all keys has its tree.
     #[must_use]
     pub fn has_trees(&self) -> bool {
         self.tree_path().join("group-0.tree").exists()
