@@ -97,6 +97,20 @@ impl Run {
             && voters.all(|host| self.members[host].is_up() && Some(electorate(host)) == first)
     }
 
+    /// A member that was away when its leader was added doesn't let that one in: the operator moves leadership to somebody whom it knows.
+    pub(super) fn lead_by_known(&self, host: usize) {
+        let known = &self.node_of(host).handle.groups[0].root().state.electorate;
+        let Some(leader) = self.leader().filter(|leader| self.members[*leader].is_up()) else { return };
+        let knows = |id: MemberId| ids(known).any(|known| known == id);
+        let may_lead =
+            |member: &&super::Member| member.is_voter && member.is_up() && member.host != host && knows(member.id);
+        let Some(to) = self.members.iter().find(may_lead).filter(|_| !knows(self.members[leader].id)) else { return };
+        let (api, target_id) = (self.node_of(leader).apis[0].clone(), to.id.0);
+        self.env_of(leader).spawn(TaskQueue::Serve, async move {
+            drop(api.move_leader(pb::MoveLeaderRequest { target_id }).await);
+        });
+    }
+
     /// What has become of it, as far as anybody who is up has applied it.
     pub(super) fn note_members(&mut self) -> Result<(), Violation> {
         let roots = (0..self.members.len()).filter(|host| self.members[*host].is_up());
