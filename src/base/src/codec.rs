@@ -99,6 +99,27 @@ impl<'a> Reader<'a> {
         self.take(len)
     }
 
+    /// Text behind its length.
+    ///
+    /// # Errors
+    /// It ends early, or isn't UTF-8.
+    pub fn text(&mut self) -> Result<String, Malformed> {
+        let bytes = self.bytes()?;
+        Ok(std::str::from_utf8(bytes).map_err(|_| Malformed("text that isn't UTF-8"))?.to_owned())
+    }
+
+    /// Texts behind their count.
+    ///
+    /// # Errors
+    /// They end early, are more than `max`, or one isn't UTF-8.
+    pub fn texts(&mut self, max: usize) -> Result<Vec<String>, Malformed> {
+        let count = self.varint()?;
+        if count > max as u64 {
+            return Err(Malformed("more texts than there can be"));
+        }
+        (0..count).map(|_| self.text()).collect()
+    }
+
     /// Fails unless everything was read.
     pub fn finish(self) -> Result<(), Malformed> {
         if self.rest.is_empty() { Ok(()) } else { Err(Malformed("bytes behind the end")) }
@@ -118,6 +139,12 @@ pub fn put_varint(out: &mut BytesMut, mut value: u64) {
 pub fn put_bytes(out: &mut BytesMut, bytes: &[u8]) {
     put_varint(out, bytes.len() as u64);
     out.put_slice(bytes);
+}
+
+/// Appends texts behind their count.
+pub fn put_texts(out: &mut BytesMut, texts: &[String]) {
+    put_varint(out, texts.len() as u64);
+    texts.iter().for_each(|text| put_bytes(out, text.as_bytes()));
 }
 
 /// How many bytes the varint of `value` takes: 1 to 10.

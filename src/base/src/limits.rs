@@ -16,5 +16,8 @@ const _: () = assert!(WAL_BATCH_BYTES_MAX <= IO_BYTES_MAX);
 const _: () = assert!(WAL_BATCH_BYTES_MAX.is_multiple_of(crate::BLOCK_BYTES));
 const _: () = assert!(IO_BYTES_MAX.is_multiple_of(crate::BLOCK_BYTES));
 
+/// URLs that one member can have, of each kind.
+pub const URLS_MAX: usize = 64;
+
 /// Members that a group can have: all of them fit the state record of a root.
 pub const MEMBERS_MAX: usize = 16;

@@ -6,6 +6,8 @@ use std::{
     path::PathBuf,
 };
 
+use crate::limits::URLS_MAX;
+
 /// How a connection is protected.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Scheme {
@@ -91,6 +93,9 @@ impl Url {
     pub fn parse_list(text: &str) -> Result<Vec<Self>, String> {
         let mut urls = text.split(',').map(Self::parse).collect::<Result<Vec<_>, _>>()?;
         urls.sort_by_key(ToString::to_string);
+        if urls.len() > URLS_MAX {
+            return Err(format!("{} URLs: {URLS_MAX} are the most", urls.len()));
+        }
         Ok(urls)
     }
 
@@ -198,5 +203,7 @@ mod tests {
         let urls = Url::parse_list("http://b:1,http://a:1").expect("good URLs");
         assert_eq!(urls[0].to_string(), "http://a:1");
         assert!(Url::parse_list("http://b:1,").is_err());
+        let many = |count: usize| vec!["http://a:1"; count].join(",");
+        assert!(Url::parse_list(&many(URLS_MAX)).is_ok() && Url::parse_list(&many(URLS_MAX + 1)).is_err());
     }
 }

@@ -3,13 +3,13 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use plinth_base::{
     MemberId, Term,
-    codec::{Malformed, Reader, put_bytes, put_varint},
+    codec::{Malformed, Reader, put_bytes, put_texts, put_varint},
+    limits::URLS_MAX,
 };
 
 use crate::{
     AlarmAction, AlarmKind, Command, CommandKind, Compare, CompareResult, CompareTarget, DeleteRange, Envelope,
     KeyRange, MemberRecord, MembersChange, Op, ProposalId, Put, Query, SortOrder, SortTarget, Txn, TxnNode,
-    member::{put_texts, texts},
 };
 
 const FORMAT: u8 = 2;
@@ -139,7 +139,7 @@ impl Envelope {
             PUBLISH_MEMBER => Command::PublishMember(MemberRecord::decode_from(&mut input.reader)?),
             CHANGE_MEMBERS => Command::ChangeMembers(MembersChange::decode_from(&mut input.reader)?),
             UPDATE_MEMBER => {
-                let (id, peer_urls) = (MemberId(input.reader.u64()?), texts(&mut input.reader)?);
+                let (id, peer_urls) = (MemberId(input.reader.u64()?), input.reader.texts(URLS_MAX)?);
                 Command::UpdateMember { id, peer_urls }
             }
             _ => return Err(Malformed("unknown command")),

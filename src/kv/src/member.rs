@@ -3,12 +3,9 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use plinth_base::{
     MemberId,
-    codec::{Malformed, Reader, put_bytes, put_varint},
-    limits::MEMBERS_MAX,
+    codec::{Malformed, Reader, put_bytes, put_texts, put_varint},
+    limits::{MEMBERS_MAX, URLS_MAX},
 };
-
-/// URLs one member may have.
-const URLS_MAX: u64 = 64;
 
 /// What a member is to the cluster.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -68,8 +65,8 @@ impl MemberRecord {
             2 => Standing::Removed,
             _ => return Err(Malformed("unknown standing of a member")),
         };
-        let name = text(reader)?;
-        Ok(Self { id, name, peer_urls: texts(reader)?, client_urls: texts(reader)?, standing })
+        let name = reader.text()?;
+        Ok(Self { id, name, peer_urls: reader.texts(URLS_MAX)?, client_urls: reader.texts(URLS_MAX)?, standing })
     }
 
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
@@ -151,22 +148,4 @@ fn ids(reader: &mut Reader<'_>) -> Result<Vec<MemberId>, Malformed> {
         return Err(TOO_MANY_MEMBERS);
     }
     (0..count).map(|_| reader.u64().map(MemberId)).collect()
-}
-
-fn text(reader: &mut Reader<'_>) -> Result<String, Malformed> {
-    let bytes = reader.bytes()?;
-    Ok(std::str::from_utf8(bytes).map_err(|_| Malformed("text that isn't UTF-8"))?.to_owned())
-}
-
-pub(crate) fn put_texts(out: &mut BytesMut, texts: &[String]) {
-    put_varint(out, texts.len() as u64);
-    texts.iter().for_each(|text| put_bytes(out, text.as_bytes()));
-}
-
-pub(crate) fn texts(reader: &mut Reader<'_>) -> Result<Vec<String>, Malformed> {
-    let count = reader.varint()?;
-    if count > URLS_MAX {
-        return Err(Malformed("more URLs than a member can have"));
-    }
-    (0..count).map(|_| text(reader)).collect()
 }

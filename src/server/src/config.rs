@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use plinth_base::{Url, log::Level};
+use plinth_base::{Url, limits::URLS_MAX, log::Level};
 use plinth_env::SyncMethod;
 use plinth_node::{Retention, api::WATCH_PROGRESS_INTERVAL_MIN};
 use plinth_uring::cores::{CoresError, CoresSpec};
@@ -222,8 +222,11 @@ impl Bootstrap {
                 None => members.push((name.to_owned(), vec![url])),
             }
         }
-        for (_, urls) in &mut members {
+        for (name, urls) in &mut members {
             urls.sort();
+            if urls.len() > URLS_MAX {
+                return Err(format!("\"{name}\" has {} URLs: {URLS_MAX} are the most", urls.len()));
+            }
         }
         Ok(members)
     }

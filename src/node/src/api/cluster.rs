@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use plinth_base::{MemberId, Url};
+use plinth_base::{MemberId, Url, limits::URLS_MAX};
 use plinth_env::Env;
 use plinth_kv::{Command, MemberRecord, MembersChange, OpOutcome, Outcome, ProposalId, Standing};
 use plinth_rpc::{Code, Status, errors, etcdserverpb as pb};
@@ -89,8 +89,11 @@ impl<E: Env> Api<E> {
     /// Changes where the others find a member. As in etcd, what is given isn't looked at, except that nobody else may have it.
     ///
     /// # Errors
-    /// If it isn't there, or the URLs are another's.
+    /// If it isn't there, the URLs are another's, or there are too many.
     pub async fn member_update(&self, request: pb::MemberUpdateRequest) -> Result<pb::MemberUpdateResponse, Status> {
+        if request.peer_ur_ls.len() > URLS_MAX {
+            return Err(errors::MEMBER_BAD_URLS);
+        }
         let command = Command::UpdateMember { id: MemberId(request.id), peer_urls: request.peer_ur_ls };
         let outcome = self.propose(command, 0).await?;
         outcome.result.map_err(status)?;
@@ -188,14 +191,14 @@ fn is_quorum(count: usize, of: usize) -> bool {
     count > of / 2
 }
 
-/// As etcd takes them: sorted, at least one.
+/// As etcd takes them: sorted, at least one; and not more than a record of a member can hold, or nobody could read its entry.
 fn urls(texts: &[String]) -> Result<Vec<String>, Status> {
     let mut urls: Vec<String> = Vec::new();
     for text in texts {
         urls.push(Url::parse(text).map_err(|_| errors::MEMBER_BAD_URLS)?.to_string());
     }
     urls.sort_unstable();
-    if urls.is_empty() { Err(errors::MEMBER_BAD_URLS) } else { Ok(urls) }
+    if urls.is_empty() || urls.len() > URLS_MAX { Err(errors::MEMBER_BAD_URLS) } else { Ok(urls) }
 }
 
 fn member(record: MemberRecord) -> pb::Member {
@@ -244,6 +247,9 @@ mod tests {
         for bad in [&[][..], &["a:1"], &["http://a:1/path"], &["http://a:1", ""]] {
             assert_eq!(urls(&texts(bad)), Err(errors::MEMBER_BAD_URLS));
         }
+        let many = |count: usize| (0..count).map(|port| format!("http://a:{port}")).collect::<Vec<_>>();
+        assert!(urls(&many(URLS_MAX)).is_ok());
+        assert_eq!(urls(&many(URLS_MAX + 1)), Err(errors::MEMBER_BAD_URLS));
         assert_eq!(member_id(&texts(&["b", "a"]), "t"), member_id(&texts(&["a", "b"]), "t"));
         assert_ne!(member_id(&texts(&["a"]), "1"), member_id(&texts(&["a"]), "2"));
     }

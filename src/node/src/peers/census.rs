@@ -3,17 +3,14 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use plinth_base::{
     GroupId, MemberId,
-    codec::{Malformed, Reader, put_bytes, put_varint},
-    limits::MEMBERS_MAX,
+    codec::{Malformed, Reader, put_texts, put_varint},
+    limits::{MEMBERS_MAX, URLS_MAX},
 };
 use plinth_env::PeerAddress;
 
 use super::frame::{FrameError, FrameHeader, put_frame};
 
 const MEMBERS: u8 = 64;
-
-/// URLs that one member can have.
-const URLS_MAX: u64 = 64;
 
 /// Appends all members as a frame.
 pub fn encode_census(members: &[PeerAddress], out: &mut BytesMut) {
@@ -22,8 +19,7 @@ pub fn encode_census(members: &[PeerAddress], out: &mut BytesMut) {
         for PeerAddress { id, urls, has_started } in members {
             out.put_u64_le(id.0);
             out.put_u8(u8::from(*has_started));
-            put_varint(out, urls.len() as u64);
-            urls.iter().for_each(|url| put_bytes(out, url.as_bytes()));
+            put_texts(out, urls);
         }
     });
 }
@@ -54,15 +50,7 @@ fn member(reader: &mut Reader<'_>) -> Result<PeerAddress, Malformed> {
         1 => true,
         _ => return Err(Malformed("neither yes nor no")),
     };
-    let count = reader.varint()?;
-    if count > URLS_MAX {
-        return Err(Malformed("more URLs than a member can have"));
-    }
-    let url = |_| {
-        let text = std::str::from_utf8(reader.bytes()?).map_err(|_| Malformed("text that isn't UTF-8"))?;
-        Ok(text.to_owned())
-    };
-    Ok(PeerAddress { id, urls: (0..count).map(url).collect::<Result<_, _>>()?, has_started })
+    Ok(PeerAddress { id, urls: reader.texts(URLS_MAX)?, has_started })
 }
 
 #[cfg(test)]

@@ -119,7 +119,8 @@ async fn receive<R: Runtime, D, T: AsyncRead + Unpin>(
             if let Some(counts) = state.counts(peer) {
                 counts.received_bytes.add(length as u64);
             }
-            match Ping::decode(&frame).map_err(invalid)? {
+            let ping = if lane == PeerLane::Pulse { Ping::decode(&frame).map_err(invalid)? } else { None };
+            match ping {
                 None => state.push(PeerEvent::Received { peer, lane, frame }),
                 Some(Ping::Ping(asked)) => state.ping(peer, Ping::Pong(asked)),
                 Some(Ping::Pong(asked)) => {
