@@ -21,23 +21,28 @@ pub enum Purpose {
     Carry(PeerLane),
     /// Whoever connects wants to know who the members are; see [`super::encode_census`]. It may be a stranger.
     Census,
+    /// Whoever connects is a member of which whom it wants doesn't know yet, and says where it is found; see [`super::encode_census`].
+    Introduce,
 }
 
 const CENSUS: u8 = 3;
+const INTRODUCE: u8 = 4;
 
 impl Purpose {
     fn code(self) -> u8 {
         match self {
             Self::Carry(lane) => lane as u8,
             Self::Census => CENSUS,
+            Self::Introduce => INTRODUCE,
         }
     }
 
     fn of(code: u8) -> Option<Self> {
-        if code == CENSUS {
-            return Some(Self::Census);
+        match code {
+            CENSUS => Some(Self::Census),
+            INTRODUCE => Some(Self::Introduce),
+            _ => PeerLane::ALL.into_iter().find(|lane| *lane as u8 == code).map(Self::Carry),
         }
-        PeerLane::ALL.into_iter().find(|lane| *lane as u8 == code).map(Self::Carry)
     }
 }
 
@@ -291,6 +296,8 @@ mod tests {
             assert_eq!(Hello::decode(&hello(lane).encode()), Ok(hello(lane)));
         }
         assert_eq!(Hello::decode(&Hello::census().encode()), Ok(Hello::census()));
+        let introduction = Hello { purpose: Purpose::Introduce, ..hello(PeerLane::Log) };
+        assert_eq!(Hello::decode(&introduction.encode()), Ok(introduction));
         let refusals = [
             Refused::NotPlinth,
             Refused::Version(PROTOCOL_VERSION),

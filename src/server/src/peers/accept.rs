@@ -11,6 +11,7 @@ use plinth_node::peers::{
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::{
+    introduction,
     lane::within,
     network::{Dial, INBOX_BYTES_MAX, Shared},
 };
@@ -26,12 +27,16 @@ pub(super) async fn serve<R: Runtime, D: Dial, T: AsyncRead + AsyncWrite + Unpin
     let greeted = within(&shared.runtime, shared.me.patience, greet(shared, &mut socket)).await;
     let Some(Ok(hello)) = greeted else { return };
     let peer = hello.from;
-    let Purpose::Carry(lane) = hello.purpose else {
-        let mut census = BytesMut::new();
-        encode_census(&shared.state.borrow().members, &mut census);
-        // Whoever doesn't take it asks again.
-        let _ = within(&shared.runtime, shared.me.patience, socket.write_all(&census)).await;
-        return;
+    let lane = match hello.purpose {
+        Purpose::Carry(lane) => lane,
+        Purpose::Census => {
+            let mut census = BytesMut::new();
+            encode_census(&shared.state.borrow().members, &mut census);
+            // Whoever doesn't take it asks again.
+            let _ = within(&shared.runtime, shared.me.patience, socket.write_all(&census)).await;
+            return;
+        }
+        Purpose::Introduce => return introduction::hear(shared, peer, socket).await,
     };
     let number = {
         let mut state = shared.state.borrow_mut();
@@ -76,7 +81,7 @@ async fn greet<R, D, T: AsyncRead + AsyncWrite + Unpin>(shared: &Shared<R, D>, s
             let state = shared.state.borrow();
             if state.removed.contains(&hello.from) {
                 Some(Refused::Removed)
-            } else if state.peers.contains_key(&hello.from) {
+            } else if hello.purpose == Purpose::Introduce || state.peers.contains_key(&hello.from) {
                 None
             } else {
                 Some(Refused::UnknownMember)

@@ -18,6 +18,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 use super::{
     counts::PeerCounts,
+    introduction,
     network::{Dial, Shared},
 };
 use crate::conn::Runtime;
@@ -34,7 +35,7 @@ const GATHERED_BYTES: usize = 64 << 10;
 
 /// Why there is no connection.
 #[derive(Clone, PartialEq, Eq, Debug)]
-enum Failure {
+pub(super) enum Failure {
     Socket(String),
     Refused(Refused),
     Silent,
@@ -122,11 +123,27 @@ async fn connect<R: Runtime, D: Dial>(
     lane: PeerLane,
     url: &str,
 ) -> Result<D::Socket, Failure> {
+    match greet(shared, peer, Purpose::Carry(lane), url).await {
+        Err(Failure::Refused(Refused::UnknownMember)) if lane == PeerLane::Pulse => {
+            introduction::make(shared, peer, url).await?;
+            greet(shared, peer, Purpose::Carry(lane), url).await
+        }
+        done => done,
+    }
+}
+
+/// A connection to the peer, which has agreed to what it is for.
+pub(super) async fn greet<R: Runtime, D: Dial>(
+    shared: &Shared<R, D>,
+    peer: MemberId,
+    purpose: Purpose,
+    url: &str,
+) -> Result<D::Socket, Failure> {
     let me = shared.me;
     let dialed = within(&shared.runtime, me.patience, async {
         let mut socket = shared.dial.dial(url.to_owned()).await?;
         let hello = Hello {
-            purpose: Purpose::Carry(lane),
+            purpose,
             cluster: me.cluster,
             from: me.member,
             to: peer,

@@ -9,6 +9,7 @@
 mod accept;
 mod census;
 mod counts;
+mod introduction;
 mod lane;
 mod network;
 

@@ -78,6 +78,8 @@ pub(super) struct State {
     pub(super) members: Vec<PeerAddress>,
     pub(super) peers: BTreeMap<MemberId, PeerState>,
     pub(super) removed: Vec<MemberId>,
+    /// Members of which this one knows only because they said so: it has yet to learn that they were added.
+    pub(super) guests: Vec<PeerAddress>,
     /// Who waits until there are peers.
     first_peer: Option<Waker>,
     events: VecDeque<PeerEvent>,
@@ -215,45 +217,10 @@ impl<R: Runtime, D: Dial> Network<R, D> {
 impl<R: Runtime, D: Dial> Peers for Network<R, D> {
     fn set_members(&self, members: Vec<PeerAddress>, removed: Vec<MemberId>) {
         let mut state = self.0.state.borrow_mut();
-        let state = &mut *state;
-        state.removed = removed;
-        state.members.clone_from(&members);
-        let mut peers = members;
-        peers.retain(|address| address.id != self.0.me.member);
-        if !peers.is_empty() {
-            state.first_peer.take().into_iter().for_each(Waker::wake);
-        }
-        let is_wanted =
-            |id: MemberId, urls: &[String]| peers.iter().any(|address| address.id == id && address.urls == urls);
-        for (id, peer) in &mut state.peers {
-            if !is_wanted(*id, &peer.urls) {
-                for lane in &mut peer.lanes {
-                    lane.must_end = true;
-                    lane.writer.take().into_iter().for_each(Waker::wake);
-                }
-            }
-        }
-        let gone: Vec<(MemberId, PeerState)> =
-            state.peers.extract_if(.., |id, peer| !is_wanted(*id, &peer.urls)).collect();
-        for (id, peer) in gone {
-            for lane in PeerLane::ALL.into_iter().filter(|lane| peer.lanes[*lane as usize].is_up) {
-                state.push(PeerEvent::Broken { peer: id, lane });
-            }
-        }
-        self.0.counts.retain(|id| peers.iter().any(|address| address.id == id));
-        for PeerAddress { id, urls, .. } in peers {
-            if state.peers.contains_key(&id) {
-                continue;
-            }
-            state.epochs += 1;
-            let epoch = state.epochs;
-            let counts = self.0.counts.of(id);
-            state.peers.insert(id, PeerState { urls: urls.clone(), counts, epoch, lanes: Default::default() });
-            for lane in PeerLane::ALL {
-                let task = lane::keep(Rc::clone(&self.0), id, lane, epoch, urls.clone());
-                self.0.runtime.spawn(task);
-            }
-        }
+        state.guests.retain(|guest| !removed.contains(&guest.id) && members.iter().all(|member| member.id != guest.id));
+        (state.members, state.removed) = (members, removed);
+        drop(state);
+        connect_to_all(&self.0);
     }
 
     fn find_resident(&self, urls: Vec<String>) -> Pin<Box<dyn Future<Output = Option<Resident>>>> {
@@ -304,6 +271,46 @@ impl<R: Runtime, D: Dial> Peers for Network<R, D> {
             Poll::Pending
         } else {
             Poll::Ready(())
+        }
+    }
+}
+
+/// Keeps connections to all members and guests, and to nobody else.
+pub(super) fn connect_to_all<R: Runtime, D: Dial>(shared: &Rc<Shared<R, D>>) {
+    let mut state = shared.state.borrow_mut();
+    let state = &mut *state;
+    let mut peers: Vec<PeerAddress> = state.members.iter().chain(&state.guests).cloned().collect();
+    peers.retain(|address| address.id != shared.me.member);
+    if !peers.is_empty() {
+        state.first_peer.take().into_iter().for_each(Waker::wake);
+    }
+    let is_wanted =
+        |id: MemberId, urls: &[String]| peers.iter().any(|address| address.id == id && address.urls == urls);
+    for (id, peer) in &mut state.peers {
+        if !is_wanted(*id, &peer.urls) {
+            for lane in &mut peer.lanes {
+                lane.must_end = true;
+                lane.writer.take().into_iter().for_each(Waker::wake);
+            }
+        }
+    }
+    let gone: Vec<(MemberId, PeerState)> = state.peers.extract_if(.., |id, peer| !is_wanted(*id, &peer.urls)).collect();
+    for (id, peer) in gone {
+        for lane in PeerLane::ALL.into_iter().filter(|lane| peer.lanes[*lane as usize].is_up) {
+            state.push(PeerEvent::Broken { peer: id, lane });
+        }
+    }
+    shared.counts.retain(|id| peers.iter().any(|address| address.id == id));
+    for PeerAddress { id, urls, .. } in peers {
+        if state.peers.contains_key(&id) {
+            continue;
+        }
+        state.epochs += 1;
+        let epoch = state.epochs;
+        let counts = shared.counts.of(id);
+        state.peers.insert(id, PeerState { urls: urls.clone(), counts, epoch, lanes: Default::default() });
+        for lane in PeerLane::ALL {
+            shared.runtime.spawn(lane::keep(Rc::clone(shared), id, lane, epoch, urls.clone()));
         }
     }
 }

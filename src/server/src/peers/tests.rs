@@ -197,6 +197,28 @@ fn strangers_are_refused_with_the_reason_and_a_removed_member_is_told() {
 }
 
 #[test]
+fn a_member_that_was_added_meanwhile_introduces_itself_and_is_forgotten_when_it_was_removed() {
+    run(async {
+        let wires = Wires::default();
+        let (one, two) = (member(&wires, 1), member(&wires, 2));
+        two.set_members(vec![address(2)], Vec::new());
+        one.set_members(vec![address(1), address(2)], Vec::new());
+        connected(&one, 3).await;
+        connected(&two, 3).await;
+        two.send(MemberId(1), PeerLane::Pulse, append(0, 1)).expect("it can be answered");
+        assert!(matches!(event(&one).await, Some(PeerEvent::Received { .. })));
+        // It stays while others come and go, without being called a member.
+        two.set_members(vec![address(2), address(3)], Vec::new());
+        assert_eq!(two.send(MemberId(1), PeerLane::Pulse, append(0, 1)), Ok(()));
+        assert_eq!(two.0.state.borrow().members, vec![address(2), address(3)]);
+        two.set_members(vec![address(2)], vec![MemberId(1)]);
+        assert_eq!(two.send(MemberId(1), PeerLane::Pulse, append(0, 1)), Err(NotSent::NotConnected));
+        let told = async { while event(&one).await != Some(PeerEvent::Expelled { by: MemberId(2) }) {} };
+        tokio::time::timeout(Duration::from_secs(60), told).await.expect("it is told");
+    });
+}
+
+#[test]
 fn hostile_bytes_close_their_connection_and_nothing_else() {
     run(async {
         let wires = Wires::default();

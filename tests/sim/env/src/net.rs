@@ -93,6 +93,8 @@ struct Endpoint {
     /// Who runs there; none while nobody does.
     member: Option<MemberId>,
     peers: BTreeMap<MemberId, Option<HostId>>,
+    /// Members that called although they aren't known here yet, as whoever was removed is not.
+    guests: BTreeMap<MemberId, HostId>,
     /// They are told so when they call.
     removed: Vec<MemberId>,
     /// Lanes that it is about to connect.
@@ -102,6 +104,20 @@ struct Endpoint {
 }
 
 impl Endpoint {
+    /// Where a member is found that this one knows, or that has introduced itself.
+    fn find(&self, member: MemberId) -> Option<HostId> {
+        self.peers.get(&member).copied().unwrap_or_else(|| self.guests.get(&member).copied())
+    }
+
+    fn knows(&self, member: MemberId) -> bool {
+        self.peers.contains_key(&member) || self.guests.contains_key(&member)
+    }
+
+    /// Those that it keeps connections to.
+    fn wanted(&self) -> BTreeSet<HostId> {
+        self.peers.values().flatten().chain(self.guests.values()).copied().collect()
+    }
+
     fn push(&mut self, event: PeerEvent) {
         self.events.push_back(event);
         if let Some(waker) = self.waker.take() {
@@ -160,10 +176,17 @@ impl Net {
         self.cuts.contains_key(&(a, b)) || self.cuts.contains_key(&(b, a))
     }
 
-    /// `from` looks for who runs on `to`, and whoever runs there knows `from`.
-    fn agree(&self, from: HostId, to: HostId) -> bool {
+    /// `from` looks for who runs on `to`, and whoever runs there knows `from`, or lets it introduce itself.
+    fn agree(&mut self, from: HostId, to: HostId) -> bool {
         let (Some(own), Some(other)) = (self.member(from), self.member(to)) else { return false };
-        self.endpoints[from.0].peers.get(&other) == Some(&Some(to)) && self.endpoints[to.0].peers.contains_key(&own)
+        if self.endpoints[from.0].find(other) != Some(to) || self.endpoints[to.0].removed.contains(&own) {
+            return false;
+        }
+        if !self.endpoints[to.0].knows(own) {
+            self.count("member let in that was added meanwhile");
+            self.endpoints[to.0].guests.insert(own, from);
+        }
+        true
     }
 
     /// Tells both ends that are there what became of the lane.
@@ -282,7 +305,7 @@ impl World {
         let mut net = self.net.borrow_mut();
         let other = if id.0 == host { id.1 } else { id.0 };
         let endpoint = &mut net.endpoints[host.0];
-        let wants = endpoint.member.is_some() && endpoint.peers.values().any(|of| *of == Some(other));
+        let wants = endpoint.member.is_some() && endpoint.wanted().contains(&other);
         if !wants || !endpoint.dials.insert(id) {
             return;
         }
@@ -297,7 +320,7 @@ impl World {
         if net.links.get(&id).is_some_and(|link| link.is_up && link.gone.is_none()) {
             return;
         }
-        if net.agree(host, other) && !net.is_cut(host, other) {
+        if !net.is_cut(host, other) && net.agree(host, other) {
             net.make_link(id);
             return;
         }
@@ -311,7 +334,7 @@ impl World {
         self.dial(host, id);
     }
 
-    fn set_peers(self: &Rc<Self>, host: HostId, peers: Vec<PeerAddress>) {
+    fn set_peers(self: &Rc<Self>, host: HostId, peers: Vec<PeerAddress>, removed: Vec<MemberId>) {
         let mut net = self.net.borrow_mut();
         let hosts = net.endpoints.len();
         let found = |address: PeerAddress| {
@@ -320,32 +343,36 @@ impl World {
         };
         let own = net.member(host);
         let others = peers.into_iter().filter(|address| Some(address.id) != own);
-        net.endpoints[host.0].peers = others.map(found).collect();
-        let known: BTreeSet<HostId> = net.endpoints[host.0].peers.values().filter_map(|at| *at).collect();
+        let endpoint = &mut net.endpoints[host.0];
+        endpoint.peers = others.map(found).collect();
+        endpoint.guests.retain(|guest, _| !endpoint.peers.contains_key(guest) && !removed.contains(guest));
+        endpoint.removed = removed;
+        let wanted = endpoint.wanted();
         let all: Vec<LinkId> =
             net.links.keys().filter(|(low, high, _)| *low == host || *high == host).copied().collect();
         for id in all {
             let other = if id.0 == host { id.1 } else { id.0 };
-            let is_wanted = net.member(other).is_none_or(|member| net.endpoints[host.0].peers.contains_key(&member));
+            let is_wanted = net.member(other).is_none_or(|member| net.endpoints[host.0].knows(member));
             if !is_wanted {
                 net.break_link(id);
             }
         }
         drop(net);
-        for other in known {
+        for other in wanted {
             PeerLane::ALL.into_iter().for_each(|lane| self.dial(host, link_id(host, other, lane)));
         }
     }
 
-    fn send_frame(self: &Rc<Self>, from: HostId, to: MemberId, lane: PeerLane, frame: Bytes) -> Result<(), NotSent> {
+    fn send_frame(self: &Rc<Self>, from: HostId, peer: MemberId, lane: PeerLane, frame: Bytes) -> Result<(), NotSent> {
         let mut net = self.net.borrow_mut();
-        let Some(to) = net.endpoints[from.0].peers.get(&to).copied().flatten() else {
+        let Some(to) = net.endpoints[from.0].find(peer) else {
             return Err(NotSent::NotConnected);
         };
         let id = link_id(from, to, lane);
         let (now, window) = (self.now().0, net.options.window_bytes);
         let Net { prng, options, links, .. } = &mut *net;
-        let Some(link) = links.get_mut(&id).filter(|link| link.is_up) else { return Err(NotSent::NotConnected) };
+        let is_there = |link: &&mut Link| link.is_up && link.members[usize::from(to == id.1)] == peer;
+        let Some(link) = links.get_mut(&id).filter(is_there) else { return Err(NotSent::NotConnected) };
         let generation = link.generation;
         let direction = link.directions.entry(from).or_default();
         if direction.under_way_bytes > 0 && direction.under_way_bytes + frame.len() > window {
@@ -452,8 +479,7 @@ impl SimPeers {
 impl Peers for SimPeers {
     fn set_members(&self, members: Vec<PeerAddress>, removed: Vec<MemberId>) {
         if !self.is_stale() {
-            self.world.net.borrow_mut().endpoints[self.host.0].removed = removed;
-            self.world.set_peers(self.host, members);
+            self.world.set_peers(self.host, members, removed);
         }
     }
 
@@ -476,7 +502,7 @@ impl Peers for SimPeers {
         if self.is_stale() {
             return;
         }
-        let to = self.world.net.borrow().endpoints[self.host.0].peers.get(&peer).copied().flatten();
+        let to = self.world.net.borrow().endpoints[self.host.0].find(peer);
         if let Some(to) = to {
             self.world.reset_lane(self.host, to, lane);
         }

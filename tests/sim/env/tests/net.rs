@@ -151,23 +151,26 @@ fn a_process_that_ends_is_missed_at_once_and_a_machine_without_power_later() {
 }
 
 #[test]
-fn strangers_and_wrong_addresses_get_no_connection() {
+fn wrong_addresses_get_no_connection_and_strangers_introduce_themselves_unless_they_were_removed() {
     let sim = Sim::with_hosts(7, SimOptions::default(), 3);
-    let env = sim.host(0).env();
-    let first = env.peers(id(0));
-    // Host 1 is expected to be somebody else, and host 2 knows nobody.
     let at = |id, url: &str| PeerAddress { id, urls: vec![url.to_owned()], has_started: true };
-    first.set_members(
-        vec![at(MemberId(77), &url_of(1)), at(id(2), &url_of(2)), at(MemberId(99), "http://elsewhere:1")],
-        Vec::new(),
-    );
-    let (_, heard) = start(&sim, 1, 3);
-    let stranger = sim.host(2).env().peers(id(2));
+    // Host 1 is expected to be somebody else.
+    let first = sim.host(0).env().peers(id(0));
+    first.set_members(vec![at(MemberId(77), &url_of(1)), at(MemberId(99), "http://elsewhere:1")], vec![id(2)]);
+    let second = sim.host(1).env().peers(id(1));
+    second.set_members(vec![at(id(0), &url_of(0))], Vec::new());
+    let (_, removed) = start(&sim, 2, 1);
     sim.run_for(MILLI * 1000);
-    assert!(heard.borrow().is_empty() && first.take().is_none() && stranger.take().is_none());
-    for peer in [MemberId(77), id(1), id(2), MemberId(99)] {
+    for peer in [MemberId(77), id(2), MemberId(99)] {
         assert_eq!(first.send(peer, PeerLane::Log, frame(1)), Err(NotSent::NotConnected));
     }
+    assert!(is_told(&removed, &PeerEvent::Expelled { by: id(0) }) > 0);
+    assert_eq!(first.send(id(1), PeerLane::Log, frame(1)), Ok(()));
+    // It stays until it is known to have been removed.
+    first.set_members(Vec::new(), vec![id(2)]);
+    assert_eq!(first.send(id(1), PeerLane::Log, frame(1)), Ok(()));
+    first.set_members(Vec::new(), vec![id(1), id(2)]);
+    assert_eq!(first.send(id(1), PeerLane::Log, frame(1)), Err(NotSent::NotConnected));
 }
 
 /// With resets all the time: in order, nothing twice, and only from one connection to the next is something missing.

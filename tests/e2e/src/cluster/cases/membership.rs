@@ -20,6 +20,8 @@ use crate::{
 const REMOVED: &str = "permanently removed from the cluster";
 /// The exit code of a member that can't go on.
 const ENDED: Option<i32> = Some(1);
+/// An operator needs so long from adding a member to starting it.
+const LATE: Duration = Duration::from_secs(60);
 /// Puts that show that writes go on.
 const PUTS: usize = 30;
 
@@ -116,6 +118,7 @@ pub(super) fn a_voter_counts_from_when_it_is_there(bench: &Bench) -> Result<Stri
         let leader = trial.cluster.await_leader(&[0, 1, 2])?;
         let gone = (leader + 1) % 3;
         trial.cluster.member_mut(gone).kill()?;
+        sleep(LATE);
         trial.load.await_writes(PUTS)?;
         let took = join(trial, voter)?;
         trial.load.await_writes(PUTS)?;
@@ -142,6 +145,32 @@ pub(super) fn a_voter_that_never_starts_costs_nothing(bench: &Bench) -> Result<S
         let listed = trial.cluster.connect(leader)?.member_list();
         ensure(listed.as_ref().is_ok_and(|members| members.len() == 3), || format!("members: {listed:?}"))?;
         Ok(format!("without the leader writes went on after {pause:.1?}"))
+    })
+}
+
+/// Whoever it knows is gone, and whom it doesn't know is the only one that can lead.
+pub(super) fn a_member_that_was_away_lets_in_who_was_added_meanwhile(bench: &Bench) -> Result<String, Ended> {
+    trial::run(bench, 3, Wiring::Direct, |trial| {
+        let [by, away, goes] = [0, 1, 2];
+        // Else nobody is added while somebody is away.
+        trial.cluster.member_mut(by).terminate()?;
+        trial.cluster.member_mut(by).await_stop()?;
+        trial.cluster.member_mut(by).set_flags(&["--strict-reconfig-check=false"]);
+        trial.cluster.restart(by)?;
+        trial.await_own_write(by)?;
+        trial.cluster.member_mut(away).kill()?;
+        let voter = trial.cluster.plug_in()?;
+        trial.cluster.add(by, voter, false)?;
+        join(trial, voter)?;
+        trial.cluster.remove(by, goes)?;
+        ensure_leaves(trial, goes)?;
+        trial.load.await_writes(PUTS)?;
+        trial.cluster.member_mut(by).kill()?;
+        let since = Instant::now();
+        trial.cluster.spawn(away)?;
+        let pause = trial.load.await_write(&[away, voter], since)?;
+        trial.load.await_writes(PUTS)?;
+        Ok(format!("writes went on {pause:.1?} after it had come back"))
     })
 }
 

@@ -35,6 +35,7 @@ cases! {
         a_learner_is_added_under_load_and_promoted,
         a_voter_counts_from_when_it_is_there,
         a_voter_that_never_starts_costs_nothing,
+        a_member_that_was_away_lets_in_who_was_added_meanwhile,
         a_removed_leader_stops_and_stays_away,
         one_member_grows_to_three,
         the_url_of_another_cluster_is_refused,

@@ -38,10 +38,6 @@ impl Run {
     }
 
     fn ask_to_add(&mut self, via: usize) {
-        if self.members.iter().any(|member| member.rotten.is_some()) {
-            // Whoever was away when a member was added doesn't let it in before it has caught up, so nobody else may be missing for ever.
-            return;
-        }
         let Some(host) = self.draw(|run, host| run.members[host].standing == Standing::Spare) else { return };
         self.observed.note("member added");
         let is_learner = self.prng.chance(1, 2);
@@ -84,31 +80,6 @@ impl Run {
         };
         let voters = self.members.iter().filter(|member| member.is_voter || member.comes).count();
         self.members.iter().filter(is_certain).count() > voters / 2
-    }
-
-    /// Whether everybody who votes knows everybody else who does, as far as anybody is seen to have applied it.
-    pub(super) fn all_know_each_other(&self) -> bool {
-        let electorate = |host: usize| self.node_of(host).handle.groups[0].root().state.electorate.clone();
-        let mut voters = (0..self.members.len()).filter(|host| self.members[*host].is_voter);
-        let is_settled = !self.members.iter().any(|member| member.comes);
-        let first = voters.next().filter(|host| self.members[*host].is_up()).map(electorate);
-        is_settled
-            && first.is_some()
-            && voters.all(|host| self.members[host].is_up() && Some(electorate(host)) == first)
-    }
-
-    /// A member that was away when its leader was added doesn't let that one in: the operator moves leadership to somebody whom it knows.
-    pub(super) fn lead_by_known(&self, host: usize) {
-        let known = &self.node_of(host).handle.groups[0].root().state.electorate;
-        let Some(leader) = self.leader().filter(|leader| self.members[*leader].is_up()) else { return };
-        let knows = |id: MemberId| ids(known).any(|known| known == id);
-        let may_lead =
-            |member: &&super::Member| member.is_voter && member.is_up() && member.host != host && knows(member.id);
-        let Some(to) = self.members.iter().find(may_lead).filter(|_| !knows(self.members[leader].id)) else { return };
-        let (api, target_id) = (self.node_of(leader).apis[0].clone(), to.id.0);
-        self.env_of(leader).spawn(TaskQueue::Serve, async move {
-            drop(api.move_leader(pb::MoveLeaderRequest { target_id }).await);
-        });
     }
 
     /// What has become of it, as far as anybody who is up has applied it.

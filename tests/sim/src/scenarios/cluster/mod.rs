@@ -121,6 +121,7 @@ const FAULTS: &[&str] = &[
     "process paused",
     "process stopped",
     "direction cut",
+    "member let in that was added meanwhile",
     "lane reset",
     "page evicted",
     "power cut",
@@ -320,9 +321,6 @@ impl Run {
     /// A put goes through a member.
     fn await_progress(&mut self, host: usize, begun: Duration) -> Result<(), Violation> {
         let progress_max = self.settings.progress_max();
-        if self.spares > 0 && self.members[host].is_up() {
-            self.lead_by_known(host);
-        }
         loop {
             if !self.members[host].is_up() {
                 return Err(Violation(format!("member {host} ended although nothing was wrong any more")));
