@@ -381,5 +381,6 @@ fn refused(refusal: Refusal) -> Status {
         Refusal::Corrupt => errors::CORRUPT,
         Refusal::Stopping => errors::STOPPED,
         Refusal::TimedOut => errors::TIMEOUT,
+        Refusal::LeaderLost => errors::TIMEOUT_LEADER_FAILURE,
     }
 }

@@ -96,6 +96,14 @@ pub(crate) enum Applied {
     NotInMemory(LogIndex, Option<LogIndex>),
 }
 
+/// A proposal that is on its way.
+struct UnderWay {
+    since: Instant,
+    /// In the term of the leader that it was given to, or an earlier one.
+    term: Term,
+    reply: ReplyTo,
+}
+
 pub(crate) struct Group<E: Env> {
     pub(crate) id: GroupId,
     pub(crate) raft: Raft,
@@ -107,7 +115,11 @@ pub(crate) struct Group<E: Env> {
     /// Which of the applied proposals are those of this process.
     origin: u64,
     /// Proposals that are on their way to the leader, or to the log, by their numbers.
-    proposals: BTreeMap<u64, (Instant, ReplyTo)>,
+    proposals: BTreeMap<u64, UnderWay>,
+    /// Those of them that a leader was given which leads no more, and that its successor's log doesn't have before its own first entry.
+    lost: Vec<ReplyTo>,
+    /// Of the newest entry that was applied here.
+    applied_term: Term,
     /// Accepted proposals in index order.
     pending: VecDeque<(LogIndex, ReplyTo)>,
     /// What raft hasn't said yet at which index it may be answered, by its names.
@@ -166,6 +178,8 @@ impl<E: Env> Group<E> {
             tail_bytes: 0,
             origin,
             proposals: BTreeMap::new(),
+            lost: Vec::new(),
+            applied_term: Term(0),
             pending: VecDeque::new(),
             asking: VecDeque::new(),
             next_read: READ_TICKET | origin >> 2,
@@ -342,7 +356,7 @@ impl<E: Env> Group<E> {
     /// A proposal goes to raft, and somebody waits for it; what names it there.
     pub(crate) fn begin_proposal(&mut self, proposal: ProposalId, reply: ReplyTo, now: Instant) -> u64 {
         assert_eq!(proposal.origin, self.origin, "a process proposes under its own name");
-        self.proposals.insert(proposal.number, (now, reply));
+        self.proposals.insert(proposal.number, UnderWay { since: now, term: self.raft.term(), reply });
         proposal.number ^ self.ticket_mask()
     }
 
@@ -358,7 +372,7 @@ impl<E: Env> Group<E> {
 
     /// Nobody waits for it any more.
     pub(crate) fn end_proposal(&mut self, number: u64) -> Option<ReplyTo> {
-        self.proposals.remove(&number).map(|(_, reply)| reply)
+        self.proposals.remove(&number).map(|proposal| proposal.reply)
     }
 
     /// It is an entry of this member's own now.
@@ -381,7 +395,7 @@ impl<E: Env> Group<E> {
 
     /// Forgets what nobody can wait for any more.
     pub(crate) fn forget(&mut self, before: Instant) {
-        self.proposals.retain(|_, (since, _)| *since >= before);
+        self.proposals.retain(|_, proposal| proposal.since >= before);
         self.lease_questions.retain(|_, (since, _)| *since >= before);
     }
 
@@ -435,7 +449,8 @@ impl<E: Env> Group<E> {
         self.members_changed = true;
         self.publish_root();
         self.unpublished = false;
-        self.pending.drain(..).map(|(_, reply)| reply).collect()
+        let under_way = std::mem::take(&mut self.proposals).into_values().map(|proposal| proposal.reply);
+        self.pending.drain(..).map(|(_, reply)| reply).chain(under_way).collect()
     }
 
     /// Tells all who watch that there is something to look at.
@@ -591,6 +606,10 @@ impl<E: Env> Group<E> {
         let entry = self.tail.pop_front().expect("the entry that was applied");
         self.tail_bytes -= entry.payload.len();
         self.unpublished = true;
+        if entry.term > self.applied_term {
+            self.applied_term = entry.term;
+            self.give_up(entry.term);
+        }
         if self.pending.front().is_some_and(|(pending, _)| *pending == index) {
             let (_, reply) = self.pending.pop_front().expect("looked at above");
             self.outcomes.push((index, reply, outcome));
@@ -599,6 +618,13 @@ impl<E: Env> Group<E> {
         {
             self.outcomes.push((index, reply, outcome));
         }
+    }
+
+    /// A leader of `term` has begun. What its predecessors were given and haven't logged by then goes on only if they lead again before it reaches them:
+    /// nobody is kept waiting for that.
+    fn give_up(&mut self, term: Term) {
+        let given_up = self.proposals.extract_if(.., |_, proposal| proposal.term < term);
+        self.lost.extend(given_up.map(|(_, proposal)| proposal.reply));
     }
 
     /// Publishes the working root, unless a command is half done, and answers whoever waited for it.
@@ -619,6 +645,9 @@ impl<E: Env> Group<E> {
             let is_durable = index <= self.raft.durable();
             assert!(is_durable || !self.raft.is_alone(), "and durable, where nobody else has it");
             answer(reply, Reply::Applied(Box::new(outcome)));
+        }
+        for reply in self.lost.drain(..) {
+            answer(reply, Reply::Refused(Refusal::LeaderLost));
         }
         let applied = self.applied();
         self.reads.retain(|(index, asked)| match asked {
@@ -655,7 +684,7 @@ impl<E: Env> Group<E> {
             }
         }
         let pending = self.pending.drain(..).map(|(_, reply)| reply);
-        let under_way = std::mem::take(&mut self.proposals).into_values().map(|(_, reply)| reply);
+        let under_way = std::mem::take(&mut self.proposals).into_values().map(|proposal| proposal.reply);
         for reply in pending.chain(under_way) {
             answer(reply, Reply::Refused(Refusal::TimedOut));
         }

@@ -169,6 +169,8 @@ pub enum Refusal {
     Stopping,
     /// No answer within the request timeout. The command may still be carried out.
     TimedOut,
+    /// The leader that had it leads no more. The command may still be carried out.
+    LeaderLost,
 }
 
 /// Proposals that may wait in a shard for room in memory or on the disk; more are refused.

@@ -295,7 +295,7 @@ impl<E: Env> Shard<E> {
                     &self.replies,
                     &mut self.touched,
                     reply,
-                    crate::message::Reply::Refused(Refusal::TimedOut),
+                    crate::message::Reply::Refused(Refusal::LeaderLost),
                 );
             }
             self.wal.append(Entry { group: group.id, index, term, is_change, payload });

@@ -142,7 +142,7 @@ pub(in crate::scenarios) fn finish<E: Env>(
     }
     if status.code == Code::DataLoss {
         clients.unreadable.push((api.options().member_id, status));
-    } else if status != errors::TIMEOUT {
+    } else if status != errors::TIMEOUT && status != errors::TIMEOUT_LEADER_FAILURE {
         clients.strange.push(status);
     }
     Sent::Unknown
