@@ -74,6 +74,10 @@ marks! {
     CheckpointWaitedForLog = "checkpoint waited for the log",
     /// A snapshot was offered to a member that was far behind.
     SnapshotOffered = "snapshot offered",
+    /// A snapshot came as pages, and all of them were proven.
+    SnapshotCopied = "snapshot copied",
+    /// A snapshot came as records, of which a tree was built.
+    SnapshotBuilt = "snapshot built",
     /// A snapshot took the place of a member's tree.
     SnapshotInstalled = "snapshot installed",
 }

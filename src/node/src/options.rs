@@ -83,6 +83,8 @@ pub struct ShardOptions {
     pub force_new_cluster: bool,
     /// Learners that a group may have.
     pub learners_max: usize,
+    /// Snapshots are taken as pages where both ends have one format of them; else as records.
+    pub reads_pages: bool,
     /// The leader keeps so many bytes of the log for members that are behind.
     pub catch_up_log_bytes: u64,
     /// An idle log is sealed after this.
@@ -117,6 +119,7 @@ impl ShardOptions {
             window_bytes: 4 << 20,
             force_new_cluster: false,
             learners_max: 1,
+            reads_pages: true,
             catch_up_log_bytes: 4 << 30,
             lease_grace: Duration::from_secs(1),
             request_timeout: Duration::from_secs(7),

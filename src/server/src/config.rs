@@ -68,6 +68,8 @@ pub struct Config {
     pub wal_stall_soft: Duration,
     /// A checkpoint starts when the log has grown by so many bytes.
     pub checkpoint_log_bytes: u64,
+    /// What a leader keeps of the log for members that are behind, in bytes.
+    pub catch_up_log_bytes: u64,
 }
 
 /// What one client may do.
@@ -204,6 +206,7 @@ pub fn from_settings(settings: &Settings) -> Result<(Config, Vec<Notice>), Start
         shards: shards(settings)?,
         wal_sync_method: sync_method(settings.get("wal-sync-method")),
         checkpoint_log_bytes: checkpoint_log_bytes(settings)?,
+        catch_up_log_bytes: number(settings, "catch-up-log-bytes"),
         name,
     };
     Ok((config, notices))

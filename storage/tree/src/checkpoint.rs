@@ -20,7 +20,7 @@ use crate::{
     meta::Meta,
     node::{Blob, Link, Node, NodeBody, TreeRoot},
     settle::Settling,
-    space::Space,
+    space::{Pin, Space},
     store::Store,
     view::{Published, Trees},
     writer::PageWriter,
@@ -30,6 +30,8 @@ use crate::{
 pub(crate) struct Frozen {
     pub dirty: Dirty,
     pub bitmap_pages: u32,
+    /// Of the newest generation that is durable.
+    pub pin: Pin,
 }
 
 /// A checkpoint that was begun: run it as a background task and hand the result to `Store::finish_checkpoint`.
@@ -78,10 +80,11 @@ impl<E: Env> Store<E> {
             space.release(generation);
         }
         space.rewind();
+        let pin = self.pins.pin();
         self.pins.advance(generation);
         self.settling = None;
-        self.frozen =
-            Some(Frozen { dirty: self.published_dirty, bitmap_pages: run_pages(Meta::bitmap_bytes(space.pages())) });
+        let bitmap_pages = run_pages(Meta::bitmap_bytes(space.pages()));
+        self.frozen = Some(Frozen { dirty: self.published_dirty, bitmap_pages, pin });
         let pages = Some(Arc::clone(&self.pages));
         let writer = PageWriter::new(self.env.clone(), self.file.clone(), pages, self.file_id, generation);
         Some(Checkpoint { root: Arc::clone(&self.published), space, writer, written_pages: 0 })

@@ -23,6 +23,7 @@ mod branch_page;
 mod check;
 mod checkpoint;
 mod children;
+mod copy;
 mod cursor;
 mod error;
 mod key;
@@ -51,6 +52,7 @@ mod writer;
 
 pub use check::{GenerationReport, Report, check};
 pub use checkpoint::{Checkpoint, CheckpointDone, CheckpointStates};
+pub use copy::{CopyMeta, CopyPart, CopySource, CopyTarget};
 pub use cursor::Cursor;
 pub use error::{Missing, TreeError};
 pub use layout::{

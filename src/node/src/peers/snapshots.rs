@@ -1,4 +1,5 @@
-//! Snapshots on their way to a member that is far behind, as frames: the records of all trees, in order, as many at a time as the receiver asks for.
+//! Snapshots on their way to a member that is far behind, as frames: the pages of a checkpoint, or the records of all trees, in order, as many at a time as
+//! the receiver asks for.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use plinth_base::{GroupId, LogIndex, Term, codec::Malformed};
@@ -11,13 +12,64 @@ const SNAPSHOT_ASK: u8 = 49;
 const SNAPSHOT_PART: u8 = 50;
 const SNAPSHOT_END: u8 = 51;
 
-/// Where a snapshot goes on: behind this key of this tree, or at the tree's beginning.
-#[derive(Clone, PartialEq, Eq, Default, Debug)]
-pub struct Place {
-    /// The tree's number.
-    pub tree: u8,
-    /// The last key that was sent.
-    pub after: Option<Bytes>,
+/// Where a snapshot goes on, and what it consists of.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Place {
+    /// Records behind this key of this tree, or from the tree's beginning on.
+    Records {
+        /// The tree's number.
+        tree: u8,
+        /// The last key that was sent.
+        after: Option<Bytes>,
+    },
+    /// Pages from this one on.
+    Pages {
+        /// Its number.
+        from: u64,
+    },
+}
+
+impl Place {
+    /// Where records begin.
+    pub const RECORDS: Self = Self::Records { tree: 0, after: None };
+    /// Where pages begin.
+    pub const PAGES: Self = Self::Pages { from: 0 };
+
+    /// Where nothing more comes.
+    #[must_use]
+    pub fn end(&self) -> Self {
+        match self {
+            Self::Records { .. } => Self::Records { tree: u8::MAX, after: None },
+            Self::Pages { .. } => Self::Pages { from: u64::MAX },
+        }
+    }
+}
+
+const RECORDS_OF: u8 = 0;
+const RECORDS_BEHIND: u8 = 1;
+const PAGES_FROM: u8 = 2;
+
+fn put_place(out: &mut BytesMut, place: &Place) {
+    match place {
+        Place::Records { tree, after } => {
+            out.put_u8(if after.is_some() { RECORDS_BEHIND } else { RECORDS_OF });
+            out.put_u8(*tree);
+            out.put_slice(after.as_deref().unwrap_or_default());
+        }
+        Place::Pages { from } => {
+            out.put_u8(PAGES_FROM);
+            out.put_u64_le(*from);
+        }
+    }
+}
+
+fn place(mut rest: Bytes) -> Result<Place, Malformed> {
+    match u8(&mut rest)? {
+        RECORDS_OF => Ok(Place::Records { tree: u8(&mut rest)?, after: None }),
+        RECORDS_BEHIND => Ok(Place::Records { tree: u8(&mut rest)?, after: Some(rest) }),
+        PAGES_FROM => Ok(Place::Pages { from: u64(&mut rest)? }),
+        _ => Err(Malformed("neither records nor pages")),
+    }
 }
 
 /// What the two ends of a snapshot say.
@@ -31,8 +83,10 @@ pub enum SnapshotFrame {
         at: Position,
         /// The state record of its root.
         state: Bytes,
+        /// The meta of the checkpoint whose pages it consists of; empty if it consists of records.
+        meta: Bytes,
     },
-    /// The next records, please. Asked again, it is answered again.
+    /// The next part, please. Asked again, it is answered again.
     Ask {
         /// The snapshot.
         session: u64,
@@ -41,16 +95,16 @@ pub enum SnapshotFrame {
         /// Where it goes on.
         place: Place,
     },
-    /// Some records.
+    /// A part.
     Part {
         /// The snapshot.
         session: u64,
         /// Of the question.
         number: u64,
-        /// Nothing comes behind them.
+        /// Nothing comes behind it.
         is_last: bool,
-        /// One after the other, see [`SnapshotRecord`].
-        records: Bytes,
+        /// Records, one after the other, see [`SnapshotRecord`]; or pages, see [`plinth_tree::CopyPart`].
+        content: Bytes,
     },
     /// No more of it: it was installed, isn't wanted, or isn't there any more.
     End {
@@ -69,24 +123,24 @@ impl SnapshotFrame {
     /// Appends it as a frame.
     pub fn encode(&self, group: GroupId, out: &mut BytesMut) {
         match self {
-            Self::Offer { session, at, state } => put_frame(out, SNAPSHOT_OFFER, group, |out| {
+            Self::Offer { session, at, state, meta } => put_frame(out, SNAPSHOT_OFFER, group, |out| {
                 out.put_u64_le(*session);
                 out.put_u64_le(at.index.0);
                 out.put_u64_le(at.term.0);
+                out.put_u32_le(u32::try_from(state.len()).expect("a state record is small"));
                 out.put_slice(state);
+                out.put_slice(meta);
             }),
             Self::Ask { session, number, place } => put_frame(out, SNAPSHOT_ASK, group, |out| {
                 out.put_u64_le(*session);
                 out.put_u64_le(*number);
-                out.put_u8(place.tree);
-                out.put_u8(place.after.is_some().into());
-                out.put_slice(place.after.as_deref().unwrap_or_default());
+                put_place(out, place);
             }),
-            Self::Part { session, number, is_last, records } => put_frame(out, SNAPSHOT_PART, group, |out| {
+            Self::Part { session, number, is_last, content } => put_frame(out, SNAPSHOT_PART, group, |out| {
                 out.put_u64_le(*session);
                 out.put_u64_le(*number);
                 out.put_u8((*is_last).into());
-                out.put_slice(records);
+                out.put_slice(content);
             }),
             Self::End { session } => put_frame(out, SNAPSHOT_END, group, |out| out.put_u64_le(*session)),
         }
@@ -103,15 +157,16 @@ impl SnapshotFrame {
         Ok(match header.kind() {
             SNAPSHOT_OFFER => {
                 let at = Position { index: LogIndex(u64(&mut rest)?), term: Term(u64(&mut rest)?) };
-                Self::Offer { session, at, state: rest }
+                let length = rest.try_get_u32_le().map_err(|_| ENDS_EARLY)? as usize;
+                if length > rest.len() {
+                    return Err(ENDS_EARLY.into());
+                }
+                Self::Offer { session, at, state: rest.split_to(length), meta: rest }
             }
-            SNAPSHOT_ASK => {
-                let (number, tree, is_inside) = (u64(&mut rest)?, u8(&mut rest)?, u8(&mut rest)?);
-                Self::Ask { session, number, place: Place { tree, after: (is_inside != 0).then_some(rest) } }
-            }
+            SNAPSHOT_ASK => Self::Ask { session, number: u64(&mut rest)?, place: place(rest)? },
             SNAPSHOT_PART => {
                 let (number, is_last) = (u64(&mut rest)?, u8(&mut rest)? != 0);
-                Self::Part { session, number, is_last, records: rest }
+                Self::Part { session, number, is_last, content: rest }
             }
             _ => Self::End { session },
         })
@@ -182,12 +237,15 @@ mod tests {
         SnapshotRecord::put(&mut records, 2, b"key", b"", b"body");
         SnapshotRecord::put(&mut records, 4, b"", b"head", b"");
         let records = records.freeze();
-        let place = Place { tree: 3, after: Some(Bytes::from_static(b"k")) };
+        let place = Place::Records { tree: 3, after: Some(Bytes::from_static(b"k")) };
+        let (state, meta) = (Bytes::from_static(b"state"), Bytes::from_static(b"meta"));
         for sent in [
-            SnapshotFrame::Offer { session: 1, at, state: Bytes::from_static(b"state") },
+            SnapshotFrame::Offer { session: 1, at, state: state.clone(), meta },
+            SnapshotFrame::Offer { session: 1, at, state, meta: Bytes::new() },
             SnapshotFrame::Ask { session: 2, number: 9, place },
-            SnapshotFrame::Ask { session: 2, number: 9, place: Place::default() },
-            SnapshotFrame::Part { session: 3, number: 8, is_last: true, records: records.clone() },
+            SnapshotFrame::Ask { session: 2, number: 9, place: Place::RECORDS },
+            SnapshotFrame::Ask { session: 2, number: 9, place: Place::PAGES.end() },
+            SnapshotFrame::Part { session: 3, number: 8, is_last: true, content: records.clone() },
             SnapshotFrame::End { session: 4 },
         ] {
             let mut out = BytesMut::new();

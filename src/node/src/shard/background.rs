@@ -325,8 +325,13 @@ impl<E: Env> Shard<E> {
             // Who knows what the others have? If this member leads one day, it will be asked for some of it.
             None => (LogIndex(0), self.options.catch_up_log_bytes / FOLLOWER_KEEPS_DIVISOR),
         };
-        let is_large = self.is_log_full || self.wal.stats().disk_bytes > kept_bytes_max;
-        let through = if is_large { group.work.checkpointed } else { group.work.checkpointed.min(needed) };
+        let log_bytes = self.wal.stats().disk_bytes;
+        let is_large = self.is_log_full || log_bytes > kept_bytes_max;
+        // What lies behind a snapshot is needed when it has arrived: if that went meanwhile, the next one would be needed at once.
+        let is_too_large = self.is_log_full || log_bytes > 2 * kept_bytes_max;
+        let in_snapshots = self.entries_in_snapshots(at).filter(|_| !is_too_large).unwrap_or(LogIndex(u64::MAX));
+        let needed = if is_large { LogIndex(u64::MAX) } else { needed };
+        let through = group.work.checkpointed.min(needed).min(in_snapshots);
         self.wal.release(group.id, through);
         if let Some(first) = self.wal.first_index(group.id) {
             self.step(at, Input::Released { through: LogIndex(first.0.saturating_sub(1)) });

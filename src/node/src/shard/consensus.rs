@@ -170,6 +170,9 @@ impl<E: Env> Shard<E> {
                         self.links.connected.push(((peer, lane), now));
                     }
                     self.note_lost(peer, lane);
+                    if lane == PeerLane::Bulk {
+                        self.offer_again(peer);
+                    }
                 }
                 PeerEvent::Broken { peer, lane } => {
                     self.links.connected.retain(|(connected, _)| *connected != (peer, lane));

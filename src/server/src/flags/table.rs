@@ -8,6 +8,7 @@ use super::{
 
 const NO_BBOLT: &str = "plinth's tree has no bbolt file behind it";
 const NO_SNAPSHOT_COUNT: &str = "plinth checkpoints its tree by log bytes and age, not by entries";
+const NO_CATCHUP_ENTRIES: &str = "plinth counts bytes, not entries: see --catch-up-log-bytes";
 const OWN_LOG: &str = "plinth recycles its log segments as checkpoints allow";
 const NO_DEFRAG: &str = "plinth gives free space back while it runs";
 const GO_ONLY: &str = "it concerns the Go runtime";
@@ -51,7 +52,7 @@ pub const FLAGS: &[Flag] = &[
     flag("socket-reuse-port", Bool, "false", Ignored("its executors always share their port among themselves and with nobody else"), "share the port with other processes"),
     flag("socket-reuse-address", Bool, "false", Ignored("plinth's listeners always reuse their address"), "reuse an address that is still in TIME_WAIT"),
     flag("snapshot-count", Uint, "10000", Ignored(NO_SNAPSHOT_COUNT), "applied entries between snapshots"),
-    flag("snapshot-catchup-entries", Uint, "5000", Later, "entries kept for slow followers after a snapshot"),
+    flag("snapshot-catchup-entries", Uint, "5000", Ignored(NO_CATCHUP_ENTRIES), "entries kept for slow followers after a snapshot"),
     flag("max-snapshots", Uint, "5", Ignored(NO_SNAPSHOT_COUNT), "snapshot files kept; deprecated"),
     flag("max-wals", Uint, "5", Ignored(OWN_LOG), "log files kept"),
     flag("backend-batch-interval", Duration, "0s", Ignored(NO_BBOLT), "longest time between commits of the backend"),
@@ -66,6 +67,7 @@ pub const FLAGS: &[Flag] = &[
     flag("wal-sync-method", OneOf(&["auto", "write-dsync", "linked-sync", "thread-dsync"]), "auto", Honoured, "how the log reaches the device; auto measures at the first start"),
     flag("wal-stall-soft", Duration, "0s", Honoured, "a write of the log that takes so long makes new proposals wait and the member not ready; 0 is half the election timeout"),
     flag("checkpoint-log-bytes", Uint, "134217728", Honoured, "a checkpoint starts when the log has grown by so much; less makes starts after a crash shorter and writes dearer"),
+    flag("catch-up-log-bytes", Uint, "4294967296", Honoured, "how much of the log a leader keeps for members that are behind; whoever lacks more gets a snapshot"),
     // Clustering.
     flag("initial-advertise-peer-urls", Text, "http://localhost:2380", Honoured, "how other members reach this one"),
     flag("initial-cluster", Text, "default=http://localhost:2380", Honoured, "members at the first start: name=url,name=url"),

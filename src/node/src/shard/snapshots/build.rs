@@ -1,12 +1,12 @@
-//! A tree is built from a snapshot's records, beside everything else.
+//! A tree is made of a snapshot's pages, or built from its records, beside everything else.
 
 use std::{cell::Cell, future::poll_fn, io, rc::Rc};
 
 use bytes::Bytes;
-use plinth_base::codec::Malformed;
+use plinth_base::{Mark, codec::Malformed};
 use plinth_env::{Env, PageError};
 use plinth_kv::trees::TREES;
-use plinth_tree::{NewBody, NewValue, Store, StoreOptions, TreeError, TreeId, put_pages_max};
+use plinth_tree::{CopyMeta, CopyTarget, NewBody, NewValue, Store, StoreOptions, TreeError, TreeId, put_pages_max};
 
 use super::{
     super::pace::LogPace,
@@ -33,6 +33,8 @@ const GROW_PAGES: u64 = 256;
 pub(super) struct Builder<E: Env> {
     pub(super) env: E,
     pub(super) options: StoreOptions,
+    /// The checkpoint whose pages come; none if records come.
+    pub(super) meta: Option<CopyMeta>,
     /// The record of the root.
     pub(super) state: Bytes,
     pub(super) pace: Rc<LogPace>,
@@ -54,41 +56,74 @@ macro_rules! from {
 from! { TreeError => Tree, PageError => Page, Malformed => Malformed, }
 
 impl<E: Env> Builder<E> {
-    /// Puts part after part, until the last one or until nobody wants it any more.
-    pub(super) async fn run(self, told: impl Fn(Built<E>)) -> Result<(), BuildError> {
+    /// Takes part after part, until the last one or until nobody wants it any more.
+    pub(super) async fn run(mut self, told: impl Fn(Built<E>)) -> Result<(), BuildError> {
         let path = self.options.path.clone();
         match self.env.remove_file(&path).await {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(BuildError::Io(path, error)),
             _ => {}
         }
+        let store = match self.meta.take() {
+            Some(meta) => self.copy(meta, &told).await?,
+            None => self.build(&told).await?,
+        };
+        match store {
+            Some(store) => told(Built::Whole(Box::new(store))),
+            // What stays behind is removed before the next one.
+            None => drop(self.env.remove_file(&path).await),
+        }
+        Ok(())
+    }
+
+    /// Of pages; none if it was given up.
+    async fn copy(&self, meta: CopyMeta, told: &impl Fn(Built<E>)) -> Result<Option<Store<E>>, BuildError> {
+        let mut target = CopyTarget::create(self.env.clone(), self.options.clone(), meta).await?;
+        loop {
+            let (pages, is_last) = self.next_part().await;
+            if self.is_given_up.get() {
+                return Ok(None);
+            }
+            target.write(pages, async |_| self.pause().await).await?;
+            if is_last {
+                break;
+            }
+            told(Built::Until(Place::Pages { from: target.next() }));
+        }
+        let mut store = target.finish(async |_| self.pause().await).await?;
+        Mark::SnapshotCopied.hit();
+        // Both checkpoints of a tree have to be of use.
+        store.set_state(self.state.clone());
+        self.write(&mut store).await?;
+        Ok(Some(store))
+    }
+
+    /// From records; none if it was given up.
+    async fn build(&self, told: &impl Fn(Built<E>)) -> Result<Option<Store<E>>, BuildError> {
         let mut store = Store::create(self.env.clone(), self.options.clone()).await?;
-        let mut place = Place::default();
+        let mut place = Place::RECORDS;
         loop {
             let (mut records, is_last) = self.next_part().await;
             if self.is_given_up.get() {
-                drop(store);
-                // What stays behind is removed before the next one.
-                let _ = self.env.remove_file(&path).await;
-                return Ok(());
+                return Ok(None);
             }
             let mut count = 0;
             while !records.is_empty() {
                 let record = SnapshotRecord::take(&mut records)?;
                 self.put(&mut store, &record).await?;
-                place = Place { tree: record.tree, after: Some(record.key) };
+                place = Place::Records { tree: record.tree, after: Some(record.key) };
                 count += 1;
                 if count % SLICE_RECORDS == 0 {
                     self.env.yield_now().await;
                 }
             }
             if is_last {
+                Mark::SnapshotBuilt.hit();
                 // Both checkpoints of a tree have to be of use.
                 for _ in 0..2 {
                     store.set_state(self.state.clone());
                     self.write(&mut store).await?;
                 }
-                told(Built::Whole(Box::new(store)));
-                return Ok(());
+                return Ok(Some(store));
             }
             if store.dirty_bytes() >= DIRTY_BYTES_MAX {
                 self.write(&mut store).await?;
@@ -129,12 +164,16 @@ impl<E: Env> Builder<E> {
         }
     }
 
+    /// The log goes first.
+    async fn pause(&self) {
+        self.env.sleep(self.pace.pause(self.env.now())).await;
+    }
+
     /// A checkpoint, and what it wrote is let go of.
     async fn write(&self, store: &mut Store<E>) -> Result<(), BuildError> {
         store.publish();
         let checkpoint = store.begin_checkpoint().expect("something was put");
-        let paced = async |_: usize| self.env.sleep(self.pace.pause(self.env.now())).await;
-        store.finish_checkpoint(checkpoint.run(paced).await)?;
+        store.finish_checkpoint(checkpoint.run(async |_| self.pause().await).await)?;
         while !store.settle(SETTLE_NODES) {
             self.env.yield_now().await;
         }

@@ -7,7 +7,7 @@ use plinth_base::{Instant, MemberId, codec::Malformed};
 use plinth_env::{Env, TaskQueue};
 use plinth_kv::State;
 use plinth_raft::Position;
-use plinth_tree::{Store, TreeError};
+use plinth_tree::{CopyMeta, Store, TreeError};
 
 use super::{
     super::{Completion, Shard},
@@ -25,6 +25,38 @@ const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// The sender is given up when nothing has come for so long.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
 
+/// What the leader has.
+pub(super) struct Offer {
+    pub(super) session: u64,
+    pub(super) position: Position,
+    /// The record of its root.
+    pub(super) state: Bytes,
+    /// The meta of its pages, if it consists of pages.
+    pub(super) meta: Bytes,
+}
+
+/// What it consists of.
+enum Offered {
+    Pages(CopyMeta),
+    /// Of another version of their format.
+    OtherPages,
+    Records,
+}
+
+impl Offer {
+    fn read(&self) -> Result<(State, Offered), Malformed> {
+        let state = State::decode(&self.state)?;
+        if self.meta.is_empty() {
+            return Ok((state, Offered::Records));
+        }
+        match CopyMeta::decode(&self.meta, plinth_kv::trees::TREES)? {
+            None => Ok((state, Offered::OtherPages)),
+            Some(meta) if *meta.state() == self.state => Ok((state, Offered::Pages(meta))),
+            Some(_) => Err(Malformed("an offer with two states")),
+        }
+    }
+}
+
 /// A snapshot that comes in.
 pub(in crate::shard) struct Incoming<E: Env> {
     pub(super) at: usize,
@@ -32,16 +64,18 @@ pub(in crate::shard) struct Incoming<E: Env> {
     pub(super) session: u64,
     pub(super) position: Position,
     pub(super) state: State,
-    /// What was asked for last, and when; none while a part is being put.
-    asked: Option<(Place, Instant)>,
+    /// What was asked for last.
+    place: Place,
+    /// When; none while a part is being put.
+    asked: Option<Instant>,
     number: u64,
     /// When something last came.
     heard: Instant,
     parts: Completions<(Bytes, bool)>,
     /// The task that builds has to end.
     is_given_up: Rc<Cell<bool>>,
-    /// Everything has come.
-    pub(super) is_whole: bool,
+    /// Everything has come; nothing else is taken before it is in place.
+    is_whole: bool,
     /// The tree then, until it is put in its place.
     pub(super) store: Option<Store<E>>,
 }
@@ -86,22 +120,27 @@ impl fmt::Display for BuildError {
 
 impl<E: Env> Shard<E> {
     /// The leader has a snapshot for this member.
-    pub(super) fn consider_offer(
-        &mut self,
-        at: usize,
-        from: MemberId,
-        session: u64,
-        position: Position,
-        state: &Bytes,
-    ) {
-        let state = match State::decode(state) {
-            Ok(state) if state.applied == position.index && state.cluster_id == self.cluster => state,
-            _ => return self.send_snapshot_frame(at, from, &SnapshotFrame::End { session }),
-        };
-        let is_busy = self.incoming.as_ref().is_some_and(|incoming| incoming.at != at || incoming.is_whole);
-        if is_busy || !self.groups[at].raft.wants_snapshot(position) {
-            return self.send_snapshot_frame(at, from, &SnapshotFrame::End { session });
+    pub(super) fn consider_offer(&mut self, at: usize, from: MemberId, offer: &Offer) {
+        let Offer { session, position, .. } = *offer;
+        if self.incoming.as_ref().is_some_and(|incoming| (incoming.at, incoming.session) == (at, session)) {
+            // It is under way, and what was lost on it is asked for again.
+            return;
         }
+        let refusal = SnapshotFrame::End { session };
+        let Ok((state, content)) = offer.read() else { return self.send_snapshot_frame(at, from, &refusal) };
+        let is_sound = state.applied == position.index && state.cluster_id == self.cluster;
+        let is_busy = self.incoming.as_ref().is_some_and(|incoming| incoming.at != at || incoming.is_whole);
+        if !is_sound || is_busy || !self.groups[at].raft.wants_snapshot(position) {
+            return self.send_snapshot_frame(at, from, &refusal);
+        }
+        let (meta, first) = match content {
+            Offered::Pages(meta) if self.options.reads_pages => (Some(meta), Place::PAGES),
+            Offered::Records => (None, Place::RECORDS),
+            Offered::Pages(_) | Offered::OtherPages => {
+                let ask = SnapshotFrame::Ask { session, number: 0, place: Place::RECORDS };
+                return self.send_snapshot_frame(at, from, &ask);
+            }
+        };
         plinth_base::log_info!(
             "this member is far behind: it gets a snapshot",
             "from" => format!("{:x}", from.0).as_str(),
@@ -111,12 +150,13 @@ impl<E: Env> Shard<E> {
         self.incoming = None;
         if self.is_building.replace(true) {
             // It has the file until it has ended; by then there will be another offer.
-            return self.send_snapshot_frame(at, from, &SnapshotFrame::End { session });
+            return self.send_snapshot_frame(at, from, &refusal);
         }
         let (parts, is_given_up) = (Completions::new(), Rc::new(Cell::new(false)));
         let builder = Builder {
             env: self.env.clone(),
             options: tree_options(&self.options, snapshot_path(&self.options, self.groups[at].id)),
+            meta,
             state: state.encode(),
             pace: Rc::clone(&self.log_pace),
             parts: parts.clone(),
@@ -137,6 +177,7 @@ impl<E: Env> Shard<E> {
             session,
             position,
             state,
+            place: first.clone(),
             asked: None,
             number: 0,
             heard: self.now,
@@ -145,25 +186,26 @@ impl<E: Env> Shard<E> {
             is_whole: false,
             store: None,
         });
-        self.ask_for_part(Place::default());
+        self.ask_for_part(first);
     }
 
     fn ask_for_part(&mut self, place: Place) {
         let now = self.now;
         let Some(incoming) = &mut self.incoming else { return };
-        incoming.asked = Some((place.clone(), now));
+        (incoming.place, incoming.asked) = (place.clone(), Some(now));
         let Incoming { at, from, session, number, .. } = *incoming;
         self.send_snapshot_frame(at, from, &SnapshotFrame::Ask { session, number, place });
     }
 
-    pub(super) fn take_part(&mut self, at: usize, from: MemberId, name: (u64, u64), is_last: bool, records: Bytes) {
+    pub(super) fn take_part(&mut self, at: usize, from: MemberId, name: (u64, u64), is_last: bool, content: Bytes) {
         let now = self.now;
         let Some(incoming) = &mut self.incoming else { return };
         let is_asked = incoming.asked.is_some() && incoming.at == at && incoming.from == from;
         if is_asked && (incoming.session, incoming.number) == name {
             (incoming.asked, incoming.heard) = (None, now);
             incoming.number += 1;
-            incoming.parts.push((records, is_last));
+            incoming.is_whole = is_last;
+            incoming.parts.push((content, is_last));
         }
     }
 
@@ -171,7 +213,7 @@ impl<E: Env> Shard<E> {
         let Some(incoming) = self.incoming.as_mut().filter(|incoming| incoming.session == session) else { return };
         match built {
             Built::Until(place) => self.ask_for_part(place),
-            Built::Whole(store) => (incoming.is_whole, incoming.store) = (true, Some(*store)),
+            Built::Whole(store) => incoming.store = Some(*store),
             Built::Failed(error) => {
                 plinth_base::log_error!("a snapshot can't be used", "reason" => plinth_base::log::Value::display(&error));
                 self.give_incoming_up(at);
@@ -182,13 +224,19 @@ impl<E: Env> Shard<E> {
     /// Asks again, or no more.
     pub(in crate::shard) fn look_after_incoming(&mut self) {
         let now = self.now;
-        let Some(incoming) = &self.incoming else { return };
-        let at = incoming.at;
-        let Some((place, since)) = &incoming.asked else { return };
+        let Some(incoming) = &mut self.incoming else { return };
+        let Incoming { at, from, session, number, .. } = *incoming;
+        if incoming.is_whole && now.since(incoming.heard) >= ASK_AGAIN {
+            // Proving it takes time, in which the sender must not think that nobody wants it any more.
+            incoming.heard = now;
+            let ask = SnapshotFrame::Ask { session, number, place: incoming.place.end() };
+            return self.send_snapshot_frame(at, from, &ask);
+        }
+        let Some(since) = incoming.asked else { return };
         if now.since(incoming.heard) >= SILENCE_MAX {
             self.give_incoming_up(at);
-        } else if now.since(*since) >= ASK_AGAIN {
-            let place = place.clone();
+        } else if now.since(since) >= ASK_AGAIN {
+            let place = incoming.place.clone();
             self.ask_for_part(place);
         }
     }

@@ -1,12 +1,13 @@
 //! The sender's side.
 
-use std::{sync::Arc, time::Duration};
+use std::{rc::Rc, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
-use plinth_base::{Instant, Mark, MemberId};
+use plinth_base::{Instant, LogIndex, Mark, MemberId};
 use plinth_env::{Env, TaskQueue};
+use plinth_kv::State;
 use plinth_raft::{Input, Position};
-use plinth_tree::{Missing, TreeId, View};
+use plinth_tree::{CopySource, Missing, TreeId, View};
 
 use super::super::{Completion, Shard};
 use crate::{
@@ -14,7 +15,7 @@ use crate::{
     published::Root,
 };
 
-/// Bytes of records in one part, and one record more.
+/// Bytes of one part, and one record more.
 const PART_BYTES: usize = 256 << 10;
 
 /// Records that are read before others have their turn.
@@ -28,26 +29,72 @@ pub(in crate::shard) struct Outgoing<E: Env> {
     at: usize,
     peer: MemberId,
     session: u64,
-    root: Arc<Root<E::Pages>>,
+    position: Position,
+    content: Content<E>,
     used: Instant,
 }
 
+/// What a snapshot consists of.
+enum Content<E: Env> {
+    Pages(Rc<CopySource<E>>),
+    Records(Arc<Root<E::Pages>>),
+}
+
+impl<E: Env> Outgoing<E> {
+    fn offer(&self) -> SnapshotFrame {
+        let (state, meta) = match &self.content {
+            Content::Pages(source) => (source.state().clone(), source.meta()),
+            Content::Records(root) => (root.snapshot.view().state().clone(), Bytes::new()),
+        };
+        SnapshotFrame::Offer { session: self.session, at: self.position, state, meta }
+    }
+}
+
 impl<E: Env> Shard<E> {
-    /// Offers the newest published root.
+    /// Offers the pages of the newest checkpoint.
     pub(in crate::shard) fn offer_snapshot(&mut self, at: usize, peer: MemberId) {
         Mark::SnapshotOffered.hit();
-        let root = self.groups[at].published.root();
-        let session = self.env.random_u64();
-        let position = Position { index: root.state.applied, term: root.state.applied_term };
+        let source = self.groups[at].store.begin_copy();
+        let Ok(state) = State::decode(source.state()) else {
+            // There is none yet.
+            return self.offer_records(at, peer);
+        };
         plinth_base::log_info!(
             "a member lacks entries that are gone: it gets a snapshot",
             "peer" => format!("{:x}", peer.0).as_str(),
-            "entry" => position.index.0
+            "entry" => state.applied.0
         );
-        let offer = SnapshotFrame::Offer { session, at: position, state: root.snapshot.view().state().clone() };
+        let position = Position { index: state.applied, term: state.applied_term };
+        self.offer(at, peer, position, Content::Pages(Rc::new(source)));
+    }
+
+    /// The same for somebody who can't read these pages: the records of the newest published root.
+    fn offer_records(&mut self, at: usize, peer: MemberId) {
+        let root = self.groups[at].published.root();
+        let position = Position { index: root.state.applied, term: root.state.applied_term };
+        self.offer(at, peer, position, Content::Records(root));
+    }
+
+    fn offer(&mut self, at: usize, peer: MemberId, position: Position, content: Content<E>) {
+        let session = self.env.random_u64();
         self.outgoing.retain(|outgoing| (outgoing.at, outgoing.peer) != (at, peer));
-        self.outgoing.push(Outgoing { at, peer, session, root, used: self.now });
-        self.send_snapshot_frame(at, peer, &offer);
+        let outgoing = Outgoing { at, peer, session, position, content, used: self.now };
+        self.send_snapshot_frame(at, peer, &outgoing.offer());
+        self.outgoing.push(outgoing);
+    }
+
+    /// The peer can be reached again. If it has started anew it doesn't know what was offered to it.
+    pub(in crate::shard) fn offer_again(&mut self, peer: MemberId) {
+        let outgoing = self.outgoing.iter().filter(|outgoing| outgoing.peer == peer);
+        let offers: Vec<_> = outgoing.map(|outgoing| (outgoing.at, outgoing.offer())).collect();
+        for (at, offer) in offers {
+            self.send_snapshot_frame(at, peer, &offer);
+        }
+    }
+
+    /// Entries up to this one are in all snapshots that are under way: those behind are needed when they have arrived.
+    pub(in crate::shard) fn entries_in_snapshots(&self, at: usize) -> Option<LogIndex> {
+        self.outgoing.iter().filter(|outgoing| outgoing.at == at).map(|outgoing| outgoing.position.index).min()
     }
 
     /// Reads what is asked for, beside everything else.
@@ -57,30 +104,49 @@ impl<E: Env> Shard<E> {
             return self.send_snapshot_frame(at, peer, &SnapshotFrame::End { session });
         };
         outgoing.used = self.now;
-        let (env, root) = (self.env.clone(), Arc::clone(&outgoing.root));
-        let (pace, completions) = (std::rc::Rc::clone(&self.log_pace), self.completions.clone());
-        self.env.spawn(TaskQueue::Background, async move {
-            let mut part = Part { place, records: BytesMut::new(), is_last: false };
-            loop {
-                env.sleep(pace.pause(env.now())).await;
-                match part.read(root.snapshot.view().passing()) {
-                    Ok(true) => break,
-                    Ok(false) => env.yield_now().await,
-                    Err(missing) => {
-                        if let Err(error) = env.load_pages(root.snapshot.pages(), missing.wants).await {
-                            // The receiver gives up in the end.
-                            return plinth_base::log_error!(
-                                "a page of a snapshot can't be read: its receiver doesn't get it",
-                                "error" => plinth_base::log::Value::display(&error)
-                            );
+        let (env, completions) = (self.env.clone(), self.completions.clone());
+        let (pace, waiter) = (Rc::clone(&self.log_pace), self.env.clone());
+        let paced = async move || waiter.sleep(pace.pause(waiter.now())).await;
+        let frame = move |content, is_last| SnapshotFrame::Part { session, number, is_last, content };
+        let is_unreadable = |error: &dyn std::fmt::Display| {
+            // The receiver gives up in the end.
+            plinth_base::log_error!(
+                "a page of a snapshot can't be read: its receiver doesn't get it",
+                "error" => plinth_base::log::Value::display(error)
+            );
+        };
+        match (&outgoing.content, place) {
+            (Content::Pages(source), Place::Pages { from }) => {
+                let source = Rc::clone(source);
+                self.env.spawn(TaskQueue::Background, async move {
+                    match source.read(from, PART_BYTES, async |_| paced().await).await {
+                        Ok(part) => completions.push(Completion::PartRead(at, peer, frame(part.pages, part.is_last))),
+                        Err(error) => is_unreadable(&error),
+                    }
+                });
+            }
+            (Content::Records(root), Place::Records { tree, after }) => {
+                let root = Arc::clone(root);
+                self.env.spawn(TaskQueue::Background, async move {
+                    let mut part = Part { tree, after, records: BytesMut::new(), is_last: false };
+                    loop {
+                        paced().await;
+                        match part.read(root.snapshot.view().passing()) {
+                            Ok(true) => break,
+                            Ok(false) => env.yield_now().await,
+                            Err(missing) => {
+                                if let Err(error) = env.load_pages(root.snapshot.pages(), missing.wants).await {
+                                    return is_unreadable(&error);
+                                }
+                            }
                         }
                     }
-                }
+                    completions.push(Completion::PartRead(at, peer, frame(part.records.freeze(), part.is_last)));
+                });
             }
-            let Part { records, is_last, .. } = part;
-            let frame = SnapshotFrame::Part { session, number, is_last, records: records.freeze() };
-            completions.push(Completion::PartRead(at, peer, frame));
-        });
+            (Content::Pages(_), Place::Records { .. }) => self.offer_records(at, peer),
+            (Content::Records(_), Place::Pages { .. }) => self.end_outgoing(at, peer, session),
+        }
     }
 
     pub(in crate::shard) fn send_part(&mut self, at: usize, peer: MemberId, part: &SnapshotFrame) {
@@ -107,7 +173,8 @@ impl<E: Env> Shard<E> {
 
 /// Records from a place on.
 struct Part {
-    place: Place,
+    tree: u8,
+    after: Option<Bytes>,
     records: BytesMut,
     is_last: bool,
 }
@@ -120,22 +187,22 @@ impl Part {
                 return Ok(true);
             }
             let trees = plinth_kv::trees::TREES.len();
-            if usize::from(self.place.tree) >= trees {
+            if usize::from(self.tree) >= trees {
                 self.is_last = true;
                 return Ok(true);
             }
-            let mut cursor = view.cursor(TreeId(self.place.tree));
-            let mut is_there = cursor.seek(self.place.after.as_deref().unwrap_or_default())?;
-            if is_there && self.place.after.as_deref() == Some(cursor.key()?) {
+            let mut cursor = view.cursor(TreeId(self.tree));
+            let mut is_there = cursor.seek(self.after.as_deref().unwrap_or_default())?;
+            if is_there && self.after.as_deref() == Some(cursor.key()?) {
                 is_there = cursor.next()?;
             }
             if !is_there {
-                self.place = Place { tree: self.place.tree + 1, after: None };
+                (self.tree, self.after) = (self.tree + 1, None);
                 continue;
             }
             let (key, value) = (cursor.key()?, cursor.value());
-            SnapshotRecord::put(&mut self.records, self.place.tree, key, value.head(), value.body()?);
-            self.place.after = Some(Bytes::copy_from_slice(key));
+            SnapshotRecord::put(&mut self.records, self.tree, key, value.head(), value.body()?);
+            self.after = Some(Bytes::copy_from_slice(key));
         }
         Ok(false)
     }

@@ -41,5 +41,6 @@ cases! {
         the_url_of_another_cluster_is_refused,
         a_new_cluster_is_forced_out_of_one_member,;
     restarts:
-        a_rolling_restart_under_load_is_survived,;
+        a_rolling_restart_under_load_is_survived,
+        a_member_that_was_away_for_long_gets_a_snapshot,;
 }

@@ -1,12 +1,24 @@
 //! Restarts in order.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::{
-    cluster::{members::Wiring, trial},
+    cluster::{
+        members::{WAIT_MAX, Wiring},
+        trial::{self, Trial},
+    },
     node::Bench,
-    outcome::Ended,
+    outcome::{Ended, Outcome, ensure},
 };
+
+/// A leader that keeps nothing of the log for members that are away, with many checkpoints.
+const FORGETFUL: &[&str] = &["--catch-up-log-bytes", "0", "--checkpoint-log-bytes", "65536"];
+/// Puts that fill two segments of the log: the first of them goes.
+const LARGE_PUTS: usize = 130;
+const LARGE_BYTES: usize = 1 << 20;
+/// What a member says when it gets a snapshot, and when that is in place.
+const FAR_BEHIND: &str = "this member is far behind";
+const IN_PLACE: &str = "the snapshot is in place";
 
 /// Each member in turn, the leader of the moment among them, each when the one before is back.
 pub(super) fn a_rolling_restart_under_load_is_survived(bench: &Bench) -> Result<String, Ended> {
@@ -24,5 +36,51 @@ pub(super) fn a_rolling_restart_under_load_is_survived(bench: &Bench) -> Result<
             pauses.push(format!("{longest:.1?}{}", if led { " (of the leader)" } else { "" }));
         }
         Ok(format!("the longest pauses of each restart were {}", pauses.join(", ")))
+    })
+}
+
+fn restart_with(trial: &mut Trial<'_>, member: usize, flags: &[&str]) -> Outcome {
+    trial.cluster.member_mut(member).terminate()?;
+    trial.cluster.member_mut(member).await_stop()?;
+    trial.cluster.member_mut(member).set_flags(flags);
+    trial.cluster.restart(member)?;
+    trial.await_own_write(member)
+}
+
+/// It was killed, and comes back when the log no longer reaches back to it; then the same with one that is killed while it gets its snapshot.
+pub(super) fn a_member_that_was_away_for_long_gets_a_snapshot(bench: &Bench) -> Result<String, Ended> {
+    trial::run(bench, 3, Wiring::Direct, |trial| {
+        for member in trial.cluster.all() {
+            restart_with(trial, member, FORGETFUL)?;
+        }
+        let mut took = Vec::new();
+        for is_killed in [false, true] {
+            let leader = trial.cluster.await_leader(&trial.cluster.all())?;
+            let away = (leader + 1) % 3;
+            trial.cluster.member_mut(away).kill()?;
+            for _ in 0..LARGE_PUTS {
+                trial.write(leader, &[7; LARGE_BYTES])?;
+            }
+            let before = trial.cluster.member(away).log().len();
+            let since = Instant::now();
+            trial.cluster.spawn(away)?;
+            let has_said = |trial: &Trial<'_>, what: &str| -> Outcome {
+                while !trial.cluster.member(away).log()[before..].contains(what) {
+                    ensure(since.elapsed() < WAIT_MAX, || format!("m{away} never says: {what}"))?;
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                Ok(())
+            };
+            if is_killed {
+                has_said(trial, FAR_BEHIND)?;
+                trial.cluster.member_mut(away).kill()?;
+                trial.cluster.spawn(away)?;
+            }
+            has_said(trial, IN_PLACE)?;
+            took.push(since.elapsed());
+            trial.await_own_write(away)?;
+            trial.load.await_writes(30)?;
+        }
+        Ok(format!("snapshots were in place after {took:.1?}"))
     })
 }

@@ -93,6 +93,8 @@ impl Member {
             request_timeout: settings.request_timeout(),
             // Often so little that whoever was away for a while needs a snapshot.
             catch_up_log_bytes: [64 << 10, 1 << 20, 64 << 20][prng.index(3)],
+            // Else it is as one that has another format of pages.
+            reads_pages: prng.chance(3, 4),
             append_bytes_max: [1, 4_000, 512 << 10][prng.index(3)],
             window_bytes: [1, 20_000, 4 << 20][prng.index(3)],
             tail_bytes_max: [20_000, 64 << 20][prng.index(2)],

@@ -75,8 +75,13 @@ impl Scenario for ClusterScenario {
 }
 
 /// Branches that only a member that has others reaches.
-pub(super) const MARKS_OF_CLUSTERS: &[Mark] =
-    &[Mark::CheckpointWaitedForLog, Mark::SnapshotOffered, Mark::SnapshotInstalled];
+pub(super) const MARKS_OF_CLUSTERS: &[Mark] = &[
+    Mark::CheckpointWaitedForLog,
+    Mark::SnapshotOffered,
+    Mark::SnapshotCopied,
+    Mark::SnapshotBuilt,
+    Mark::SnapshotInstalled,
+];
 
 /// Branches that many clusters under faults reach. The rarer ones are for the scenario `node`, which runs through more lives.
 const MARKS: &[Mark] = &[
@@ -92,6 +97,8 @@ const MARKS: &[Mark] = &[
     Mark::LeaseExpiredUntouched,
     Mark::CheckpointWaitedForLog,
     Mark::SnapshotOffered,
+    Mark::SnapshotCopied,
+    Mark::SnapshotBuilt,
     Mark::SnapshotInstalled,
 ];
 
