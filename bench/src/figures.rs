@@ -20,8 +20,10 @@
 //! | `probe` | what a put's time goes into, as `probe` tells it of both servers |
 //! | `load` | what the load itself costs, and whether it sees a server that stands still |
 //! | `fio` | `plinth-bench fsync` beside fio |
+//! | `cluster-put`, `cluster-range` | clusters of three members in turns |
 
 mod aim;
+mod cluster;
 mod compaction;
 mod count;
 mod fio;
@@ -55,7 +57,7 @@ use crate::{
     results,
 };
 
-const PARTS: [&str; 17] = [
+const PARTS: [&str; 19] = [
     "put",
     "range",
     "single",
@@ -73,6 +75,8 @@ const PARTS: [&str; 17] = [
     "probe",
     "load",
     "fio",
+    "cluster-put",
+    "cluster-range",
 ];
 /// Of values in lists.
 const LIST_VALUE_BYTES: usize = 1024;
@@ -189,6 +193,8 @@ impl Figures {
             "probe" => probe::run(self),
             "load" => generator::run(self),
             "fio" => fio::run(self),
+            "cluster-put" => cluster::puts(self),
+            "cluster-range" => cluster::ranges(self),
             _ => unreachable!("the names were checked"),
         }
     }

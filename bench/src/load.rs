@@ -45,7 +45,7 @@ pub use options::{plan_of, seconds};
 pub use pace::Pace;
 pub use report::{Told, text_of};
 pub use tally::Kind;
-pub use thread::pin;
+pub use thread::{pin, pin_to};
 pub use watch::Watchers;
 
 use crate::{failure::Failure, histogram::Latencies, procfs::Disturbance};
@@ -211,11 +211,13 @@ impl Plan {
     }
 }
 
-/// What the server's process used in the measured time.
+/// What the server's processes used in the measured time.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct ServerUse {
     /// User and system time.
     pub cpu: Duration,
+    /// That of the process that was named first: of a cluster, the leader.
+    pub first_cpu: Duration,
     /// RssAnon + RssShmem at the end.
     pub memory_bytes: u64,
     /// Context switches of its threads.

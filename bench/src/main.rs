@@ -16,6 +16,7 @@ mod peer;
 mod probe;
 mod procfs;
 mod results;
+mod round_trip;
 mod server;
 mod show;
 mod stats;

@@ -1,6 +1,7 @@
 //! A server under test, as a process: plinth or etcd, alone on its data directory and on its cores.
 
 mod cluster;
+mod ports;
 mod program;
 
 use std::{
@@ -13,13 +14,13 @@ use std::{
 };
 
 use plinth_client::{Client, http_request};
-use plinth_rpc::etcdserverpb::{CompactionRequest, CompactionResponse, RangeRequest};
+use plinth_rpc::etcdserverpb::{CompactionRequest, CompactionResponse, RangeRequest, StatusResponse};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::runtime::{Builder, Runtime};
 
 pub use self::{
-    cluster::{Cluster, Home},
-    program::{Kind, Program, Start, free_ports},
+    cluster::{Cluster, Home, Lead, MEMBERS},
+    program::{Kind, Program, Start},
 };
 use crate::{cleanup, failure::Failure, load::Watched};
 
@@ -50,6 +51,17 @@ pub struct State {
     pub db_size: u64,
     /// The same without what is free.
     pub db_size_in_use: u64,
+}
+
+/// How a server stands in its cluster, as it says itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Standing {
+    /// Its member's id.
+    pub id: u64,
+    /// The id of the member that leads; 0: none that it knows of.
+    pub leader: u64,
+    /// Raft's.
+    pub term: u64,
 }
 
 impl Server {
@@ -100,15 +112,26 @@ impl Server {
 
     /// What Maintenance/Status says.
     pub fn status(&self) -> Result<State, Failure> {
-        let endpoint = self.endpoint;
-        let answer = self.runtime.block_on(async { Client::connect(endpoint).await?.status().await });
-        let answer = answer.map_err(|status| self.trouble(&format!("Status: {status}")))?;
+        let answer = self.whole_status()?;
         let bytes = |size: i64| u64::try_from(size).unwrap_or(0);
         Ok(State {
             revision: answer.header.map_or(0, |header| header.revision),
             db_size: bytes(answer.db_size),
             db_size_in_use: bytes(answer.db_size_in_use),
         })
+    }
+
+    /// Who leads, as Maintenance/Status says it.
+    pub fn standing(&self) -> Result<Standing, Failure> {
+        let answer = self.whole_status()?;
+        let id = answer.header.map_or(0, |header| header.member_id);
+        Ok(Standing { id, leader: answer.leader, term: answer.raft_term })
+    }
+
+    fn whole_status(&self) -> Result<StatusResponse, Failure> {
+        let endpoint = self.endpoint;
+        let answer = self.runtime.block_on(async { Client::connect(endpoint).await?.status().await });
+        answer.map_err(|status| self.trouble(&format!("Status: {status}")))
     }
 
     /// Compacts at a revision, and waits until what it leaves behind is removed.

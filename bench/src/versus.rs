@@ -7,30 +7,40 @@
 //! | `sides` | which two servers |
 //! | `homes` | filled directories, made once for all turns that begin alike |
 //! | `turn` | one turn of one server |
+//! | `bare` | what a put in a cluster can't do without |
+//! | `contest` | scenarios, one after the other |
 //! | `pairs` | turns in pairs, again if others got in the way |
 //! | `comparison` | what came of it: figures, ratios, tables |
 
+mod bare;
 mod catalogue;
 mod comparison;
+mod contest;
 mod homes;
 mod pairs;
 mod scenario;
 mod sides;
 mod turn;
 
-use std::{net::SocketAddr, path::Path};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::comparison::Comparison;
-use self::{homes::Homes, pairs::Pairs, scenario::Scenario, sides::Side, turn::Turn};
+pub use self::{comparison::Comparison, turn::Target};
+use self::{
+    contest::Contest,
+    pairs::Pairs,
+    scenario::Scenario,
+    sides::Side,
+    turn::{Start, Turn},
+};
 use crate::{
     args::Args,
     failure::Failure,
     lab::{self, Lab, QUICK_KEYS},
     load::{Clients, Op},
     results::{self, Document},
-    server::{Home, Program},
+    server::{Home, MEMBERS, Program},
 };
 
 /// The client counts of every figure here: one client, and 512 in both shapes.
@@ -46,6 +56,9 @@ const DEFAULT: [&str; 2] = ["put-8x64", "range-8x64"];
 #[derive(Default, Debug, Serialize, Deserialize)]
 struct Told {
     members: usize,
+    /// Whether a cluster's load goes to its leader alone.
+    #[serde(default)]
+    to_leader: bool,
     comparisons: Vec<Comparison>,
 }
 
@@ -58,7 +71,8 @@ usage: plinth-bench versus [SCENARIO...] [options]
   --all               all that --list tells
   --list              tells them
   --a PATH, --b PATH  the two servers, plinth or etcd, each; default: --plinth and --etcd
-  --members N         1 or 3 (then server and load share both cores); default 1
+  --members N         1 or 3 (then servers and load share both cores); default 1
+  --to WHICH          of several members: leader, or all, connection by connection; default leader
 {}",
         DEFAULT.join(" "),
         lab::USAGE
@@ -78,8 +92,12 @@ pub fn command(mut args: Args) -> Result<(), Failure> {
     }
     let all = args.switch("--all");
     let members = args.value("--members", 1)?;
-    if members != 1 && members != 3 {
-        return Err(Failure::Usage(format!("--members is 1 or 3, not {members}")));
+    if members != 1 && members != MEMBERS {
+        return Err(Failure::Usage(format!("--members is 1 or {MEMBERS}, not {members}")));
+    }
+    let target: Option<Target> = args.optional("--to")?;
+    if target.is_some() && members == 1 {
+        return Err(Failure::Usage("--to says nothing without --members".to_owned()));
     }
     let (a, b) = (args.optional("--a")?, args.optional("--b")?);
     let lab = Lab::new(&mut args)?;
@@ -87,7 +105,7 @@ pub fn command(mut args: Args) -> Result<(), Failure> {
     args.finish()?;
     let scenarios = chosen(&names, all, lab.is_quick)?;
     let sides = sides::choose(&lab, a, b)?;
-    run_all(&lab, &sides, members, &scenarios)
+    run_all(Contest::new(&lab, sides, members, target.unwrap_or_default()), &scenarios)
 }
 
 fn chosen(names: &[String], all: bool, is_quick: bool) -> Result<Vec<Scenario>, Failure> {
@@ -101,15 +119,25 @@ fn chosen(names: &[String], all: bool, is_quick: bool) -> Result<Vec<Scenario>, 
     scenarios.into_iter().map(quick).collect()
 }
 
+/// Clusters of plinth and of etcd in scenarios of these names; the load goes to the leaders.
+pub fn in_clusters(lab: &Lab, names: &[&str]) -> Result<Vec<Comparison>, Failure> {
+    let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+    let scenarios = chosen(&names, false, lab.is_quick)?;
+    let mut contest = Contest::new(lab, sides::choose(lab, None, None)?, MEMBERS, Target::Leader);
+    scenarios.iter().map(|scenario| contest.run(scenario)).collect()
+}
+
 /// A scenario that fails is told, and the others go on.
-fn run_all(lab: &Lab, sides: &[Side; 2], members: usize, scenarios: &[Scenario]) -> Result<(), Failure> {
-    let programs: Vec<_> = sides.iter().map(|side| side.program.facts(&side.name)).collect();
+fn run_all(mut contest: Contest<'_>, scenarios: &[Scenario]) -> Result<(), Failure> {
+    let lab = contest.lab;
+    let programs: Vec<_> = contest.sides.iter().map(|side| side.program.facts(&side.name)).collect();
     let document = |told: &Told| lab.document("versus", programs.clone(), None, results::encode(told));
-    let mut told = Told { members, comparisons: Vec::new() };
-    let (mut homes, mut failures) = (Homes::default(), Vec::new());
-    print!("{}", head(&document(&told), members)?);
+    let (members, to_leader) = (contest.members, contest.target == Target::Leader);
+    let mut told = Told { members, to_leader, comparisons: Vec::new() };
+    let mut failures = Vec::new();
+    print!("{}", head(&document(&told), &told)?);
     for scenario in scenarios {
-        match run(lab, sides, members, scenario, &mut homes) {
+        match contest.run(scenario) {
             Ok(comparison) => {
                 print!("{}", comparison.to_text());
                 told.comparisons.push(comparison);
@@ -132,46 +160,29 @@ fn run_all(lab: &Lab, sides: &[Side; 2], members: usize, scenarios: &[Scenario])
     )))
 }
 
-fn run(
-    lab: &Lab,
-    sides: &[Side; 2],
-    members: usize,
-    scenario: &Scenario,
-    homes: &mut Homes,
-) -> Result<Comparison, Failure> {
-    let mut filled = Vec::with_capacity(sides.len());
-    for side in sides {
-        filled.push(homes.filled(lab, side, members, scenario)?);
-    }
-    let pairs = in_pairs(lab, &scenario.name, |number| {
-        let Side { program, .. } = &sides[number];
-        let plan = |endpoints: &[SocketAddr]| scenario.plan(endpoints, &lab.method);
-        turn::take(lab, program, &filled[number], scenario.flags(program.kind), plan)
-    })?;
-    let names = [sides[0].name.as_str(), sides[1].name.as_str()];
-    Ok(Comparison::of(&scenario.name, &scenario.description, names, &pairs))
-}
-
 /// Two servers, each with its filled directory, with one kind of request.
 pub fn compare(lab: &Lab, sides: [(&Program, &Path); 2], op: Op, clients: Clients) -> Result<Comparison, Failure> {
     let title = format!("{}, {clients}", op.name());
     let pairs = in_pairs(lab, &title, |number| {
         let (program, filled) = sides[number];
-        let home = Home::alone(filled.to_path_buf());
-        turn::take(lab, program, &home, &[], |endpoints| Ok(lab.plan_at(endpoints[0], op, clients)))
+        let filled = &Home::alone(filled.to_path_buf());
+        let start = Start { program, filled, flags: &[], target: Target::Leader, wants_bare: false };
+        turn::take(lab, start, |endpoints| Ok(lab.plan_at(endpoints[0], op, clients)))
     })?;
     Ok(Comparison::of(&title, "", sides.map(|(program, _)| program.kind.name()), &pairs))
 }
 
 fn in_pairs(lab: &Lab, title: &str, turn: impl FnMut(usize) -> Result<Turn, Failure>) -> Result<Pairs<Turn>, Failure> {
-    pairs::take(title, lab.method.turns, lab.method.repeats_max, |turn: &Turn| turn.outcome.disturbance, turn)
+    pairs::take(title, lab.method.turns, lab.method.repeats_max, Turn::trouble, turn)
 }
 
-fn head(document: &Document, members: usize) -> Result<String, Failure> {
-    let cluster = match members {
+fn head(document: &Document, told: &Told) -> Result<String, Failure> {
+    let target = if told.to_leader { "its leader" } else { "all its members, connection by connection" };
+    let cluster = match told.members {
         0 | 1 => String::new(),
-        _ => format!(
-            "clusters of {members} members, which share all these cores with the load; memory, CPU and context switches are theirs together\n"
+        members => format!(
+            "clusters of {members} members, which share all these cores with the load; memory, CPU and context switches are theirs together; \
+             the load of each goes to {target}\n"
         ),
     };
     Ok(format!("{}{cluster}", lab::head(document)?))
@@ -181,7 +192,7 @@ fn head(document: &Document, members: usize) -> Result<String, Failure> {
 pub fn text_of(document: &Document) -> Result<String, Failure> {
     let told: Told = results::decode(&document.results, "results")?;
     let tables: String = told.comparisons.iter().map(Comparison::to_text).collect();
-    Ok(head(document, told.members)? + &tables)
+    Ok(head(document, &told)? + &tables)
 }
 
 /// Whether a word of the command line is a path and no name.

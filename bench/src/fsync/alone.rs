@@ -34,19 +34,19 @@ impl<'a> Written<'a> {
         Ok(file)
     }
 
-    /// Makes writes durable from `core` for so long.
-    pub fn measure(&self, method: Method, core: usize, duration: Duration) -> Result<Latencies, Failure> {
+    /// Makes writes durable for so long, from `core` or from where the thread may be.
+    pub fn measure(&self, method: Method, core: Option<usize>, duration: Duration) -> Result<Latencies, Failure> {
         Ok(self.run(method, core, duration)?.latencies)
     }
 
     /// The same with direct writes and fdatasync, told apart. None if there are too few samples.
     pub fn measure_parts(&self, core: usize, duration: Duration) -> Result<Option<Medians>, Failure> {
-        let tally = self.run(Method::DirectFdatasync, core, duration)?;
+        let tally = self.run(Method::DirectFdatasync, Some(core), duration)?;
         let parts = tally.writes.quantile_us(0.5).zip(tally.syncs.quantile_us(0.5));
         Ok(parts.map(|(write_us, sync_us)| Medians { write_us, sync_us }))
     }
 
-    fn run(&self, method: Method, core: usize, duration: Duration) -> Result<slice::Tally, Failure> {
+    fn run(&self, method: Method, core: Option<usize>, duration: Duration) -> Result<slice::Tally, Failure> {
         let slice = Slice {
             cell: Cell::plain(method),
             path: self.path.to_path_buf(),
@@ -54,7 +54,7 @@ impl<'a> Written<'a> {
             first: 0,
             duration,
             since: Duration::ZERO,
-            core: Some(core),
+            core,
         };
         let ran = slice::run(&slice, &|| Duration::ZERO, &AtomicU64::new(0));
         ran.map_err(|trouble| self.failure(&trouble))

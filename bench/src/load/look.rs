@@ -13,7 +13,17 @@ pub struct Look {
     /// CPU time of the thread that looks.
     pub own_cpu: Duration,
     cpu: CpuSample,
-    server: Option<(ProcessSample, Option<DiskSample>)>,
+    server: Option<ServerSample>,
+}
+
+/// The processes of a server.
+#[derive(Clone, Copy)]
+struct ServerSample {
+    /// CPU time of the first one.
+    first_cpu: Duration,
+    /// All of them together.
+    all: ProcessSample,
+    disk: Option<DiskSample>,
 }
 
 impl Look {
@@ -33,33 +43,37 @@ impl Look {
 
     /// What the server used since `before`.
     pub fn server_since(&self, before: &Self) -> Option<ServerUse> {
-        let ((now, disk), (then, disk_then)) = (self.server?, before.server?);
-        let disk = disk.zip(disk_then).map(|(now, then)| DiskUse {
+        let (now, then) = (self.server?, before.server?);
+        let disk = now.disk.zip(then.disk).map(|(now, then)| DiskUse {
             flushes: now.flushes - then.flushes,
             writes: now.writes - then.writes,
             written_bytes: now.written_bytes - then.written_bytes,
         });
         Some(ServerUse {
-            cpu: now.cpu.saturating_sub(then.cpu),
-            memory_bytes: now.memory_bytes,
-            switches: now.switches.saturating_sub(then.switches),
+            cpu: now.all.cpu.saturating_sub(then.all.cpu),
+            first_cpu: now.first_cpu.saturating_sub(then.first_cpu),
+            memory_bytes: now.all.memory_bytes,
+            switches: now.all.switches.saturating_sub(then.all.switches),
             disk,
         })
     }
 }
 
 /// All members together. They share a disk, which counts once.
-fn look_at_server(members: &[Watched]) -> Result<Option<(ProcessSample, Option<DiskSample>)>, Failure> {
-    let mut all: Option<(ProcessSample, Option<DiskSample>)> = None;
+fn look_at_server(members: &[Watched]) -> Result<Option<ServerSample>, Failure> {
+    let mut sample: Option<ServerSample> = None;
     for Watched { pid, data_dir } in members {
         let process = ProcessSample::read(*pid);
         let process = process.map_err(|error| Failure::Trouble(format!("looking at process {pid}: {error}")))?;
-        all = match all {
-            Some((others, disk)) => Some((others.with(&process), disk)),
-            None => Some((process, data_dir.as_deref().map(look_at_disk).transpose()?)),
-        };
+        sample = Some(match sample {
+            Some(others) => ServerSample { all: others.all.with(&process), ..others },
+            None => {
+                let disk = data_dir.as_deref().map(look_at_disk).transpose()?;
+                ServerSample { first_cpu: process.cpu, all: process, disk }
+            }
+        });
     }
-    Ok(all)
+    Ok(sample)
 }
 
 fn look_at_disk(dir: &Path) -> Result<DiskSample, Failure> {

@@ -31,12 +31,20 @@ pub fn on_own_thread<T: Send>(
 
 /// Restricts the calling thread, and what it starts, to a core.
 pub fn pin(core: usize) -> Result<(), Failure> {
-    let refused = |text: String| Failure::Trouble(format!("cannot pin to core {core}: {text}"));
-    if core >= CpuSet::MAX_CPU {
+    pin_to(&[core])
+}
+
+/// The same to several.
+pub fn pin_to(cores: &[usize]) -> Result<(), Failure> {
+    let refused = |text: String| {
+        let names: Vec<String> = cores.iter().map(ToString::to_string).collect();
+        Failure::Trouble(format!("cannot pin to core {}: {text}", names.join(" and ")))
+    };
+    if cores.iter().any(|core| *core >= CpuSet::MAX_CPU) {
         return Err(refused("there is no such core".to_owned()));
     }
     let mut set = CpuSet::new();
-    set.set(core);
+    cores.iter().for_each(|core| set.set(*core));
     sched_setaffinity(None, &set).map_err(|error| refused(error.to_string()))
 }
 

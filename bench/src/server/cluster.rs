@@ -3,16 +3,20 @@
 use std::{
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
-    time::Duration,
+    thread,
+    time::{Duration, Instant},
 };
 
 use rustix::process::Signal;
 
-use super::{Program, Server, Start, free_ports};
+use super::{Program, Server, Standing, Start, ports::lasting_ports};
 use crate::failure::Failure;
 
 /// How many members a cluster of several has.
-const MEMBERS: usize = 3;
+pub const MEMBERS: usize = 3;
+/// How long a cluster whose members all answer may take to agree on who leads it.
+const LEADER_WAIT_MAX: Duration = Duration::from_secs(30);
+const LEADER_POLL: Duration = Duration::from_millis(10);
 
 /// Where a cluster's data lies, and where its members talk to each other: both go together, because members remember the addresses.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -20,6 +24,15 @@ pub struct Home {
     dir: PathBuf,
     /// Empty for a server that is alone.
     peers: Vec<SocketAddr>,
+}
+
+/// Who leads a cluster.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Lead {
+    /// By its place among the members.
+    pub member: usize,
+    /// Raft's. Whoever led without a pause does so in the same one.
+    pub term: u64,
 }
 
 /// Running members; killed when dropped.
@@ -44,7 +57,7 @@ impl Home {
             return Err(Failure::Usage(format!("a cluster has 1 or {MEMBERS} members here, not {members}")));
         }
         std::fs::create_dir_all(&dir).map_err(Failure::file(&dir, "making"))?;
-        let ports: [u16; MEMBERS] = free_ports().map_err(Failure::file(&dir, "looking for ports for"))?;
+        let ports: [u16; MEMBERS] = lasting_ports().map_err(Failure::file(&dir, "looking for ports for"))?;
         Ok(Self { dir, peers: ports.map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port))).to_vec() })
     }
 
@@ -89,13 +102,28 @@ impl Cluster {
         for member in &mut self.members {
             member.wait_until_ready()?;
         }
-        Ok(self.first().spawned.elapsed())
+        Ok(self.members[0].spawned.elapsed())
     }
 
-    /// The member that clients talk to.
-    #[must_use]
-    pub fn first(&self) -> &Server {
-        &self.members[0]
+    /// Waits until all members say the same of who leads them.
+    pub fn await_lead(&self) -> Result<Lead, Failure> {
+        let deadline = Instant::now() + LEADER_WAIT_MAX;
+        loop {
+            let standings: Result<Vec<Standing>, Failure> = self.members.iter().map(Server::standing).collect();
+            match lead_of(&standings?) {
+                Some(lead) => return Ok(lead),
+                None if Instant::now() > deadline => {
+                    let waited = LEADER_WAIT_MAX.as_secs();
+                    return Err(self.members[0].trouble(&format!("its cluster agrees on no leader within {waited} s")));
+                }
+                None => thread::sleep(LEADER_POLL),
+            }
+        }
+    }
+
+    /// The member that leads, once all agree that it does.
+    pub fn leader(&self) -> Result<&Server, Failure> {
+        Ok(&self.members[self.await_lead()?.member])
     }
 
     /// All of them.
@@ -125,9 +153,29 @@ impl Cluster {
     }
 }
 
+/// What members say together of who leads them; nothing while they differ, or while it is none of them.
+fn lead_of(standings: &[Standing]) -> Option<Lead> {
+    let Standing { leader, term, .. } = *standings.first()?;
+    let is_agreed = standings.iter().all(|standing| (standing.leader, standing.term) == (leader, term));
+    let member = standings.iter().position(|standing| standing.id == leader)?;
+    is_agreed.then_some(Lead { member, term })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_leader_is_whom_all_members_name_in_the_same_term() {
+        let standing = |(id, leader, term)| Standing { id, leader, term };
+        let lead = |all: [(u64, u64, u64); 3]| lead_of(&all.map(standing));
+        assert_eq!(lead([(7, 8, 3), (8, 8, 3), (9, 8, 3)]), Some(Lead { member: 1, term: 3 }));
+        assert_eq!(lead([(7, 8, 3), (8, 8, 3), (9, 8, 2)]), None, "the third has not heard of the term");
+        assert_eq!(lead([(7, 8, 3), (8, 8, 3), (9, 9, 3)]), None);
+        assert_eq!(lead([(7, 0, 3), (8, 0, 3), (9, 0, 3)]), None, "there is none");
+        assert_eq!(lead_of(&[]), None);
+        assert_eq!(lead_of(&[standing((5, 5, 2))]), Some(Lead { member: 0, term: 2 }), "one alone leads itself");
+    }
 
     #[test]
     fn members_have_directories_and_ports_of_their_own_that_move_together() {

@@ -3,7 +3,7 @@
 use std::{
     fs::{File, OpenOptions},
     io,
-    net::{Ipv4Addr, SocketAddr, TcpListener},
+    net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
@@ -11,7 +11,7 @@ use std::{
 
 use rustix::thread::{CpuSet, sched_setaffinity};
 
-use super::Server;
+use super::{Server, ports::free_ports};
 use crate::{failure::Failure, results::ProgramFacts};
 
 /// etcd's default of 2 GiB is used up by a few minutes of puts: old revisions stay until they are compacted.
@@ -182,18 +182,6 @@ fn peer_args(name: &str, own: SocketAddr, all: &str) -> Vec<String> {
 fn version_text(path: &Path) -> io::Result<String> {
     let output = Command::new(path).arg("--version").stdin(Stdio::null()).output()?;
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-}
-
-/// Ports that nobody listens on at the moment, all different.
-pub fn free_ports<const COUNT: usize>() -> io::Result<[u16; COUNT]> {
-    let mut ports = [0; COUNT];
-    let mut held = Vec::with_capacity(COUNT);
-    for port in &mut ports {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-        *port = listener.local_addr()?.port();
-        held.push(listener);
-    }
-    Ok(ports)
 }
 
 /// Starts a program that inherits the affinity of the thread that starts it.

@@ -15,8 +15,9 @@ const MIB: f64 = (1 << 20) as f64;
 type Figure = fn(&Turn) -> Option<f64>;
 
 const CPU: &str = "server CPU per request, µs";
+const PER_BARE: &str = "p50 in parts of two round trips and one write";
 /// Every figure, its name in tables, and the digits that it is told with.
-const FIGURES: [(&str, usize, Figure); 13] = [
+const FIGURES: [(&str, usize, Figure); 18] = [
     ("requests per second", 0, |turn| Some(turn.outcome.per_second())),
     ("p50, µs", 0, |turn| turn.outcome.latencies.quantile_us(0.5)),
     ("p99, µs", 0, |turn| turn.outcome.latencies.quantile_us(0.99)),
@@ -24,13 +25,24 @@ const FIGURES: [(&str, usize, Figure); 13] = [
     ("event p50, µs", 0, |turn| turn.outcome.events.quantile_us(0.5)),
     ("event p99, µs", 0, |turn| turn.outcome.events.quantile_us(0.99)),
     (CPU, 2, |turn| turn.outcome.server_us_per_request()),
+    ("of that the leader's, µs", 2, leader_us_per_request),
     ("memory, MiB", 1, |turn| Some(turn.outcome.server?.memory_bytes as f64 / MIB)),
     ("context switches per request", 3, |turn| per_request(&turn.outcome, turn.outcome.server?.switches)),
     ("flushes per request", 4, |turn| per_request(&turn.outcome, turn.outcome.server?.disk?.flushes)),
     ("bytes written per request", 0, |turn| per_request(&turn.outcome, turn.outcome.server?.disk?.written_bytes)),
     ("start on the filled database, ms", 0, |turn| Some(turn.start.as_secs_f64() * 1e3)),
     ("database afterwards, MiB", 1, |turn| Some(turn.db_bytes as f64 / MIB)),
+    ("bare round trip p50, µs", 1, |turn| turn.bare.map(|bare| bare.round_trip_us)),
+    ("bare durable write p50, µs", 1, |turn| turn.bare.map(|bare| bare.write_us)),
+    ("the same by three at once, µs", 1, |turn| turn.bare.map(|bare| bare.write_together_us)),
+    (PER_BARE, 2, |turn| Some(turn.outcome.latencies.quantile_us(0.5)? / turn.bare?.put_us())),
 ];
+
+/// Of a cluster. The leader is looked at first.
+fn leader_us_per_request(turn: &Turn) -> Option<f64> {
+    let server = turn.outcome.server.filter(|_| turn.is_cluster)?;
+    Some(turn.outcome.us_per_request(server.first_cpu))
+}
 
 fn per_request(outcome: &Outcome, count: u64) -> Option<f64> {
     Some(count as f64 / outcome.requests().max(1) as f64)
@@ -92,6 +104,13 @@ impl Comparison {
     #[must_use]
     pub fn cpu_ratio(&self) -> Option<f64> {
         self.ratio(CPU).map(|ratio| ratio.center)
+    }
+
+    /// A's median latency in parts of what was measured beside it: two round trips and a durable write. The median over its turns.
+    #[must_use]
+    pub fn p50_per_bare(&self) -> Option<f64> {
+        let row = self.rows.iter().find(|row| row.name == PER_BARE)?;
+        median(&all(&row.a)?)
     }
 
     /// A table in Markdown, with what it is about above it.

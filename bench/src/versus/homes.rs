@@ -42,7 +42,7 @@ impl Homes {
         let mut cluster = Cluster::start(&side.program, &home, &lab.cores_of(&home), flags)?;
         cluster.wait_until_ready()?;
         for _ in 0..*rounds {
-            lab.write_all(cluster.first(), *shape)?;
+            lab.write_all(cluster.leader()?, *shape)?;
         }
         cluster.stop()?;
         self.0.push((content, home.clone()));

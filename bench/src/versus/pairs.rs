@@ -1,24 +1,24 @@
 //! Turns in pairs: A, B, A, B, ... A pair is the smallest thing that counts: both its turns ran on the same machine minutes apart.
 
-use crate::{failure::Failure, procfs::Disturbance};
+use crate::failure::Failure;
 
 /// The turns of both sides.
 #[derive(Debug)]
 pub struct Pairs<T> {
     /// A and B of each pair.
     pub turns: Vec<[T; 2]>,
-    /// Pairs that were thrown away because others got in the way.
+    /// Pairs that were thrown away because something got in the way.
     pub repeated: usize,
-    /// Pairs that others got in the way of to the end.
+    /// Pairs that something got in the way of to the end.
     pub disturbed: usize,
 }
 
-/// Takes `count` pairs; one that was disturbed in either turn is taken again, whole, up to `repeats_max` times.
+/// Takes `count` pairs; one with a turn that has `trouble` is taken again, whole, up to `repeats_max` times.
 pub fn take<T>(
     title: &str,
     count: usize,
     repeats_max: usize,
-    disturbance: impl Fn(&T) -> Disturbance,
+    trouble: impl Fn(&T) -> Option<String>,
     mut turn: impl FnMut(usize) -> Result<T, Failure>,
 ) -> Result<Pairs<T>, Failure> {
     let mut pairs = Pairs { turns: Vec::with_capacity(count), repeated: 0, disturbed: 0 };
@@ -27,11 +27,8 @@ pub fn take<T>(
         let mut repeats = 0;
         let pair = loop {
             let pair = [turn(0)?, turn(1)?];
-            let Some(found) = pair.iter().map(&disturbance).find(Disturbance::is_too_much) else { break pair };
-            let Disturbance { steal_percent, foreign_percent } = found;
-            let what = format!(
-                "{title}: pair {number} was disturbed (steal {steal_percent:.1} %, foreign CPU {foreign_percent:.1} %)"
-            );
+            let Some(why) = pair.iter().find_map(&trouble) else { break pair };
+            let what = format!("{title}: pair {number} was disturbed ({why})");
             if repeats == repeats_max {
                 eprintln!("{what} and counts nevertheless");
                 pairs.disturbed += 1;
@@ -53,11 +50,8 @@ mod tests {
     /// Turns are numbered as they are taken; those in `disturbed` were.
     fn taken(count: usize, repeats_max: usize, disturbed: &[usize]) -> (Pairs<usize>, Vec<usize>) {
         let mut sides = Vec::new();
-        let disturbance = |turn: &usize| Disturbance {
-            steal_percent: if disturbed.contains(turn) { 2.1 } else { 1.9 },
-            foreign_percent: 0.0,
-        };
-        let pairs = take("test", count, repeats_max, disturbance, |side| {
+        let trouble = |turn: &usize| disturbed.contains(turn).then(|| "steal 2.1 %".to_owned());
+        let pairs = take("test", count, repeats_max, trouble, |side| {
             sides.push(side);
             Ok(sides.len() - 1)
         });

@@ -25,7 +25,7 @@ use crate::{
     args::Args,
     failure::Failure,
     lab::Method,
-    load::{self, Plan, Shape},
+    load::{self, Op, Pace, Plan, Shape},
     server::Kind,
 };
 
@@ -151,6 +151,12 @@ impl Scenario {
         self.fill.rounds
     }
 
+    /// Whether it is one put after the other by one client, and nothing else.
+    pub fn is_put_by_one(&self) -> Result<bool, Failure> {
+        let plan = self.plan_of_load()?;
+        Ok(plan.op == Op::Put && plan.mix.is_empty() && plan.clients.count() == 1 && plan.pace == Pace::Closed)
+    }
+
     /// What a server gets besides.
     #[must_use]
     pub fn flags(&self, kind: Kind) -> &[String] {
@@ -198,6 +204,17 @@ mod tests {
         assert_eq!((plan.clients.connections, plan.shape.keys), (3, 700));
         let quick = scenario.with_keys_max(50).expect("possible");
         assert_eq!((quick.fill_shape().keys, quick.shape.keys), (50, 50));
+    }
+
+    #[test]
+    fn one_client_puts_alone_or_not() {
+        let is_one = |load: &str| {
+            let text = format!("description = \"d\"\n[load]\n{load}\n");
+            Scenario::parse("mine", &text).and_then(|scenario| scenario.is_put_by_one()).expect("sound")
+        };
+        assert!(is_one("op = \"put\"\nconnections = 1\nstreams = 1"));
+        assert!(!is_one("op = \"put\"") && !is_one("op = \"range\"\nconnections = 1\nstreams = 1"));
+        assert!(!is_one("op = \"put\"\nconnections = 1\nstreams = 1\nrate = 100"));
     }
 
     #[test]

@@ -25,13 +25,13 @@ fn a_run_without_a_comparison_has_a_head_and_clusters_say_so() {
     });
     let machine = Machine { text: "two cores".to_owned(), facts: method.clone() };
     let document = |members| {
-        let told = results::encode(&Told { members, comparisons: Vec::new() });
+        let told = results::encode(&Told { members, to_leader: true, comparisons: Vec::new() });
         text_of(&Document::new("versus", machine.clone(), Vec::new(), method.clone(), told)).expect("its own")
     };
     assert!(
         document(1).starts_with("two cores\n") && document(1).contains("; 2.5 s after 1 s of warm-up, 5 turns each\n")
     );
-    assert!(document(3).contains("\nclusters of 3 members"));
+    assert!(document(3).contains("\nclusters of 3 members") && document(3).ends_with("goes to its leader\n"));
 }
 
 #[test]
