@@ -80,7 +80,7 @@ pub enum Body {
         /// The heartbeat's.
         round: u64,
     },
-    /// Entries for the log; none is a question, or news of `commit`.
+    /// Entries for the log; none is a question.
     Append {
         /// The entry before the first of `entries`.
         previous: Position,
@@ -88,6 +88,13 @@ pub enum Body {
         commit: LogIndex,
         /// In order, of one log.
         entries: Vec<Entry>,
+    },
+    /// News of what is committed, behind the entries that were sent. Nobody answers it.
+    Commit {
+        /// The last entry that was sent.
+        previous: Position,
+        /// What is committed.
+        commit: LogIndex,
     },
     /// The log agrees with the leader's.
     AppendReply {
@@ -142,6 +149,7 @@ impl Body {
     pub fn lane(&self) -> Lane {
         match self {
             Self::Append { .. }
+            | Self::Commit { .. }
             | Self::AppendReply { .. }
             | Self::AppendRefused { .. }
             | Self::Propose { .. }

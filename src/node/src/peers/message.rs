@@ -21,6 +21,7 @@ const PROPOSE_REFUSED: u8 = 12;
 const READ_INDEX: u8 = 13;
 const READ_INDEX_REPLY: u8 = 14;
 const READ_INDEX_REFUSED: u8 = 15;
+const COMMIT: u8 = 16;
 
 /// Flag of an entry: it changes the members.
 const ENTRY_CHANGE: u32 = 1;
@@ -46,6 +47,7 @@ fn kind(body: &Body) -> u8 {
         Body::Heartbeat { .. } => HEARTBEAT,
         Body::HeartbeatReply { .. } => HEARTBEAT_REPLY,
         Body::Append { .. } => APPEND,
+        Body::Commit { .. } => COMMIT,
         Body::AppendReply { .. } => APPEND_REPLY,
         Body::AppendRefused { .. } => APPEND_REFUSED,
         Body::TimeoutNow => TIMEOUT_NOW,
@@ -95,6 +97,10 @@ fn put_body(out: &mut BytesMut, body: &Body) {
                 out.put_u32_le(u32::try_from(entry.payload.len()).expect("an entry is below 4 GiB"));
                 out.put_slice(&entry.payload);
             }
+        }
+        Body::Commit { previous, commit } => {
+            put_position(out, *previous);
+            out.put_u64_le(commit.0);
         }
         Body::AppendReply { received, durable } => {
             out.put_u64_le(received.0);
@@ -153,6 +159,7 @@ fn read_body(kind: u8, rest: &mut Fields) -> Result<Body, Malformed> {
         HEARTBEAT => Body::Heartbeat { commit: rest.index()?, round: rest.u64()? },
         HEARTBEAT_REPLY => Body::HeartbeatReply { round: rest.u64()? },
         APPEND => read_append(rest)?,
+        COMMIT => Body::Commit { previous: rest.position()?, commit: rest.index()? },
         APPEND_REPLY => {
             let (received, durable) = (rest.index()?, rest.index()?);
             if durable > received {

@@ -15,7 +15,9 @@ impl Raft {
             match body {
                 // Asked in the sender's own, old term: if that is later than ours it is a real one.
                 Body::Vote { is_handover: false, .. } if self.is_led(now) => return,
-                Body::Heartbeat { .. } | Body::Append { .. } => self.follow(now, term, Some(from), effects),
+                Body::Heartbeat { .. } | Body::Append { .. } | Body::Commit { .. } => {
+                    self.follow(now, term, Some(from), effects);
+                }
                 // They change nothing at either side.
                 Body::PreVote { .. } => {}
                 _ => self.follow(now, term, None, effects),
@@ -23,7 +25,7 @@ impl Raft {
         } else if term < self.hard_state.term {
             match body {
                 // A leader of the past learns of the present by any answer.
-                Body::Heartbeat { .. } | Body::Append { .. } => {
+                Body::Heartbeat { .. } | Body::Append { .. } | Body::Commit { .. } => {
                     return self.send(from, Body::HeartbeatReply { round: 0 }, effects);
                 }
                 // Answers that hold whatever has become of the term, and requests that don't depend on it.
@@ -59,6 +61,7 @@ impl Raft {
             Body::Append { previous, commit, entries } => {
                 self.handle_append(now, from, previous, commit, entries, effects);
             }
+            Body::Commit { previous, commit } => self.handle_commit(now, from, previous, commit, effects),
             Body::AppendReply { received, durable } => {
                 self.handle_append_reply(now, from, received, durable, effects);
             }
@@ -139,6 +142,23 @@ impl Raft {
         if !has_new || self.agreed <= self.flushed() {
             self.reply_agreed(effects);
         }
+    }
+
+    /// What comes behind the last entries: they are here, unless the leader is about to learn that they are not.
+    fn handle_commit(
+        &mut self,
+        now: Instant,
+        from: MemberId,
+        previous: Position,
+        commit: LogIndex,
+        effects: &mut Effects,
+    ) {
+        self.hear_leader(now, from, effects);
+        if previous.index > self.hard_state.commit && !self.log.holds(previous) {
+            return;
+        }
+        self.agreed = self.agreed.max(previous.index);
+        self.commit_to(commit.min(self.agreed), effects);
     }
 
     /// What the leader may count on.

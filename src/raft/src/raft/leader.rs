@@ -97,9 +97,12 @@ impl Raft {
         while !progress.is_paused(window) {
             let is_question = matches!(progress.mode, Mode::Probe { .. });
             if progress.next > last {
-                if is_question || progress.commit_sent < self.hard_state.commit {
+                if is_question {
                     self.send_append(id, progress, Vec::new(), now, effects);
                     continue;
+                }
+                if progress.commit_sent < self.hard_state.commit {
+                    self.send_commit(id, progress, effects);
                 }
                 break;
             }
@@ -116,6 +119,12 @@ impl Raft {
                 }
             }
         }
+    }
+
+    fn send_commit(&mut self, id: MemberId, progress: &mut Progress, effects: &mut Effects) {
+        let (commit, previous) = (self.hard_state.commit, self.log.last());
+        progress.commit_sent = commit;
+        self.send(id, Body::Commit { previous, commit }, effects);
     }
 
     fn send_append(

@@ -69,6 +69,7 @@ pub fn message(message: &Message) -> String {
         Body::Append { previous, commit, entries: of } => {
             format!("Append behind {} commit {}{}", position(*previous), commit.0, entries(of))
         }
+        Body::Commit { previous, commit } => format!("Commit {} behind {}", commit.0, position(*previous)),
         Body::AppendReply { received, durable } => format!("AppendReply {} durable {}", received.0, durable.0),
         Body::AppendRefused { probed, hint } => format!("AppendRefused {} hint {}", probed.0, position(*hint)),
         Body::TimeoutNow => "TimeoutNow".to_owned(),

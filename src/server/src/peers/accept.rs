@@ -2,7 +2,7 @@
 
 use std::{future::poll_fn, io, rc::Rc, task::Poll};
 
-use bytes::BytesMut;
+use bytes::{Buf, Bytes, BytesMut};
 use plinth_base::MemberId;
 use plinth_env::{PeerEvent, PeerLane};
 use plinth_node::peers::{
@@ -16,6 +16,9 @@ use super::{
     network::{Dial, INBOX_BYTES_MAX, Shared},
 };
 use crate::conn::Runtime;
+
+/// Frames up to this length are copied out of the buffer that they were read into: whoever keeps one, or an entry in it, would keep all of the buffer.
+const COPIED_BYTES_MAX: usize = 16 << 10;
 
 /// Bytes that one read asks for.
 const READ_BYTES: usize = 64 << 10;
@@ -120,7 +123,13 @@ async fn receive<R: Runtime, D, T: AsyncRead + Unpin>(
             if state.lane(peer, lane).is_none_or(|own| own.incoming != number) {
                 return Ok(());
             }
-            let frame = buffer.split_to(length).freeze();
+            let frame = if length <= COPIED_BYTES_MAX {
+                let frame = Bytes::copy_from_slice(&buffer[..length]);
+                buffer.advance(length);
+                frame
+            } else {
+                buffer.split_to(length).freeze()
+            };
             if let Some(counts) = state.counts(peer) {
                 counts.received_bytes.add(length as u64);
             }

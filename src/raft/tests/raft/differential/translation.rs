@@ -65,6 +65,10 @@ pub(super) fn to_theirs(message: Message) -> eraftpb::Message {
             out.entries = entries.into_iter().map(their_entry).collect();
             MessageType::MsgAppend
         }
+        Body::Commit { previous, commit } => {
+            (out.index, out.log_term, out.commit) = (previous.index.0, previous.term.0, commit.0);
+            MessageType::MsgAppend
+        }
         Body::AppendReply { durable, .. } => {
             out.index = durable.0;
             MessageType::MsgAppendResponse
