@@ -126,6 +126,9 @@ pub const TURN_NS: Bounds = Bounds::Doubling { first: 16_000, count: 14 };
 /// 0.0001 s and 16 doublings, in nanoseconds: to a peer and back.
 pub const ROUND_TRIP_NS: Bounds = Bounds::Doubling { first: 100_000, count: 16 };
 
+/// 0.1 s and 10 doublings, in nanoseconds: snapshots to other members.
+pub const TRANSFER_NS: Bounds = Bounds::Doubling { first: 100_000_000, count: 10 };
+
 /// 100 ms and 14 doublings, in milliseconds: sweeps.
 pub const SWEEP_MS: Bounds = Bounds::Doubling { first: 100, count: 14 };
 /// 1 s and 24 doublings, in seconds: TTLs of leases.

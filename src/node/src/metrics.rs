@@ -1,5 +1,7 @@
 //! What a shard counts. It alone writes; a scrape on any executor reads.
 
+mod transfers;
+
 use std::{
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -9,6 +11,8 @@ use plinth_base::metrics::{
     APPLY_NS, Counter, FLUSH_NS, Gauge, Histogram, HistogramSnapshot, SWEEP_MS, TTL_SECONDS, TURN_NS,
 };
 use plinth_kv::CommandKind;
+
+pub use self::transfers::{TransferFigures, Transfers};
 
 /// How long something took, apart for what succeeded and what failed.
 #[derive(Debug)]
@@ -127,6 +131,10 @@ pub struct ShardMetrics {
     pub last_sweep: Gauge,
     /// TTLs of granted and renewed leases.
     pub lease_ttl: Histogram,
+    /// Snapshots to other members.
+    pub snapshots_sent: Transfers,
+    /// And from them.
+    pub snapshots_received: Transfers,
     /// Bytes of pages that are in memory because they were changed.
     pub changed_page_bytes: Gauge,
     /// About the bytes of branches in memory.
@@ -160,6 +168,8 @@ impl Default for ShardMetrics {
             sweep: Histogram::new(SWEEP_MS),
             last_sweep: Gauge::new(),
             lease_ttl: Histogram::new(TTL_SECONDS),
+            snapshots_sent: Transfers::default(),
+            snapshots_received: Transfers::default(),
             changed_page_bytes: Gauge::new(),
             branch_bytes: Gauge::new(),
         }

@@ -9,7 +9,7 @@ use plinth_base::{Instant, LogIndex, Mark, bug};
 use plinth_env::{Env, TaskQueue};
 use plinth_kv::{AlarmKind, State};
 use plinth_raft::{HardState, Input};
-use plinth_tree::{CheckpointDone, PAGE_BYTES};
+use plinth_tree::{CheckpointDone, CheckpointStates, PAGE_BYTES};
 
 use super::{
     Completion, Shard, defragment::Defragmentation, memory_pace::MemoryPace, pace::SegmentPace, proposals::Held,
@@ -305,8 +305,10 @@ impl<E: Env> Shard<E> {
         group.store.finish_checkpoint(done)?;
         let began = group.work.checkpoint_began.take().expect("one checkpoint runs at a time");
         self.metrics.checkpoint.observe_duration(now.since(began));
-        let older = State::decode(&group.store.checkpoints().older).map_or(LogIndex(0), |state| state.applied);
-        group.work.checkpointed = older;
+        let applied = |record: &[u8]| State::decode(record).map_or(LogIndex(0), |state| state.applied);
+        let CheckpointStates { older, newest, .. } = group.store.checkpoints();
+        assert!(applied(&newest) <= group.raft.durable(), "a checkpoint holds nothing that the own log can still lose");
+        group.work.checkpointed = applied(&older);
         self.release_log(at);
         self.begin_settling(at);
         self.punch(at);

@@ -1,5 +1,7 @@
 //! What is counted of the other members, with etcd's names. Families without a sample are left out.
 
+use plinth_node::TransferFigures;
+
 use super::{
     MetricsSnapshot,
     exposition::{
@@ -21,8 +23,31 @@ const COUNTERS: &[(&str, &str, &str, Count)] = &[
     ("etcd_network_peer_received_failures_total", "From", "The total number of receive failures from peers.", |peer| peer.received_failures),
 ];
 
-/// Writes the families `etcd_network_*peer*`.
+/// Writes the families `etcd_network_snapshot_*`.
+fn render_snapshots(way: &str, label: &str, verb: &str, transfers: &[TransferFigures], out: &mut Exposition) {
+    let ids: Vec<String> = transfers.iter().map(|transfer| format!("{:x}", transfer.peer.0)).collect();
+    let all = || transfers.iter().zip(&ids);
+    let name = |what: &str| format!("etcd_network_snapshot_{way}_{what}");
+    out.family(&name("success"), Counter, &format!("Total number of successful snapshot {verb}"));
+    all().for_each(|(transfer, id)| out.sample(&[(label, id)], transfer.succeeded));
+    out.family(&name("failures"), Counter, &format!("Total number of snapshot {way} failures"));
+    all().for_each(|(transfer, id)| out.sample(&[(label, id)], transfer.failed));
+    out.family(&name("inflights_total"), Gauge, &format!("Total number of inflight snapshot {verb}"));
+    all().for_each(|(transfer, id)| out.sample(&[(label, id)], transfer.under_way));
+    let help = format!("Total latency distributions of v3 snapshot {verb}");
+    out.family(&name("total_duration_seconds"), Histogram, &help);
+    all().for_each(|(transfer, id)| out.histogram(&[(label, id)], &transfer.took, NS_PER_SECOND));
+}
+
+/// Writes the families `etcd_network_*peer*` and `etcd_network_snapshot_*`.
 pub fn render(node: &MetricsSnapshot, out: &mut Exposition) {
+    for (way, label, verb, transfers) in
+        [("send", "To", "sends", &node.snapshots_sent), ("receive", "From", "receives", &node.snapshots_received)]
+    {
+        if !transfers.is_empty() {
+            render_snapshots(way, label, verb, transfers, out);
+        }
+    }
     if node.peers.is_empty() {
         return;
     }
@@ -48,7 +73,7 @@ pub fn render(node: &MetricsSnapshot, out: &mut Exposition) {
 mod tests {
     use plinth_base::{
         MemberId,
-        metrics::{HistogramSnapshot, ROUND_TRIP_NS},
+        metrics::{HistogramSnapshot, ROUND_TRIP_NS, TRANSFER_NS},
     };
 
     use super::*;
@@ -71,6 +96,19 @@ mod tests {
             out.finish()
         };
         assert_eq!(text(Vec::new()), "");
+        let took = HistogramSnapshot::empty(TRANSFER_NS);
+        let sent = TransferFigures { peer: MemberId(0xab), succeeded: 1, failed: 2, under_way: 3, took };
+        let mut out = Exposition::default();
+        render(&MetricsSnapshot { snapshots_sent: vec![sent], ..Default::default() }, &mut out);
+        let snapshots = out.finish();
+        for line in [
+            "etcd_network_snapshot_send_success{To=\"ab\"} 1\n",
+            "etcd_network_snapshot_send_failures{To=\"ab\"} 2\n",
+            "etcd_network_snapshot_send_inflights_total{To=\"ab\"} 3\n",
+            "etcd_network_snapshot_send_total_duration_seconds_bucket{To=\"ab\",le=\"51.2\"} 0\n",
+        ] {
+            assert!(snapshots.contains(line), "{line} is missing:\n{snapshots}");
+        }
         let text = text(vec![peer]);
         for line in [
             "etcd_network_peer_sent_bytes_total{To=\"ab\"} 5\n",

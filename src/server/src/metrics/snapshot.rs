@@ -4,6 +4,7 @@ use plinth_base::{
     MemberId,
     metrics::{APPLY_NS, FLUSH_NS, HistogramSnapshot, SWEEP_MS, TTL_SECONDS, TURN_NS},
 };
+use plinth_node::TransferFigures;
 
 use crate::peers::PeerFigures;
 
@@ -127,6 +128,10 @@ pub struct MetricsSnapshot {
     pub wal_entries: u64,
     /// Commands that waited for a page.
     pub apply_page_loads: u64,
+    /// Snapshots that were sent to each of them.
+    pub snapshots_sent: Vec<TransferFigures>,
+    /// And received.
+    pub snapshots_received: Vec<TransferFigures>,
     /// The other members.
     pub peers: Vec<PeerFigures>,
     /// What each executor counts about itself: names and counts, the same names for each.
@@ -189,6 +194,8 @@ impl Default for MetricsSnapshot {
             wal_flushes: 0,
             wal_entries: 0,
             apply_page_loads: 0,
+            snapshots_sent: Vec::new(),
+            snapshots_received: Vec::new(),
             peers: Vec::new(),
             executors: Vec::new(),
         }

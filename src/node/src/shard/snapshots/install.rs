@@ -52,7 +52,7 @@ impl<E: Env> Shard<E> {
 
     pub(in crate::shard) fn handle_placed(&mut self, at: usize, placed: Placed<E>) -> Result<(), NodeError> {
         let store = *placed?;
-        let incoming = self.incoming.take().expect("it was placed");
+        let incoming = self.end_incoming(|_| true, true).expect("it was placed");
         let Incoming { position, from, session, ref state, .. } = incoming;
         let state = state.clone();
         Mark::SnapshotInstalled.hit();

@@ -69,6 +69,7 @@ pub(in crate::shard) struct Incoming<E: Env> {
     /// When; none while a part is being put.
     asked: Option<Instant>,
     number: u64,
+    began: Instant,
     /// When something last came.
     heard: Instant,
     parts: Completions<(Bytes, bool)>,
@@ -147,7 +148,7 @@ impl<E: Env> Shard<E> {
             "entry" => position.index.0
         );
         // One that was under way is void.
-        self.incoming = None;
+        self.end_incoming(|_| true, false);
         if self.is_building.replace(true) {
             // It has the file until it has ended; by then there will be another offer.
             return self.send_snapshot_frame(at, from, &refusal);
@@ -180,12 +181,14 @@ impl<E: Env> Shard<E> {
             place: first.clone(),
             asked: None,
             number: 0,
+            began: self.now,
             heard: self.now,
             parts,
             is_given_up,
             is_whole: false,
             store: None,
         });
+        self.metrics.snapshots_received.begin(from);
         self.ask_for_part(first);
     }
 
@@ -242,7 +245,7 @@ impl<E: Env> Shard<E> {
     }
 
     pub(super) fn give_incoming_up(&mut self, at: usize) {
-        if let Some(incoming) = self.incoming.take() {
+        if let Some(incoming) = self.end_incoming(|_| true, false) {
             let end = SnapshotFrame::End { session: incoming.session };
             self.send_snapshot_frame(at, incoming.from, &end);
         }
@@ -250,9 +253,21 @@ impl<E: Env> Shard<E> {
 
     /// The sender has it no longer.
     pub(super) fn drop_incoming(&mut self, at: usize, from: MemberId, session: u64) {
-        let is_meant = |incoming: &mut Incoming<E>| {
+        let is_meant = |incoming: &Incoming<E>| {
             (incoming.at, incoming.from, incoming.session) == (at, from, session) && !incoming.is_whole
         };
-        drop(self.incoming.take_if(is_meant));
+        drop(self.end_incoming(is_meant, false));
+    }
+
+    /// Lets go of the one that comes in, if it is that one.
+    pub(super) fn end_incoming(
+        &mut self,
+        is_meant: impl Fn(&Incoming<E>) -> bool,
+        is_in_place: bool,
+    ) -> Option<Incoming<E>> {
+        let incoming = self.incoming.take_if(|incoming| is_meant(incoming))?;
+        let took = is_in_place.then(|| self.now.since(incoming.began));
+        self.metrics.snapshots_received.end(incoming.from, took);
+        Some(incoming)
     }
 }

@@ -32,6 +32,10 @@ pub(in crate::shard) struct Outgoing<E: Env> {
     position: Position,
     content: Content<E>,
     used: Instant,
+    /// When the first part was asked for.
+    began: Option<Instant>,
+    /// The last part was asked for.
+    is_sent: bool,
 }
 
 /// What a snapshot consists of.
@@ -77,8 +81,8 @@ impl<E: Env> Shard<E> {
 
     fn offer(&mut self, at: usize, peer: MemberId, position: Position, content: Content<E>) {
         let session = self.env.random_u64();
-        self.outgoing.retain(|outgoing| (outgoing.at, outgoing.peer) != (at, peer));
-        let outgoing = Outgoing { at, peer, session, position, content, used: self.now };
+        self.end_all_outgoing(|outgoing| (outgoing.at, outgoing.peer) == (at, peer));
+        let outgoing = Outgoing { at, peer, session, position, content, used: self.now, began: None, is_sent: false };
         self.send_snapshot_frame(at, peer, &outgoing.offer());
         self.outgoing.push(outgoing);
     }
@@ -104,6 +108,9 @@ impl<E: Env> Shard<E> {
             return self.send_snapshot_frame(at, peer, &SnapshotFrame::End { session });
         };
         outgoing.used = self.now;
+        if outgoing.began.replace(outgoing.began.unwrap_or(self.now)).is_none() {
+            self.metrics.snapshots_sent.begin(peer);
+        }
         let (env, completions) = (self.env.clone(), self.completions.clone());
         let (pace, waiter) = (Rc::clone(&self.log_pace), self.env.clone());
         let paced = async move || waiter.sleep(pace.pause(waiter.now())).await;
@@ -150,12 +157,17 @@ impl<E: Env> Shard<E> {
     }
 
     pub(in crate::shard) fn send_part(&mut self, at: usize, peer: MemberId, part: &SnapshotFrame) {
+        if let SnapshotFrame::Part { session, is_last: true, .. } = part
+            && let Some(outgoing) = self.outgoing.iter_mut().find(|outgoing| outgoing.session == *session)
+        {
+            outgoing.is_sent = true;
+        }
         self.send_snapshot_frame(at, peer, part);
     }
 
     pub(super) fn end_outgoing(&mut self, at: usize, peer: MemberId, session: u64) {
-        let is_ended = |outgoing: &mut Outgoing<E>| (outgoing.peer, outgoing.session) == (peer, session);
-        if self.outgoing.extract_if(.., is_ended).count() > 0 {
+        let is_ended = |outgoing: &Outgoing<E>| (outgoing.peer, outgoing.session) == (peer, session);
+        if !self.end_all_outgoing(is_ended).is_empty() {
             self.step(at, Input::SnapshotEnded { peer });
         }
     }
@@ -163,11 +175,21 @@ impl<E: Env> Shard<E> {
     /// Lets go of what nobody asks for any more.
     pub(in crate::shard) fn end_silent_snapshots(&mut self) {
         let now = self.now;
-        let is_silent = |outgoing: &mut Outgoing<E>| now.since(outgoing.used) >= SILENCE_MAX;
-        let silent: Vec<_> = self.outgoing.extract_if(.., is_silent).map(|silent| (silent.at, silent.peer)).collect();
-        for (at, peer) in silent {
+        for (at, peer) in self.end_all_outgoing(|outgoing| now.since(outgoing.used) >= SILENCE_MAX) {
             self.step(at, Input::SnapshotEnded { peer });
         }
+    }
+
+    /// Lets go of some, and says of which groups and whose they were.
+    fn end_all_outgoing(&mut self, are_ended: impl Fn(&Outgoing<E>) -> bool) -> Vec<(usize, MemberId)> {
+        let ended: Vec<Outgoing<E>> = self.outgoing.extract_if(.., |outgoing| are_ended(outgoing)).collect();
+        for outgoing in &ended {
+            if let Some(began) = outgoing.began {
+                let took = outgoing.is_sent.then(|| self.now.since(began));
+                self.metrics.snapshots_sent.end(outgoing.peer, took);
+            }
+        }
+        ended.into_iter().map(|outgoing| (outgoing.at, outgoing.peer)).collect()
     }
 }
 
