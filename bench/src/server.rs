@@ -14,7 +14,9 @@ use std::{
 };
 
 use plinth_client::{Client, http_request};
-use plinth_rpc::etcdserverpb::{CompactionRequest, CompactionResponse, RangeRequest, StatusResponse};
+use plinth_rpc::etcdserverpb::{
+    CompactionRequest, CompactionResponse, MoveLeaderRequest, MoveLeaderResponse, RangeRequest, StatusResponse,
+};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::runtime::{Builder, Runtime};
 
@@ -126,6 +128,16 @@ impl Server {
         let answer = self.whole_status()?;
         let id = answer.header.map_or(0, |header| header.member_id);
         Ok(Standing { id, leader: answer.leader, term: answer.raft_term })
+    }
+
+    /// Asks this server, which leads, to let the member of that id lead.
+    pub fn move_leader(&self, target_id: u64) -> Result<(), Failure> {
+        let (endpoint, request) = (self.endpoint, MoveLeaderRequest { target_id });
+        let path = "/etcdserverpb.Maintenance/MoveLeader";
+        let answer = self
+            .runtime
+            .block_on(async { Client::connect(endpoint).await?.unary::<MoveLeaderResponse>(path, &request).await });
+        answer.map(drop).map_err(|status| self.trouble(&format!("MoveLeader: {status}")))
     }
 
     fn whole_status(&self) -> Result<StatusResponse, Failure> {

@@ -9,7 +9,7 @@ use std::{
 
 use rustix::process::Signal;
 
-use super::{Program, Server, Standing, Start, ports::lasting_ports};
+use super::{Kind, Program, Server, Standing, Start, ports::lasting_ports};
 use crate::failure::Failure;
 
 /// How many members a cluster of several has.
@@ -88,10 +88,13 @@ impl Home {
 }
 
 impl Cluster {
-    /// Starts every member on `cores`, which they share.
+    /// Starts every member on `cores`, which they share. A plinth, whose threads stay where they are, leaves the first core to the first member: else the shards of all
+    /// would be there, and the other cores idle. On machines of their own they would have a core each.
     pub fn start(program: &Program, home: &Home, cores: &[usize], flags: &[String]) -> Result<Self, Failure> {
         let dirs = home.member_dirs();
         let start = |(member, data_dir): (usize, &PathBuf)| {
+            let is_beside = member > 0 && program.kind == Kind::Plinth && cores.len() > 1;
+            let cores = if is_beside { &cores[1..] } else { cores };
             program.start_as(Start { data_dir, cores, peers: &home.peers, member, flags })
         };
         Ok(Self { members: dirs.iter().enumerate().map(start).collect::<Result<_, _>>()? })
@@ -118,6 +121,24 @@ impl Cluster {
                 }
                 None => thread::sleep(LEADER_POLL),
             }
+        }
+    }
+
+    /// Has the first member lead, and waits until all say that it does.
+    pub fn lead_by_first(&self) -> Result<Lead, Failure> {
+        let deadline = Instant::now() + LEADER_WAIT_MAX;
+        let first = self.members[0].standing()?.id;
+        loop {
+            let lead = self.await_lead()?;
+            if lead.member == 0 {
+                return Ok(lead);
+            }
+            if let Err(failure) = self.members[lead.member].move_leader(first)
+                && Instant::now() > deadline
+            {
+                return Err(failure);
+            }
+            thread::sleep(LEADER_POLL);
         }
     }
 

@@ -25,7 +25,9 @@ mod watch;
 pub use auto_compaction::{AutoCompaction, Retention, compact_automatically};
 pub use bootstrap::{NodeError, open_shard};
 pub use message::{Answer, Message, Refusal, Reply as ShardReply, ReplyTo};
-pub use metrics::{ApplyTimes, RangeTimes, ShardMetrics, Times, TransferFigures, Transfers};
+pub use metrics::{
+    ApplyTimes, PromotionFigures, Promotions, RangeTimes, ShardMetrics, Times, TransferFigures, Transfers,
+};
 pub use options::{Identity, ShardOptions};
 pub use plinth_kv::{Command, MemberRecord};
 /// The version of tree pages that this node reads and writes.

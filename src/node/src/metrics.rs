@@ -1,5 +1,6 @@
 //! What a shard counts. It alone writes; a scrape on any executor reads.
 
+mod promotions;
 mod transfers;
 
 use std::{
@@ -12,7 +13,10 @@ use plinth_base::metrics::{
 };
 use plinth_kv::CommandKind;
 
-pub use self::transfers::{TransferFigures, Transfers};
+pub use self::{
+    promotions::{PromotionFigures, Promotions},
+    transfers::{TransferFigures, Transfers},
+};
 
 /// How long something took, apart for what succeeded and what failed.
 #[derive(Debug)]
@@ -131,6 +135,8 @@ pub struct ShardMetrics {
     pub last_sweep: Gauge,
     /// TTLs of granted and renewed leases.
     pub lease_ttl: Histogram,
+    /// Learners that were to be promoted. Whoever is asked counts.
+    pub promotions: Promotions,
     /// Snapshots to other members.
     pub snapshots_sent: Transfers,
     /// And from them.
@@ -168,6 +174,7 @@ impl Default for ShardMetrics {
             sweep: Histogram::new(SWEEP_MS),
             last_sweep: Gauge::new(),
             lease_ttl: Histogram::new(TTL_SECONDS),
+            promotions: Promotions::default(),
             snapshots_sent: Transfers::default(),
             snapshots_received: Transfers::default(),
             changed_page_bytes: Gauge::new(),

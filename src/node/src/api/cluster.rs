@@ -79,11 +79,16 @@ impl<E: Env> Api<E> {
     /// # Errors
     /// If it is none, or lacks too much.
     pub async fn member_promote(&self, request: pb::MemberPromoteRequest) -> Result<pb::MemberPromoteResponse, Status> {
-        let id = MemberId(request.id);
-        self.check_quorum(|votes| votes.may_promote(id)).await?;
-        self.change(MembersChange { promoted: vec![id], ..MembersChange::default() }).await?;
+        let promoted = self.promote(MemberId(request.id)).await;
+        self.shard().metrics.promotions.count(promoted.as_ref().map(drop).map_err(|status| &*status.message));
+        promoted?;
         let (header, members) = self.header_and_members().await?;
         Ok(pb::MemberPromoteResponse { header, members })
+    }
+
+    async fn promote(&self, id: MemberId) -> Result<Outcome, Status> {
+        self.check_quorum(|votes| votes.may_promote(id)).await?;
+        self.change(MembersChange { promoted: vec![id], ..MembersChange::default() }).await
     }
 
     /// Changes where the others find a member. As in etcd, what is given isn't looked at, except that nobody else may have it.

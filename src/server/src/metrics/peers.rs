@@ -1,6 +1,6 @@
 //! What is counted of the other members, with etcd's names. Families without a sample are left out.
 
-use plinth_node::TransferFigures;
+use plinth_node::{PromotionFigures, TransferFigures};
 
 use super::{
     MetricsSnapshot,
@@ -39,8 +39,24 @@ fn render_snapshots(way: &str, label: &str, verb: &str, transfers: &[TransferFig
     all().for_each(|(transfer, id)| out.histogram(&[(label, id)], &transfer.took, NS_PER_SECOND));
 }
 
+/// Writes the families `etcd_server_learner_promote_*`, those of which there is something to say.
+fn render_promotions(promotions: &PromotionFigures, out: &mut Exposition) {
+    if !promotions.failed.is_empty() {
+        let help =
+            "The total number of failed learner promotions (likely learner not ready) while this member is leader.";
+        out.family("etcd_server_learner_promote_failures", Counter, help);
+        promotions.failed.iter().for_each(|(reason, count)| out.sample(&[("Reason", reason)], *count));
+    }
+    if promotions.succeeded > 0 {
+        let help = "The total number of successful learner promotions while this member is leader.";
+        out.family("etcd_server_learner_promote_successes", Counter, help);
+        out.sample(&[], promotions.succeeded);
+    }
+}
+
 /// Writes the families `etcd_network_*peer*` and `etcd_network_snapshot_*`.
 pub fn render(node: &MetricsSnapshot, out: &mut Exposition) {
+    render_promotions(&node.promotions, out);
     for (way, label, verb, transfers) in
         [("send", "To", "sends", &node.snapshots_sent), ("receive", "From", "receives", &node.snapshots_received)]
     {
@@ -100,8 +116,12 @@ mod tests {
         let sent = TransferFigures { peer: MemberId(0xab), succeeded: 1, failed: 2, under_way: 3, took };
         let mut out = Exposition::default();
         render(&MetricsSnapshot { snapshots_sent: vec![sent], ..Default::default() }, &mut out);
+        let promotions = PromotionFigures { succeeded: 4, failed: [("not ready".to_owned(), 5)].into() };
+        render_promotions(&promotions, &mut out);
         let snapshots = out.finish();
         for line in [
+            "etcd_server_learner_promote_failures{Reason=\"not ready\"} 5\n",
+            "etcd_server_learner_promote_successes 4\n",
             "etcd_network_snapshot_send_success{To=\"ab\"} 1\n",
             "etcd_network_snapshot_send_failures{To=\"ab\"} 2\n",
             "etcd_network_snapshot_send_inflights_total{To=\"ab\"} 3\n",

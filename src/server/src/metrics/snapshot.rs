@@ -4,7 +4,7 @@ use plinth_base::{
     MemberId,
     metrics::{APPLY_NS, FLUSH_NS, HistogramSnapshot, SWEEP_MS, TTL_SECONDS, TURN_NS},
 };
-use plinth_node::TransferFigures;
+use plinth_node::{PromotionFigures, TransferFigures};
 
 use crate::peers::PeerFigures;
 
@@ -128,7 +128,9 @@ pub struct MetricsSnapshot {
     pub wal_entries: u64,
     /// Commands that waited for a page.
     pub apply_page_loads: u64,
-    /// Snapshots that were sent to each of them.
+    /// Learners that were to be promoted.
+    pub promotions: PromotionFigures,
+    /// Snapshots that were sent to each peer.
     pub snapshots_sent: Vec<TransferFigures>,
     /// And received.
     pub snapshots_received: Vec<TransferFigures>,
@@ -194,6 +196,7 @@ impl Default for MetricsSnapshot {
             wal_flushes: 0,
             wal_entries: 0,
             apply_page_loads: 0,
+            promotions: PromotionFigures::default(),
             snapshots_sent: Vec::new(),
             snapshots_received: Vec::new(),
             peers: Vec::new(),

@@ -23,6 +23,7 @@ pub(super) fn snapshot(api: &Api<UringEnv>, boot: &Boot) -> MetricsSnapshot {
         has_leader,
         is_leader: has_leader && status.leader() == api.options().member_id,
         peers: boot.peers.figures(),
+        promotions: metrics.promotions.figures(),
         snapshots_sent: metrics.snapshots_sent.figures(),
         snapshots_received: metrics.snapshots_received.figures(),
         is_learner: status.is_learner(),
