@@ -192,7 +192,7 @@ impl<E: Env> Shard<E> {
             self.run_flush(seal);
         }
         self.force_oldest();
-        self.end_silent_snapshots();
+        self.look_after_outgoing();
         self.look_after_incoming();
         self.dismiss_members();
         let forgotten =

@@ -131,8 +131,12 @@ impl<E: Env> Shard<E> {
         let Ok((state, content)) = offer.read() else { return self.send_snapshot_frame(at, from, &refusal) };
         let is_sound = state.applied == position.index && state.cluster_id == self.cluster;
         let is_busy = self.incoming.as_ref().is_some_and(|incoming| incoming.at != at || incoming.is_whole);
-        if !is_sound || is_busy || !self.groups[at].raft.wants_snapshot(position) {
+        if !is_sound || !self.groups[at].raft.wants_snapshot(position) {
             return self.send_snapshot_frame(at, from, &refusal);
+        }
+        if is_busy {
+            // It is offered again.
+            return;
         }
         let (meta, first) = match content {
             Offered::Pages(meta) if self.options.reads_pages => (Some(meta), Place::PAGES),
@@ -150,8 +154,8 @@ impl<E: Env> Shard<E> {
         // One that was under way is void.
         self.end_incoming(|_| true, false);
         if self.is_building.replace(true) {
-            // It has the file until it has ended; by then there will be another offer.
-            return self.send_snapshot_frame(at, from, &refusal);
+            // It has the file until it has ended; then it is offered again.
+            return;
         }
         let (parts, is_given_up) = (Completions::new(), Rc::new(Cell::new(false)));
         let builder = Builder {

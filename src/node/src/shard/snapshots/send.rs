@@ -21,6 +21,9 @@ const PART_BYTES: usize = 256 << 10;
 /// Records that are read before others have their turn.
 const SLICE_RECORDS: usize = 128;
 
+/// An offer that nobody has taken up is made again after this: the receiver may have been busy with another one.
+const OFFER_AGAIN: Duration = Duration::from_secs(1);
+
 /// A receiver that asks for nothing for so long is gone, or has changed its mind.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
 
@@ -32,6 +35,8 @@ pub(in crate::shard) struct Outgoing<E: Env> {
     position: Position,
     content: Content<E>,
     used: Instant,
+    /// When it was last offered.
+    offered: Instant,
     /// When the first part was asked for.
     began: Option<Instant>,
     /// The last part was asked for.
@@ -82,7 +87,17 @@ impl<E: Env> Shard<E> {
     fn offer(&mut self, at: usize, peer: MemberId, position: Position, content: Content<E>) {
         let session = self.env.random_u64();
         self.end_all_outgoing(|outgoing| (outgoing.at, outgoing.peer) == (at, peer));
-        let outgoing = Outgoing { at, peer, session, position, content, used: self.now, began: None, is_sent: false };
+        let outgoing = Outgoing {
+            at,
+            peer,
+            session,
+            position,
+            content,
+            used: self.now,
+            offered: self.now,
+            began: None,
+            is_sent: false,
+        };
         self.send_snapshot_frame(at, peer, &outgoing.offer());
         self.outgoing.push(outgoing);
     }
@@ -172,9 +187,19 @@ impl<E: Env> Shard<E> {
         }
     }
 
-    /// Lets go of what nobody asks for any more.
-    pub(in crate::shard) fn end_silent_snapshots(&mut self) {
+    /// Offers again what nobody has taken up, and lets go of what nobody asks for any more.
+    pub(in crate::shard) fn look_after_outgoing(&mut self) {
         let now = self.now;
+        let mut offers = Vec::new();
+        for outgoing in &mut self.outgoing {
+            if outgoing.began.is_none() && now.since(outgoing.offered) >= OFFER_AGAIN {
+                outgoing.offered = now;
+                offers.push((outgoing.at, outgoing.peer, outgoing.offer()));
+            }
+        }
+        for (at, peer, offer) in offers {
+            self.send_snapshot_frame(at, peer, &offer);
+        }
         for (at, peer) in self.end_all_outgoing(|outgoing| now.since(outgoing.used) >= SILENCE_MAX) {
             self.step(at, Input::SnapshotEnded { peer });
         }
