@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// Said above the tables.
-const ABOUT: &str = "Three members each, which share all cores with the load; it goes to the leader. \
+const ABOUT: &str = "Three members each, which share all cores with the load; it goes to the first, which leads. \
                      CPU, memory and context switches are those of all members.\n";
 const PUTS: [&str; 3] = ["put-1", "put-8x64", "put-512x1"];
 const RANGES: [&str; 3] = ["range-1", "range-8x64", "range-512x1"];

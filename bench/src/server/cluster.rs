@@ -133,10 +133,10 @@ impl Cluster {
             if lead.member == 0 {
                 return Ok(lead);
             }
-            if let Err(failure) = self.members[lead.member].move_leader(first)
-                && Instant::now() > deadline
-            {
-                return Err(failure);
+            let moved = self.members[lead.member].move_leader(first);
+            if Instant::now() > deadline {
+                let waited = LEADER_WAIT_MAX.as_secs();
+                return moved.and(Err(self.members[0].trouble(&format!("it does not come to lead within {waited} s"))));
             }
             thread::sleep(LEADER_POLL);
         }

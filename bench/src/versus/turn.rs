@@ -95,7 +95,7 @@ pub fn take(
     let bare = start.wants_bare.then(|| Bare::measure(lab, &cores)).transpose()?;
     let mut cluster = Cluster::start(start.program, &home, &cores, start.flags)?;
     let started = cluster.wait_until_ready()?;
-    let lead = if is_cluster { cluster.lead_by_first()? } else { cluster.await_lead()? };
+    let lead = cluster.lead_by_first()?;
     let planned = plan(&endpoints(&cluster, lead, start.target))?;
     // Members and load share all cores.
     let core = (!is_cluster).then_some(lab.load_core);

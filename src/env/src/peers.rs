@@ -89,7 +89,8 @@ pub struct Resident {
 
 /// One member's way to the others. Connections are made and made again by themselves.
 pub trait Peers {
-    /// Keeps connections to all of these but this member itself, and to nobody else. Those that were `removed` are told so when they call.
+    /// Keeps connections to all of these but this member itself, and to others only if they call as members that were added meanwhile, until they are among these.
+    /// Those that were `removed` are told so when they call.
     fn set_members(&self, members: Vec<PeerAddress>, removed: Vec<MemberId>);
 
     /// The first member of any cluster that answers at one of these URLs.

@@ -449,8 +449,13 @@ impl<E: Env> Group<E> {
         self.members_changed = true;
         self.publish_root();
         self.unpublished = false;
+        self.take_waiting()
+    }
+
+    /// All who wait for a proposal.
+    fn take_waiting(&mut self) -> Vec<ReplyTo> {
         let under_way = std::mem::take(&mut self.proposals).into_values().map(|proposal| proposal.reply);
-        self.pending.drain(..).map(|(_, reply)| reply).chain(under_way).collect()
+        self.pending.drain(..).map(|(_, reply)| reply).chain(under_way).chain(self.lost.drain(..)).collect()
     }
 
     /// Tells all who watch that there is something to look at.
@@ -683,9 +688,7 @@ impl<E: Env> Group<E> {
                 answer(reply, Reply::Refused(Refusal::Stopping));
             }
         }
-        let pending = self.pending.drain(..).map(|(_, reply)| reply);
-        let under_way = std::mem::take(&mut self.proposals).into_values().map(|proposal| proposal.reply);
-        for reply in pending.chain(under_way) {
+        for reply in self.take_waiting() {
             answer(reply, Reply::Refused(Refusal::TimedOut));
         }
     }

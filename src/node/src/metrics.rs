@@ -1,4 +1,4 @@
-//! What a shard counts. It alone writes; a scrape on any executor reads.
+//! What a shard counts. It alone writes, but for promotions, which whoever was asked for them counts; a scrape on any executor reads.
 
 mod promotions;
 mod transfers;
@@ -135,7 +135,7 @@ pub struct ShardMetrics {
     pub last_sweep: Gauge,
     /// TTLs of granted and renewed leases.
     pub lease_ttl: Histogram,
-    /// Learners that were to be promoted. Whoever is asked counts.
+    /// Learners that were to be promoted.
     pub promotions: Promotions,
     /// Snapshots to other members.
     pub snapshots_sent: Transfers,

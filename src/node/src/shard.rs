@@ -178,6 +178,8 @@ pub struct Shard<E: Env> {
     outgoing: Vec<Outgoing<E>>,
     /// The snapshot that this member gets.
     incoming: Option<Incoming<E>>,
+    /// When one last couldn't be used.
+    snapshot_failed: Option<Instant>,
     /// A task builds a snapshot's file, for that one or for one that nobody wants any more.
     is_building: Rc<Cell<bool>>,
     /// When somebody will say that a group's time may have come.
@@ -235,6 +237,7 @@ impl<E: Env> Shard<E> {
             cluster,
             outgoing: Vec::new(),
             incoming: None,
+            snapshot_failed: None,
             is_building: Rc::default(),
             alarm_at: None,
             members,

@@ -64,7 +64,7 @@ struct Record {
     to: U64,
     /// Drawn when the speaker's process started: connections of an earlier life can be told apart.
     incarnation: U64,
-    /// The version of tree pages that the speaker can read: snapshots go as pages only between equal ones.
+    /// The version of tree pages that the speaker can read. What a snapshot consists of its offer says, too: it has the version of its pages.
     page_format: U16,
     reserved: U16,
     reserved_too: U32,

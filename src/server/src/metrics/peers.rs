@@ -43,18 +43,18 @@ fn render_snapshots(way: &str, label: &str, verb: &str, transfers: &[TransferFig
 fn render_promotions(promotions: &PromotionFigures, out: &mut Exposition) {
     if !promotions.failed.is_empty() {
         let help =
-            "The total number of failed learner promotions (likely learner not ready) while this member is leader.";
+            "The total number of failed learner promotions (likely learner not ready) that this member was asked for.";
         out.family("etcd_server_learner_promote_failures", Counter, help);
         promotions.failed.iter().for_each(|(reason, count)| out.sample(&[("Reason", reason)], *count));
     }
     if promotions.succeeded > 0 {
-        let help = "The total number of successful learner promotions while this member is leader.";
+        let help = "The total number of successful learner promotions that this member was asked for.";
         out.family("etcd_server_learner_promote_successes", Counter, help);
         out.sample(&[], promotions.succeeded);
     }
 }
 
-/// Writes the families `etcd_network_*peer*` and `etcd_network_snapshot_*`.
+/// Writes the families `etcd_network_*peer*`, `etcd_network_snapshot_*` and `etcd_server_learner_promote_*`.
 pub fn render(node: &MetricsSnapshot, out: &mut Exposition) {
     render_promotions(&node.promotions, out);
     for (way, label, verb, transfers) in

@@ -73,6 +73,15 @@ impl Trial<'_> {
         self.cluster.stop()
     }
 
+    /// Stops a member in order and starts it again with these flags; it takes writes then.
+    pub(crate) fn restart_with(&mut self, member: usize, flags: &[&str]) -> Outcome {
+        self.cluster.member_mut(member).terminate()?;
+        self.cluster.member_mut(member).await_stop()?;
+        self.cluster.member_mut(member).set_flags(flags);
+        self.cluster.restart(member)?;
+        self.await_own_write(member)
+    }
+
     /// Writes something through a member until it acknowledges.
     pub(crate) fn await_own_write(&self, member: usize) -> Outcome {
         self.write(member, b"progress")

@@ -22,6 +22,9 @@ use crate::{
 /// A part that doesn't come is asked for again after this.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 
+/// After a snapshot that couldn't be used, none is taken for so long.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
 /// The sender is given up when nothing has come for so long.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
 
@@ -130,7 +133,10 @@ impl<E: Env> Shard<E> {
         let refusal = SnapshotFrame::End { session };
         let Ok((state, content)) = offer.read() else { return self.send_snapshot_frame(at, from, &refusal) };
         let is_sound = state.applied == position.index && state.cluster_id == self.cluster;
-        let is_busy = self.incoming.as_ref().is_some_and(|incoming| incoming.at != at || incoming.is_whole);
+        // What has just failed fails again: most likely the disk is full.
+        let has_failed = self.snapshot_failed.is_some_and(|since| self.now.since(since) < RETRY_AFTER);
+        let is_busy =
+            has_failed || self.incoming.as_ref().is_some_and(|incoming| incoming.at != at || incoming.is_whole);
         if !is_sound || !self.groups[at].raft.wants_snapshot(position) {
             return self.send_snapshot_frame(at, from, &refusal);
         }
@@ -223,6 +229,7 @@ impl<E: Env> Shard<E> {
             Built::Whole(store) => incoming.store = Some(*store),
             Built::Failed(error) => {
                 plinth_base::log_error!("a snapshot can't be used", "reason" => plinth_base::log::Value::display(&error));
+                self.snapshot_failed = Some(self.now);
                 self.give_incoming_up(at);
             }
         }

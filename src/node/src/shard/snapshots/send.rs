@@ -123,6 +123,9 @@ impl<E: Env> Shard<E> {
             return self.send_snapshot_frame(at, peer, &SnapshotFrame::End { session });
         };
         outgoing.used = self.now;
+        if let (Content::Pages(_), Place::Records { .. }) = (&outgoing.content, &place) {
+            return self.offer_records(at, peer);
+        }
         if outgoing.began.replace(outgoing.began.unwrap_or(self.now)).is_none() {
             self.metrics.snapshots_sent.begin(peer);
         }
@@ -166,8 +169,7 @@ impl<E: Env> Shard<E> {
                     completions.push(Completion::PartRead(at, peer, frame(part.records.freeze(), part.is_last)));
                 });
             }
-            (Content::Pages(_), Place::Records { .. }) => self.offer_records(at, peer),
-            (Content::Records(_), Place::Pages { .. }) => self.end_outgoing(at, peer, session),
+            _ => self.end_outgoing(at, peer, session),
         }
     }
 

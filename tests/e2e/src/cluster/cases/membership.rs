@@ -153,11 +153,7 @@ pub(super) fn a_member_that_was_away_lets_in_who_was_added_meanwhile(bench: &Ben
     trial::run(bench, 3, Wiring::Direct, |trial| {
         let [by, away, goes] = [0, 1, 2];
         // Else nobody is added while somebody is away.
-        trial.cluster.member_mut(by).terminate()?;
-        trial.cluster.member_mut(by).await_stop()?;
-        trial.cluster.member_mut(by).set_flags(&["--strict-reconfig-check=false"]);
-        trial.cluster.restart(by)?;
-        trial.await_own_write(by)?;
+        trial.restart_with(by, &["--strict-reconfig-check=false"])?;
         trial.cluster.member_mut(away).kill()?;
         let voter = trial.cluster.plug_in()?;
         trial.cluster.add(by, voter, false)?;

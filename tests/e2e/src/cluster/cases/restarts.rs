@@ -27,10 +27,7 @@ pub(super) fn a_rolling_restart_under_load_is_survived(bench: &Bench) -> Result<
         for member in trial.cluster.all() {
             let led = trial.cluster.await_leader(&trial.cluster.all())? == member;
             let since = Instant::now();
-            trial.cluster.member_mut(member).terminate()?;
-            trial.cluster.member_mut(member).await_stop()?;
-            trial.cluster.restart(member)?;
-            trial.await_own_write(member)?;
+            trial.restart_with(member, &[])?;
             trial.load.await_writes(20)?;
             let longest = trial.recording.longest_pause(since);
             pauses.push(format!("{longest:.1?}{}", if led { " (of the leader)" } else { "" }));
@@ -39,19 +36,11 @@ pub(super) fn a_rolling_restart_under_load_is_survived(bench: &Bench) -> Result<
     })
 }
 
-fn restart_with(trial: &mut Trial<'_>, member: usize, flags: &[&str]) -> Outcome {
-    trial.cluster.member_mut(member).terminate()?;
-    trial.cluster.member_mut(member).await_stop()?;
-    trial.cluster.member_mut(member).set_flags(flags);
-    trial.cluster.restart(member)?;
-    trial.await_own_write(member)
-}
-
 /// It was killed, and comes back when the log no longer reaches back to it; then the same with one that is killed while it gets its snapshot.
 pub(super) fn a_member_that_was_away_for_long_gets_a_snapshot(bench: &Bench) -> Result<String, Ended> {
     trial::run(bench, 3, Wiring::Direct, |trial| {
         for member in trial.cluster.all() {
-            restart_with(trial, member, FORGETFUL)?;
+            trial.restart_with(member, FORGETFUL)?;
         }
         let mut took = Vec::new();
         for is_killed in [false, true] {
