@@ -28,6 +28,8 @@ macro_rules! marks {
 }
 
 marks! {
+    /// A leader whose disk was stuck handed over.
+    LeaderFled = "leader fled its disk",
     /// Recovery found a batch that was only partly written at the end of the log and cut it.
     TornTailCut = "torn tail cut",
     /// A log segment that was no longer needed became the next one.

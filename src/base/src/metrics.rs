@@ -126,6 +126,9 @@ pub const TURN_NS: Bounds = Bounds::Doubling { first: 16_000, count: 14 };
 /// 0.0001 s and 16 doublings, in nanoseconds: to a peer and back.
 pub const ROUND_TRIP_NS: Bounds = Bounds::Doubling { first: 100_000, count: 16 };
 
+/// 0.3125 ms and 14 doublings, in nanoseconds, 20 ms among them: heartbeats that are late.
+pub const LATENESS_NS: Bounds = Bounds::Doubling { first: 312_500, count: 14 };
+
 /// 0.1 s and 10 doublings, in nanoseconds: snapshots to other members.
 pub const TRANSFER_NS: Bounds = Bounds::Doubling { first: 100_000_000, count: 10 };
 

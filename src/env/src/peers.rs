@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use plinth_base::MemberId;
+use plinth_base::{Instant, MemberId};
 
 /// A connection to a peer. Each keeps its order, and none waits for another.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -101,6 +101,15 @@ pub trait Peers {
     /// # Errors
     /// It wasn't taken.
     fn send(&self, to: MemberId, lane: PeerLane, frame: Bytes) -> Result<(), NotSent>;
+
+    /// The same for a frame that was due at that time: whoever writes it may count how late it was.
+    ///
+    /// # Errors
+    /// It wasn't taken.
+    fn send_due(&self, to: MemberId, lane: PeerLane, frame: Bytes, due: Instant) -> Result<(), NotSent> {
+        let _ = due;
+        self.send(to, lane, frame)
+    }
 
     /// Breaks a lane on which something came that makes no sense; it is connected again as after any other break.
     fn reset(&self, peer: MemberId, lane: PeerLane);

@@ -1,5 +1,6 @@
 //! What a shard counts. It alone writes, but for promotions, which whoever was asked for them counts; a scrape on any executor reads.
 
+mod handovers;
 mod promotions;
 mod transfers;
 
@@ -14,6 +15,7 @@ use plinth_base::metrics::{
 use plinth_kv::CommandKind;
 
 pub use self::{
+    handovers::{Handover, Handovers},
     promotions::{PromotionFigures, Promotions},
     transfers::{TransferFigures, Transfers},
 };
@@ -99,10 +101,14 @@ pub struct ShardMetrics {
     pub wal_write_bytes: Counter,
     /// Batches written.
     pub wal_flushes: Counter,
-    /// 1 while the batch under way takes longer than the limit, and new proposals wait.
+    /// 1 while the batch under way takes longer than the soft limit, and new proposals wait; 2 when it takes longer than the hard one.
     pub wal_stalled: Gauge,
     /// How often that began.
     pub wal_stalls: Counter,
+    /// How often the hard limit was reached.
+    pub wal_hard_stalls: Counter,
+    /// Leadership that was given away.
+    pub handovers: Handovers,
     /// Entries in them.
     pub wal_entries: Counter,
     /// Frames of peers that made no sense.
@@ -158,6 +164,8 @@ impl Default for ShardMetrics {
             wal_flushes: Counter::new(),
             wal_stalled: Gauge::new(),
             wal_stalls: Counter::new(),
+            wal_hard_stalls: Counter::new(),
+            handovers: Handovers::default(),
             wal_entries: Counter::new(),
             frames_refused: Counter::new(),
             proposals_failed: Counter::new(),

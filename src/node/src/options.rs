@@ -51,7 +51,7 @@ pub struct ShardOptions {
     pub sync_method: SyncMethod,
     /// A batch of the log that takes so long is a stall: new proposals wait until it has ended.
     pub stall_soft: Duration,
-    /// When the log's device has been silent for so long, this member gives its leadership away, and takes none.
+    /// When the log's device has been silent for so long, this member gives its leadership away if others do better, and takes none.
     pub stall_hard: Duration,
     /// How long a leader may be silent, at least, before others ask for votes.
     pub election_timeout: Duration,
@@ -112,7 +112,7 @@ impl ShardOptions {
             segment_bytes: 64 << 20,
             sync_method: SyncMethod::WriteDsync,
             stall_soft: Duration::from_millis(500),
-            stall_hard: Duration::from_secs(1),
+            stall_hard: Duration::from_millis(750),
             election_timeout: Duration::from_secs(1),
             heartbeat_interval: Duration::from_millis(100),
             append_bytes_max: 512 << 10,

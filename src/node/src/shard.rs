@@ -184,10 +184,10 @@ pub struct Shard<E: Env> {
     is_building: Rc<Cell<bool>>,
     /// When somebody will say that a group's time may have come.
     alarm_at: Option<Instant>,
+    /// When a group's time came, while it is told so.
+    tick_due: Option<Instant>,
     /// By group: who belongs to it.
     members: Vec<Members>,
-    /// The log's device has been silent for so long that this member shouldn't lead.
-    is_stuck: bool,
     /// Transfers of leadership under way.
     transfers: Transfers,
     /// By group: whether a new cluster is being made of it.
@@ -213,7 +213,7 @@ impl<E: Env> Shard<E> {
         Self {
             env: env.clone(),
             forcing: vec![forcing; groups.len()],
-            stall: StallWatch::new(options.stall_soft),
+            stall: StallWatch::new(options.stall_soft, options.stall_hard),
             options,
             wal,
             groups,
@@ -240,8 +240,8 @@ impl<E: Env> Shard<E> {
             snapshot_failed: None,
             is_building: Rc::default(),
             alarm_at: None,
+            tick_due: None,
             members,
-            is_stuck: false,
             transfers: Transfers::default(),
             removed_at: None,
             effects: Effects::default(),

@@ -82,6 +82,15 @@ pub struct Fetch {
     pub bytes_max: usize,
 }
 
+/// Why a member led no longer although nobody had asked for that.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fled {
+    /// Its log's device is stuck, and the others' aren't.
+    Stall,
+    /// It was removed.
+    Removed,
+}
+
 /// The effects of one or more steps. The log's part (`hard_state`, then `entries`) goes first; nothing else waits for it here, because what must
 /// wait until it is durable comes out of the step that says so. Reused between turns.
 #[derive(Default, Debug)]
@@ -110,6 +119,8 @@ pub struct Effects {
     pub leave_joint: bool,
     /// Transfers of leadership that have ended: the ticket, and whether it came about.
     pub transferred: Vec<(u64, bool)>,
+    /// Leadership was given away of itself: to whom, and why.
+    pub fled: Option<(MemberId, Fled)>,
     /// The member's role, its term or the leader it knows changed.
     pub role_changed: bool,
 }
@@ -130,10 +141,12 @@ impl Effects {
             arrived,
             leave_joint,
             transferred,
+            fled,
             role_changed,
         } = self;
         *hard_state = None;
         *committed = None;
+        *fled = None;
         *leave_joint = false;
         *role_changed = false;
         entries.clear();

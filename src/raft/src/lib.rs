@@ -19,8 +19,8 @@ mod progress;
 mod raft;
 
 pub use configuration::{Change, ChangeError, Configuration, Tally};
-pub use effects::{Effects, Entry, Fetch, HardState, ReadReady, Reason, Rejected};
+pub use effects::{Effects, Entry, Fetch, Fled, HardState, ReadReady, Reason, Rejected};
 pub use log::Position;
 pub use message::{Body, Lane, Message};
 pub(crate) use progress::Mode;
-pub use raft::{Input, Options, Raft, Role, Start};
+pub use raft::{Input, Options, Raft, Role, Stall, Start};

@@ -35,9 +35,9 @@ pub(crate) struct Progress {
     pub(crate) fetching: Option<LogIndex>,
     /// The peer said something in this term.
     pub(crate) heard: Option<Instant>,
-    /// The peer's log came further, or nothing was on its way to it.
-    pub(crate) progressed: Instant,
-    /// The log lane said something, or something was asked of it: not to ask again too soon.
+    /// The log lane answered, or nothing was on its way. That the peer's disk is stuck doesn't make it silent.
+    pub(crate) answered: Instant,
+    /// The log lane said something, or was asked whether it is there: not to ask again too soon.
     pub(crate) nudged: Instant,
     /// The newest commit index that was sent on the log lane.
     pub(crate) commit_sent: LogIndex,
@@ -56,7 +56,7 @@ impl Progress {
             in_flight_bytes: 0,
             fetching: None,
             heard: None,
-            progressed: now,
+            answered: now,
             nudged: now,
             commit_sent: LogIndex(0),
             round: 0,
@@ -86,7 +86,9 @@ impl Progress {
     /// Entries up to `last` were sent.
     pub(crate) fn note_sent(&mut self, last: LogIndex, bytes: usize, now: Instant) {
         if !self.has_outstanding() {
-            self.progressed = now;
+            (self.answered, self.nudged) = (now, now);
+        } else if bytes == 0 {
+            self.nudged = now;
         }
         if bytes > 0 {
             self.in_flight.push_back((last, bytes));
@@ -97,7 +99,6 @@ impl Progress {
             Mode::Replicate => self.next = last.next(),
             Mode::Snapshot => {}
         }
-        self.nudged = now;
     }
 
     /// The peer's log agrees up to `received` and is durable up to `durable`. Whether `matched` rose.
@@ -110,10 +111,7 @@ impl Progress {
             let (_, bytes) = self.in_flight.pop_front().expect("looked at above");
             self.in_flight_bytes -= bytes;
         }
-        if rose || self.in_flight.is_empty() {
-            self.progressed = now;
-        }
-        self.nudged = now;
+        (self.answered, self.nudged) = (now, now);
         self.next = self.next.max(received.next()).max(self.matched.next());
         if let Mode::Probe { .. } = self.mode {
             self.mode = Mode::Replicate;
@@ -151,7 +149,7 @@ impl Progress {
     pub(crate) fn await_snapshot(&mut self, now: Instant) {
         self.probe();
         self.mode = Mode::Snapshot;
-        self.progressed = now;
+        self.answered = now;
     }
 }
 

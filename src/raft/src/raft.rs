@@ -17,7 +17,7 @@ use plinth_base::{Instant, LogIndex, MemberId, Prng, Term, bug};
 
 use self::{
     election::Poll,
-    handover::{Transfer, Wish},
+    handover::{StallProbe, Transfer, Wish},
     reads::Reads,
 };
 use crate::{
@@ -123,8 +123,20 @@ pub enum Input {
         /// Who shall lead; a voter.
         to: MemberId,
     },
-    /// The log's device doesn't answer, or does again.
-    Stalled(bool),
+    /// How the log's device does now.
+    Stalled(Stall),
+}
+
+/// How the log's device does: what is under way on it takes as long as always, or much longer.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Debug)]
+pub enum Stall {
+    /// It answers.
+    #[default]
+    None,
+    /// It is late. A leader finds out whether the others' devices do better.
+    Soft,
+    /// It is so late that this member had better not lead.
+    Hard,
 }
 
 /// What doesn't change while a member runs.
@@ -192,10 +204,12 @@ pub struct Raft {
     durable: HardState,
     log: Log,
     applied: LogIndex,
-    /// Messages that claim what isn't durable yet, and whether that is the vote beside the term.
-    gated: Vec<(bool, Message)>,
-    /// The log's device doesn't answer.
-    is_stalled: bool,
+    /// Messages that claim a vote which isn't durable yet.
+    gated: Vec<Message>,
+    /// Of the log's device.
+    stall: Stall,
+    /// Whether the others can do without this device.
+    stall_probe: Option<StallProbe>,
     transfer: Option<Transfer>,
     /// The leader wants this member to lead.
     wish: Option<Wish>,
@@ -246,7 +260,8 @@ impl Raft {
             durable: hard_state,
             applied: applied.index,
             gated: Vec::new(),
-            is_stalled: false,
+            stall: Stall::None,
+            stall_probe: None,
             transfer: None,
             wish: None,
             reads: Reads::default(),
@@ -407,13 +422,14 @@ impl Raft {
             Input::SnapshotEnded { peer } => self.handle_snapshot_ended(peer),
             Input::SnapshotInstalled { at, configuration } => self.restart_at(at, configuration, effects),
             Input::Transfer { ticket, to } => self.begin_transfer(now, ticket, to, effects),
-            Input::Stalled(is_stalled) => self.is_stalled = is_stalled,
+            Input::Stalled(stall) => self.note_stall(stall),
         }
     }
 
     /// The end of a turn: what all its steps made worth sending leaves together, one round of reads and as few messages with entries as they fit.
     pub fn finish(&mut self, now: Instant, effects: &mut Effects) {
         if self.role == Role::Leader {
+            self.probe_others(now, effects);
             self.advance_commit(effects);
             self.begin_round(now, effects);
             self.replicate(now, effects);
@@ -445,24 +461,28 @@ impl Raft {
         }
     }
 
-    /// Sends, or keeps back until what the message claims is durable.
+    /// Sends, or keeps back until the vote that the message claims is durable.
+    ///
+    /// What a follower says in a term that isn't durable needs no such care, so that a member whose disk is stuck can follow, and its clients go on. The term's
+    /// leader was elected by members that have the term durably: however soon this one forgets it, no leader of an earlier term finds a quorum. And what it
+    /// says of its log concerns entries that are durable, of which those of the new term tell a restart of that term.
     fn send(&mut self, to: MemberId, body: Body, effects: &mut Effects) {
         let claims_vote = matches!(body, Body::Vote { .. } | Body::VoteReply { granted: true, .. });
         let message = Message { from: self.options.id, to, term: self.hard_state.term, body };
-        if self.is_covered(claims_vote) {
+        if !claims_vote || self.is_vote_durable() {
             effects.messages.push(message);
         } else {
-            self.gated.push((claims_vote, message));
+            self.gated.push(message);
         }
     }
 
-    /// The disk knows the term, and the vote if that matters.
-    fn is_covered(&self, claims_vote: bool) -> bool {
+    /// The disk knows the term and the vote.
+    fn is_vote_durable(&self) -> bool {
         let is_own = self.hard_state.vote == Some(self.options.id);
-        if (is_own && bug!(OwnVoteNotDurable)) || (!is_own && claims_vote && bug!(VoteNotDurable)) {
+        if (is_own && bug!(OwnVoteNotDurable)) || (!is_own && bug!(VoteNotDurable)) {
             return true;
         }
-        self.durable.term == self.hard_state.term && (!claims_vote || self.durable.vote == self.hard_state.vote)
+        self.durable.term == self.hard_state.term && self.durable.vote == self.hard_state.vote
     }
 
     /// The hard state has to be logged.
@@ -501,14 +521,9 @@ impl Raft {
     }
 
     fn release_gated(&mut self, effects: &mut Effects) {
-        let (has_term, has_vote) = (self.is_covered(false), self.is_covered(true));
-        self.gated.retain(|(claims_vote, message)| {
-            let is_covered = if *claims_vote { has_vote } else { has_term };
-            if is_covered {
-                effects.messages.push(message.clone());
-            }
-            !is_covered
-        });
+        if self.is_vote_durable() {
+            effects.messages.append(&mut self.gated);
+        }
     }
 
     fn handle_applied(&mut self, now: Instant, index: LogIndex, effects: &mut Effects) {

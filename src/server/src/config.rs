@@ -66,6 +66,8 @@ pub struct Config {
     pub wal_sync_method: Option<SyncMethod>,
     /// A write of the log that takes so long is a stall; at least [`WAL_STALL_MIN`].
     pub wal_stall_soft: Duration,
+    /// One that takes so long makes a leader hand over; at least `wal_stall_soft`.
+    pub wal_stall_hard: Duration,
     /// A checkpoint starts when the log has grown by so many bytes.
     pub checkpoint_log_bytes: u64,
     /// What a leader keeps of the log for members that are behind, in bytes.
@@ -157,8 +159,10 @@ const CHECKPOINT_LOG_BYTES_MIN: u64 = 64 << 10;
 const CHECKPOINT_LOG_BYTES_MAX: u64 = 16 << 30;
 /// The shortest `--wal-stall-soft`: sound devices take some milliseconds now and then.
 pub const WAL_STALL_MIN: Duration = Duration::from_millis(10);
-/// Without the flag a stall is this part of the election timeout: there is time left to act before others would.
-const WAL_STALL_DIVISOR: u32 = 2;
+/// Without flags these are the parts of the election timeout, in quarters: between the two a leader finds out how the others do, and by the end of
+/// the timeout one of them leads.
+const WAL_STALL_SOFT_QUARTERS: u32 = 2;
+const WAL_STALL_HARD_QUARTERS: u32 = 3;
 /// What gRPC takes where `--grpc-keepalive-min-time` is 0.
 const GRPC_PING_INTERVAL_MIN_DEFAULT: Duration = Duration::from_secs(300);
 /// What gRPC takes where `--grpc-keepalive-interval` or `-timeout` is 0.
@@ -181,6 +185,7 @@ pub fn from_settings(settings: &Settings) -> Result<(Config, Vec<Notice>), Start
         return Err(StartError::failed("--name is empty: give the member a name"));
     }
     let (heartbeat_interval, election_timeout) = heartbeat_and_election(settings)?;
+    let (wal_stall_soft, wal_stall_hard) = wal_stalls(settings, election_timeout)?;
     let config = Config {
         data_dir: data_dir(settings, &name)?,
         wal_dir: Some(settings.get("wal-dir")).filter(|dir| !dir.is_empty()).map(PathBuf::from),
@@ -197,7 +202,8 @@ pub fn from_settings(settings: &Settings) -> Result<(Config, Vec<Notice>), Start
         limits: client_limits(settings, &mut notices)?,
         retention: retention(settings)?,
         keepalive: keepalive(settings),
-        wal_stall_soft: wal_stall_soft(settings, election_timeout)?,
+        wal_stall_soft,
+        wal_stall_hard,
         heartbeat_interval,
         election_timeout,
         watch_progress_interval: duration(settings, "watch-progress-notify-interval").max(WATCH_PROGRESS_INTERVAL_MIN),
@@ -406,15 +412,29 @@ fn heartbeat_and_election(settings: &Settings) -> Result<(Duration, Duration), S
     Ok((Duration::from_millis(heartbeat_ms), Duration::from_millis(election_ms)))
 }
 
-fn wal_stall_soft(settings: &Settings, election_timeout: Duration) -> Result<Duration, StartError> {
-    match duration(settings, "wal-stall-soft") {
-        Duration::ZERO => Ok((election_timeout / WAL_STALL_DIVISOR).max(WAL_STALL_MIN)),
-        given if given < WAL_STALL_MIN => Err(StartError::failed(format!(
-            "--wal-stall-soft={} is too short: give at least {}ms, or 0 for half the election timeout",
-            settings.get("wal-stall-soft"),
-            WAL_STALL_MIN.as_millis()
+/// The soft and the hard limit of a write of the log.
+fn wal_stalls(settings: &Settings, election_timeout: Duration) -> Result<(Duration, Duration), StartError> {
+    let quarters = |quarters: u32| (election_timeout * quarters / 4).max(WAL_STALL_MIN);
+    let soft = match duration(settings, "wal-stall-soft") {
+        Duration::ZERO => quarters(WAL_STALL_SOFT_QUARTERS),
+        given if given < WAL_STALL_MIN => {
+            return Err(StartError::failed(format!(
+                "--wal-stall-soft={} is too short: give at least {}ms, or 0 for half the election timeout",
+                settings.get("wal-stall-soft"),
+                WAL_STALL_MIN.as_millis()
+            )));
+        }
+        given => given,
+    };
+    match duration(settings, "wal-stall-hard") {
+        Duration::ZERO => Ok((soft, quarters(WAL_STALL_HARD_QUARTERS).max(soft))),
+        given if given < soft => Err(StartError::failed(format!(
+            "--wal-stall-hard={} is shorter than --wal-stall-soft, which is {}ms: give at least that, or 0 for three quarters of \
+             the election timeout",
+            settings.get("wal-stall-hard"),
+            soft.as_millis()
         ))),
-        given => Ok(given),
+        given => Ok((soft, given)),
     }
 }
 

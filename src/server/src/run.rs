@@ -180,7 +180,7 @@ fn prepare(config: Config, form: Form, dir: &mut DataDir, cores: &[usize]) -> Re
     shard_options.checkpoint_log_bytes = config.checkpoint_log_bytes;
     shard_options.catch_up_log_bytes = config.catch_up_log_bytes;
     shard_options.stall_soft = config.wal_stall_soft;
-    shard_options.stall_hard = config.wal_stall_soft.max(config.election_timeout);
+    shard_options.stall_hard = config.wal_stall_hard;
     shard_options.election_timeout = config.election_timeout;
     shard_options.heartbeat_interval = config.heartbeat_interval;
     shard_options.force_new_cluster = config.force_new_cluster;

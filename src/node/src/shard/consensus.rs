@@ -59,11 +59,26 @@ impl Links {
         lane: PeerLane,
         frame: impl FnOnce(&mut BytesMut),
     ) -> Result<(), NotSent> {
+        self.send_due(to, lane, None, frame)
+    }
+
+    /// The same, perhaps for what should have been sent at that time.
+    fn send_due(
+        &mut self,
+        to: MemberId,
+        lane: PeerLane,
+        due: Option<Instant>,
+        frame: impl FnOnce(&mut BytesMut),
+    ) -> Result<(), NotSent> {
         if !self.is_connected(to, lane) {
             return Err(NotSent::NotConnected);
         }
         frame(&mut self.buffer);
-        self.peers.send(to, lane, self.buffer.split().freeze())
+        let frame = self.buffer.split().freeze();
+        match due {
+            Some(due) => self.peers.send_due(to, lane, frame, due),
+            None => self.peers.send(to, lane, frame),
+        }
     }
 }
 
@@ -91,10 +106,8 @@ impl<E: Env> Shard<E> {
 
     /// How the log's device does. Where it has been silent for long, the members that don't depend on it had better lead.
     pub(super) fn watch_stall(&mut self) {
-        self.stall.look(self.now, &self.metrics);
-        let is_stuck = self.stall.waiting(self.now) >= self.options.stall_hard;
-        if is_stuck != std::mem::replace(&mut self.is_stuck, is_stuck) {
-            (0..self.groups.len()).for_each(|at| self.step(at, Input::Stalled(is_stuck)));
+        if let Some(stall) = self.stall.look(self.now, &self.metrics) {
+            (0..self.groups.len()).for_each(|at| self.step(at, Input::Stalled(stall)));
         }
     }
 
@@ -111,8 +124,10 @@ impl<E: Env> Shard<E> {
     /// What only time brings about.
     pub(super) fn tick_groups(&mut self) {
         for at in 0..self.groups.len() {
-            if self.deadline(&self.groups[at]).is_some_and(|at| at <= self.now) {
+            self.tick_due = self.deadline(&self.groups[at]).filter(|at| *at <= self.now);
+            if self.tick_due.is_some() {
                 self.step(at, Input::Tick);
+                self.tick_due = None;
             }
         }
     }
@@ -123,9 +138,10 @@ impl<E: Env> Shard<E> {
         group.raft.deadline().filter(|_| !group.work.is_placing && !self.is_leaving())
     }
 
-    /// Has the shard wake up when a group's time comes. An alarm that is set already and rings early does no harm.
+    /// Has the shard wake up when a group's time comes, or a batch of the log is late. An alarm that is set already and rings early does no harm.
     pub(super) fn set_alarm(&mut self) {
-        let Some(due) = self.groups.iter().filter_map(|group| self.deadline(group)).min() else { return };
+        let groups = self.groups.iter().filter_map(|group| self.deadline(group));
+        let Some(due) = groups.chain(self.stall.deadline()).min() else { return };
         if self.alarm_at.is_some_and(|at| at <= due) {
             return;
         }
@@ -248,7 +264,9 @@ impl<E: Env> Shard<E> {
         let mut undelivered = Vec::new();
         for message in effects.messages.drain(..) {
             let (group, lane) = (self.groups[at].id, peer_lane(message.body.lane()));
-            if self.links.send(message.to, lane, |out| encode(group, &message, out)).is_err()
+            // A round of reads may ask for a heartbeat before its time.
+            let due = matches!(message.body, Body::Heartbeat { .. }).then(|| self.tick_due.unwrap_or(self.now));
+            if self.links.send_due(message.to, lane, due, |out| encode(group, &message, out)).is_err()
                 && matches!(message.body, Body::Propose { .. } | Body::ReadIndex { .. })
             {
                 undelivered.push(message);
@@ -265,6 +283,9 @@ impl<E: Env> Shard<E> {
         }
         for fetch in effects.fetches.drain(..) {
             self.fetch(at, fetch);
+        }
+        if let Some((to, why)) = effects.fled.take() {
+            self.note_fled(to, why);
         }
         for (ticket, has_come_about) in effects.transferred.drain(..) {
             self.handle_transferred(ticket, has_come_about);

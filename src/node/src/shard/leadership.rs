@@ -1,11 +1,14 @@
 //! Leadership that is given away: because somebody asks for it, or because this member stops.
 
-use plinth_base::{Instant, MemberId};
+use plinth_base::{Instant, Mark, MemberId};
 use plinth_env::Env;
-use plinth_raft::{Input, Role};
+use plinth_raft::{Fled, Input, Role};
 
 use super::Shard;
-use crate::message::{Refusal, Reply, ReplyTo};
+use crate::{
+    message::{Refusal, Reply, ReplyTo},
+    metrics::Handover,
+};
 
 /// Transfers that were asked for.
 #[derive(Default)]
@@ -29,13 +32,33 @@ impl<E: Env> Shard<E> {
     }
 
     pub(super) fn handle_transferred(&mut self, ticket: u64, has_come_about: bool) {
-        let Some(at) = self.transfers.under_way.iter().position(|(number, _)| *number == ticket) else { return };
+        let at = self.transfers.under_way.iter().position(|(number, _)| *number == ticket);
+        if has_come_about {
+            // Nobody waits for those that a stop asks for.
+            self.metrics.handovers.of(if at.is_some() { Handover::Asked } else { Handover::Stop }).inc();
+        }
+        let Some(at) = at else { return };
         let (_, reply) = self.transfers.under_way.swap_remove(at);
         if has_come_about {
             self.answer(reply, Reply::ReadReady);
         } else {
             self.refuse(reply, Refusal::TimedOut);
         }
+    }
+
+    /// This member leads no more, because it thought that better.
+    pub(super) fn note_fled(&self, to: MemberId, why: Fled) {
+        let (why, message) = match why {
+            Fled::Stall => {
+                (Handover::Stall, "the disk of the log is stuck, and others do better: one of them leads now")
+            }
+            Fled::Removed => (Handover::Removed, "this member was removed while it led: another one leads now"),
+        };
+        if why == Handover::Stall {
+            Mark::LeaderFled.hit();
+        }
+        self.metrics.handovers.of(why).inc();
+        plinth_base::log_warn!(message, "leader" => format!("{:x}", to.0).as_str());
     }
 
     /// Whoever leads and is about to stop lets another member lead first: then nobody has to notice that it is gone.

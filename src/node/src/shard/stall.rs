@@ -6,30 +6,34 @@
 //! made: nobody waits for it any more, and the device should not begin with work for nobody. A full queue is `etcdserver: too many requests`,
 //! at once. Reads go on.
 //!
-//! Invariant: a stall begins and ends with one log line each, and the gauge says the same.
+//! When it lasts longer still, past the *hard* limit, a leader makes another member lead if others do better (`plinth_raft`, `handover.rs`), and no member campaigns or votes.
+//!
+//! Invariant: each change is one log line, and the gauge says the same.
 
 use std::time::Duration;
 
 use plinth_base::{Instant, log_info, log_warn};
+use plinth_raft::Stall;
 
 use crate::metrics::ShardMetrics;
 
 /// Watches the batch that is under way.
 #[derive(Debug)]
 pub(super) struct StallWatch {
-    limit: Duration,
+    soft: Duration,
+    hard: Duration,
     /// When the batch under way was handed to the device.
     began: Option<Instant>,
-    is_stalled: bool,
+    stall: Stall,
 }
 
 impl StallWatch {
-    pub(super) fn new(limit: Duration) -> Self {
-        Self { limit, began: None, is_stalled: false }
+    pub(super) fn new(soft: Duration, hard: Duration) -> Self {
+        Self { soft, hard: hard.max(soft), began: None, stall: Stall::None }
     }
 
     pub(super) fn is_stalled(&self) -> bool {
-        self.is_stalled
+        self.stall != Stall::None
     }
 
     /// A batch goes to the device.
@@ -38,27 +42,44 @@ impl StallWatch {
     }
 
     /// It has come back, one way or the other.
-    pub(super) fn note_end(&mut self, now: Instant, metrics: &ShardMetrics) {
+    pub(super) fn note_end(&mut self, now: Instant) {
         let Some(began) = self.began.take() else { return };
-        if std::mem::take(&mut self.is_stalled) {
-            metrics.wal_stalled.set(0);
+        if self.is_stalled() {
             log_info!("the disk of the log answers again: writes go on", "stalled" => now.since(began));
         }
     }
 
-    /// How long the batch under way has taken so far.
-    pub(super) fn waiting(&self, now: Instant) -> Duration {
-        self.began.map_or(Duration::ZERO, |began| now.since(began))
+    /// When it has to be looked at again, if the batch hasn't come back until then.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        let limit = match self.stall {
+            Stall::None => self.soft,
+            Stall::Soft => self.hard,
+            Stall::Hard => return None,
+        };
+        self.began.map(|began| began + limit)
     }
 
-    /// Looks at the clock; once per turn.
-    pub(super) fn look(&mut self, now: Instant, metrics: &ShardMetrics) {
-        let is_late = self.began.is_some_and(|began| now.since(began) >= self.limit);
-        if is_late && !std::mem::replace(&mut self.is_stalled, true) {
-            metrics.wal_stalled.set(1);
-            metrics.wal_stalls.inc();
-            log_warn!("the disk of the log doesn't answer: new writes wait until it does", "limit" => self.limit);
+    /// Looks at the clock; once per turn. What has changed, if something has.
+    pub(super) fn look(&mut self, now: Instant, metrics: &ShardMetrics) -> Option<Stall> {
+        let stall = match self.began.map(|began| now.since(began)) {
+            Some(waiting) if waiting >= self.hard => Stall::Hard,
+            Some(waiting) if waiting >= self.soft => Stall::Soft,
+            _ => Stall::None,
+        };
+        let before = std::mem::replace(&mut self.stall, stall);
+        if stall == before {
+            return None;
         }
+        metrics.wal_stalled.set(stall as i64);
+        if before == Stall::None {
+            metrics.wal_stalls.inc();
+            log_warn!("the disk of the log doesn't answer: new writes wait until it does", "limit" => self.soft);
+        }
+        if stall == Stall::Hard {
+            metrics.wal_hard_stalls.inc();
+            log_warn!("the disk of the log is stuck: this member had better not lead", "limit" => self.hard);
+        }
+        Some(stall)
     }
 }
 
@@ -71,21 +92,32 @@ mod tests {
     }
 
     #[test]
-    fn a_stall_begins_at_its_limit_and_ends_with_the_batch() {
+    fn a_stall_begins_at_its_limits_and_ends_with_the_batch() {
         let metrics = ShardMetrics::default();
-        let mut watch = StallWatch::new(Duration::from_millis(500));
-        watch.look(at(10_000), &metrics);
-        assert!(!watch.is_stalled(), "nothing is under way");
+        let counts = || (metrics.wal_stalled.get(), metrics.wal_stalls.get(), metrics.wal_hard_stalls.get());
+        let mut watch = StallWatch::new(Duration::from_millis(500), Duration::from_millis(750));
+        assert_eq!(watch.look(at(10_000), &metrics), None, "nothing is under way");
+        assert_eq!(watch.deadline(), None);
         watch.note_begin(at(10_000));
-        watch.look(at(10_499), &metrics);
-        assert!(!watch.is_stalled());
-        watch.look(at(10_500), &metrics);
-        watch.look(at(10_600), &metrics);
-        assert!(watch.is_stalled());
-        assert_eq!((metrics.wal_stalled.get(), metrics.wal_stalls.get()), (1, 1), "counted once");
-        watch.note_end(at(10_700), &metrics);
-        watch.look(at(99_000), &metrics);
-        assert!(!watch.is_stalled());
-        assert_eq!((metrics.wal_stalled.get(), metrics.wal_stalls.get()), (0, 1));
+        assert_eq!(watch.look(at(10_499), &metrics), None);
+        assert_eq!(watch.deadline(), Some(at(10_500)));
+        assert_eq!(watch.look(at(10_500), &metrics), Some(Stall::Soft));
+        assert_eq!(watch.look(at(10_600), &metrics), None);
+        assert_eq!((watch.is_stalled(), watch.deadline(), counts()), (true, Some(at(10_750)), (1, 1, 0)));
+        assert_eq!(watch.look(at(10_750), &metrics), Some(Stall::Hard));
+        assert_eq!((watch.is_stalled(), watch.deadline(), counts()), (true, None, (2, 1, 1)));
+        watch.note_end(at(10_800));
+        assert_eq!(watch.look(at(99_000), &metrics), Some(Stall::None));
+        assert_eq!((watch.is_stalled(), counts()), (false, (0, 1, 1)));
+    }
+
+    #[test]
+    fn limits_may_be_one_and_a_batch_may_be_very_late_when_it_is_looked_at() {
+        let metrics = ShardMetrics::default();
+        let mut watch = StallWatch::new(Duration::from_millis(500), Duration::from_millis(100));
+        watch.note_begin(at(0));
+        assert_eq!(watch.look(at(499), &metrics), None);
+        assert_eq!(watch.look(at(700), &metrics), Some(Stall::Hard));
+        assert_eq!((metrics.wal_stalls.get(), metrics.wal_hard_stalls.get()), (1, 1));
     }
 }

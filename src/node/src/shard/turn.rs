@@ -88,7 +88,7 @@ impl<E: Env> Shard<E> {
     }
 
     fn handle_flushed(&mut self, done: plinth_wal::FlushDone<E>) -> Result<(), NodeError> {
-        self.stall.note_end(self.env.now(), &self.metrics);
+        self.stall.note_end(self.env.now());
         match self.wal.finish_flush(done) {
             Ok(durable) => self.handle_durable(&durable),
             // The records wait; the next tick tries again.

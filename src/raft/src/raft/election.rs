@@ -36,7 +36,7 @@ impl Raft {
     pub(super) fn may_campaign(&self) -> bool {
         self.role != Role::Leader
             && self.configuration.is_voter(self.options.id)
-            && !self.is_stalled
+            && !self.is_stuck()
             && !self.log.has_changes_within(self.applied, self.hard_state.commit)
     }
 
@@ -46,7 +46,7 @@ impl Raft {
             return;
         }
         self.put_off_election(now);
-        if self.role == Role::Candidate && !self.is_covered(true) {
+        if self.role == Role::Candidate && !self.is_vote_durable() {
             // Nobody was asked yet, for the own disk is slow. In a new term it would be as slow again.
             return;
         }
@@ -114,7 +114,7 @@ impl Raft {
 
     /// The own vote counts as soon as it is durable.
     pub(super) fn count_own_vote(&mut self, now: Instant, effects: &mut Effects) {
-        if self.role == Role::Candidate && self.is_covered(true) {
+        if self.role == Role::Candidate && self.is_vote_durable() {
             self.note_answer(self.options.id, Answer { granted: true, is_doubtful: self.hard_state.is_doubtful });
             self.count_answers(now, effects);
         }
@@ -155,7 +155,7 @@ impl Raft {
 
     /// A vote here may count: whose disk doesn't answer, doesn't promise anything.
     fn may_grant(&self, last: Position) -> bool {
-        !self.is_stalled && last.is_up_to_date_with(self.log.last())
+        !self.is_stuck() && last.is_up_to_date_with(self.log.last())
     }
 
     pub(super) fn handle_pre_vote(

@@ -1,14 +1,19 @@
 //! Leadership that is given away: because somebody asked for it, because the leader was removed, or because its disk doesn't answer (Raft thesis, section 3.10).
 //!
-//! `TimeoutNow` needs nothing from the own disk, so a leader whose log stalls can still make another one lead before its own silence would cost an
-//! election timeout, and with it the leases. It then sends nothing that claims the new term until its disk has it, see [`Raft::send`].
+//! `TimeoutNow` needs nothing from the own disk, so a leader whose log is stuck can make another one lead, and writes go on long before anybody's patience ends.
+//! Whether the others do any better nobody knows who doesn't ask: storage may be shared. So as soon as its own disk is late a leader sends them an empty entry;
+//! only if a quorum without it makes that durable is there reason to go. If not it keeps leading: when the disks answer again no election is needed.
 
-use std::cmp::Reverse;
+use std::{cmp::Reverse, time::Duration};
 
-use plinth_base::{Instant, MemberId, Term};
+use bytes::Bytes;
+use plinth_base::{Instant, LogIndex, MemberId, Term};
 
-use super::{Raft, Role};
-use crate::{Body, Effects};
+use super::{Raft, Role, Stall};
+use crate::{Body, Effects, Fled};
+
+/// Others whose disks take longer than this part of an election timeout do no better.
+const QUICK_DIVISOR: u32 = 4;
 
 /// A transfer that was asked for.
 #[derive(Debug)]
@@ -24,6 +29,15 @@ pub(super) struct Transfer {
 pub(super) struct Wish {
     term: Term,
     until: Instant,
+}
+
+/// What a leader whose disk is late gives the others to make durable.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct StallProbe {
+    index: LogIndex,
+    sent: Instant,
+    /// How long they took.
+    took: Option<Duration>,
 }
 
 impl Raft {
@@ -67,9 +81,31 @@ impl Raft {
             }
             return;
         }
-        let was_removed = !self.configuration.is_voter(self.options.id);
-        if was_removed || (self.is_stalled && self.transfer.is_none() && self.may_flee(now)) {
-            self.hand_over_to_best(now, effects);
+        if !self.configuration.is_voter(self.options.id) {
+            self.hand_over_to_best(now, Fled::Removed, effects);
+        } else if self.transfer.is_none() && self.may_flee(now) && self.is_stuck() {
+            self.hand_over_to_best(now, Fled::Stall, effects);
+        }
+    }
+
+    pub(super) fn note_stall(&mut self, stall: Stall) {
+        self.stall = stall;
+        if stall == Stall::None {
+            self.stall_probe = None;
+        }
+    }
+
+    /// The log's device has been silent for so long that nothing should depend on it.
+    pub(super) fn is_stuck(&self) -> bool {
+        self.stall == Stall::Hard
+    }
+
+    /// Gives the others something to make durable while the own disk doesn't, unless they were given it not long ago.
+    pub(super) fn probe_others(&mut self, now: Instant, effects: &mut Effects) {
+        let is_recent = self.stall_probe.is_some_and(|probe| now.since(probe.sent) < self.options.election_timeout);
+        if self.stall != Stall::None && !is_recent && !self.peers.is_empty() && !self.is_handing_over() {
+            let index = self.append(Bytes::new(), false, effects);
+            self.stall_probe = Some(StallProbe { index, sent: now, took: None });
         }
     }
 
@@ -85,15 +121,20 @@ impl Raft {
             .map(|(_, id)| id)
     }
 
-    /// The others can do without this disk, and leadership didn't just come here from another one that stalled: where all share a slow disk it stays.
-    fn may_flee(&self, now: Instant) -> bool {
-        let own = self.options.id;
-        self.handed_over.is_none_or(|then| now.since(then) >= self.options.election_timeout)
-            && self.configuration.has_quorum(|id| id != own && self.is_active(id, now))
+    /// The others have shown that they do better than this disk (the probe was committed soon, and it isn't durable here), and leadership didn't just come
+    /// here from another one that stalled: where disks are bad in turns it moves once per election timeout at most.
+    fn may_flee(&mut self, now: Instant) -> bool {
+        let timeout = self.options.election_timeout;
+        let Some(probe) = self.stall_probe.as_mut().filter(|probe| probe.index <= self.hard_state.commit) else {
+            return false;
+        };
+        // Not all disks of a shared storage that was stuck answer in the same moment.
+        let is_quick = *probe.took.get_or_insert(now.since(probe.sent)) <= timeout / QUICK_DIVISOR;
+        is_quick && self.handed_over.is_none_or(|then| now.since(then) >= timeout)
     }
 
     /// To the voter that was heard last of those which have the whole log. Then this member leads no more, though its term hasn't ended.
-    fn hand_over_to_best(&mut self, now: Instant, effects: &mut Effects) {
+    fn hand_over_to_best(&mut self, now: Instant, why: Fled, effects: &mut Effects) {
         let last = self.log.last().index;
         let has_all =
             |id: &MemberId| self.peers.get(id).is_some_and(|peer| peer.matched == last) && self.is_active(*id, now);
@@ -102,6 +143,7 @@ impl Raft {
         if let Some(to) = best {
             self.send(to, Body::TimeoutNow, effects);
             self.handed_over = Some(now);
+            effects.fled = Some((to, why));
             self.follow(now, self.hard_state.term, None, effects);
         }
     }

@@ -13,11 +13,12 @@ use crate::{
 impl Raft {
     pub(super) fn lead(&mut self, now: Instant, effects: &mut Effects) {
         assert_eq!(self.hard_state.vote, Some(self.options.id), "a leader voted for itself");
-        assert!(self.is_covered(true), "and durably");
+        assert!(self.is_vote_durable(), "and durably");
         self.role = Role::Leader;
         self.leader = Some(self.options.id);
         effects.role_changed = true;
         self.reads = Reads::continued(&self.reads);
+        self.stall_probe = None;
         if self.was_handed_over() {
             self.handed_over = Some(now);
         }
@@ -175,7 +176,7 @@ impl Raft {
     pub(super) fn handle_append_refused(&mut self, now: Instant, from: MemberId, probed: LogIndex, hint: Position) {
         let agreed = self.log.newest_that_may_agree(hint).index.min(hint.index);
         if let Some(progress) = self.peers.get_mut(&from) {
-            (progress.heard, progress.progressed) = (Some(now), now);
+            (progress.heard, progress.answered) = (Some(now), now);
             progress.note_refused(probed, agreed);
         }
     }
@@ -250,12 +251,12 @@ impl Raft {
         }
     }
 
-    /// The peer spoke within an election timeout, and if entries are on their way to it, its log came further in that time: a peer whose pulse works
-    /// while its log lane is dead keeps no leader.
+    /// The peer spoke within an election timeout, and if entries are on their way to it, also on the log lane: a peer whose pulse works while its log lane
+    /// is dead keeps no leader. One whose disk is stuck does: nobody else would fare better with it.
     pub(super) fn is_active(&self, id: MemberId, now: Instant) -> bool {
         let is_recent = |then: Instant| now.since(then) < self.options.election_timeout;
         self.peers.get(&id).is_some_and(|peer| {
-            peer.heard.is_some_and(is_recent) && (!peer.has_outstanding() || is_recent(peer.progressed))
+            peer.heard.is_some_and(is_recent) && (!peer.has_outstanding() || is_recent(peer.answered))
         })
     }
 

@@ -65,6 +65,8 @@ pub struct Cluster {
     pub network: BTreeMap<(u64, u64, Lane), VecDeque<Message>>,
     /// Who can't send to whom.
     pub cuts: BTreeSet<(u64, u64)>,
+    /// Members whose disks make nothing durable of themselves.
+    pub stuck: std::collections::BTreeSet<u64>,
     pub now: Instant,
     /// What happened, to be told.
     pub told: Vec<String>,
@@ -91,6 +93,7 @@ impl Cluster {
             members: BTreeMap::new(),
             network: BTreeMap::new(),
             cuts: BTreeSet::new(),
+            stuck: std::collections::BTreeSet::new(),
             now: Instant(1_000_000_000),
             told: Vec::new(),
             tells_messages: false,
@@ -443,7 +446,7 @@ impl Cluster {
             let mut moved = false;
             let running: Vec<u64> = self.running().collect();
             for id in running {
-                if self.has_unflushed(id) {
+                if !self.stuck.contains(&id) && self.has_unflushed(id) {
                     self.flush(id);
                     moved = true;
                 }

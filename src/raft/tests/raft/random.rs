@@ -4,7 +4,7 @@
 //! `PLINTH_RAFT_SEEDS=FROM..TO` plays others than the usual ones.
 
 use plinth_base::{LogIndex, MemberId, Prng};
-use plinth_raft::{Change, Configuration, Input, Options};
+use plinth_raft::{Change, Configuration, Input, Options, Stall};
 
 use crate::cluster::Cluster;
 
@@ -143,8 +143,8 @@ impl Run {
                 self.cluster.transfer(id, to);
             }
             945..950 => {
-                let is_stalled = self.prng.chance(1, 3);
-                self.cluster.step(id, Input::Stalled(is_stalled));
+                let stall = [Stall::None, Stall::None, Stall::Soft, Stall::Hard][self.prng.index(4)];
+                self.cluster.step(id, Input::Stalled(stall));
             }
             950..965 if !self.has_losses => self.change(),
             965..975 => {
@@ -250,7 +250,7 @@ impl Run {
             if self.cluster.members[id].raft.is_none() {
                 self.cluster.start(*id);
             }
-            self.cluster.step(*id, Input::Stalled(false));
+            self.cluster.step(*id, Input::Stalled(Stall::None));
         }
         let before = self.cluster.committed.len();
         for round in 0..600 {

@@ -4,7 +4,7 @@ use std::{fmt::Write, fs, path::Path};
 
 use bytes::Bytes;
 use plinth_base::{LogIndex, MemberId, Term};
-use plinth_raft::{Change, Configuration, Entry, Lane, Options, Position};
+use plinth_raft::{Change, Configuration, Entry, Input, Lane, Options, Position, Stall};
 
 use crate::{cluster::Cluster, figure};
 
@@ -116,7 +116,7 @@ fn run(cluster: &mut Cluster, command: &str, words: &[&str]) {
         }
         "start" => words.iter().for_each(|word| cluster.start(number(word))),
         "crash" => words.iter().for_each(|word| cluster.crash(number(word), 0)),
-        "campaign" => cluster.step(number(words[0]), plinth_raft::Input::Campaign),
+        "campaign" => cluster.step(number(words[0]), Input::Campaign),
         "flush" => words.iter().for_each(|word| cluster.flush(number(word))),
         "settle" => cluster.settle(),
         "deliver" if words.is_empty() => {
@@ -148,11 +148,15 @@ fn run(cluster: &mut Cluster, command: &str, words: &[&str]) {
         "transfer" => {
             cluster.transfer(number(words[0]), number(words[1]));
         }
-        "stall" => cluster.step(number(words[0]), plinth_raft::Input::Stalled(true)),
-        "unstall" => cluster.step(number(words[0]), plinth_raft::Input::Stalled(false)),
+        // The disk takes what is written, and nothing becomes durable.
+        "stick" => cluster.stuck.extend(words.iter().map(|word| number(word))),
+        "unstick" => cluster.stuck.clear(),
+        "slow" => cluster.step(number(words[0]), Input::Stalled(Stall::Soft)),
+        "stall" => cluster.step(number(words[0]), Input::Stalled(Stall::Hard)),
+        "unstall" => cluster.step(number(words[0]), Input::Stalled(Stall::None)),
         "unreachable" => {
             let (at, peer) = pair(words[0]);
-            cluster.step(at, plinth_raft::Input::Unreachable { peer: MemberId(peer) });
+            cluster.step(at, Input::Unreachable { peer: MemberId(peer) });
         }
         "compact" => cluster.compact(number(words[0]), LogIndex(number(words[1]))),
         "snapshot" => {

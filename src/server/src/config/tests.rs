@@ -43,7 +43,7 @@ fn without_flags_it_is_etcds_default_node() {
     assert_eq!(config.log, LogConfig { level: None, form: None, outputs: vec![Output::Stderr] });
     assert_eq!((config.cores, config.shards, config.wal_sync_method), (None, None, None));
     assert_eq!((config.checkpoint_log_bytes, config.wal_stall_soft), (128 << 20, Duration::from_millis(500)));
-    assert_eq!(config.catch_up_log_bytes, 4 << 30);
+    assert_eq!((config.catch_up_log_bytes, config.wal_stall_hard), (4 << 30, Duration::from_millis(750)));
     assert!(config.wal_dir.is_none() && config.listen_metrics_urls.is_empty());
 }
 
@@ -55,7 +55,7 @@ fn values_reach_their_fields() {
          --max-concurrent-streams=9 --grpc-keepalive-min-time=1s --grpc-keepalive-interval=2s --grpc-keepalive-timeout=3s \
          --heartbeat-interval 20 --election-timeout 200 --log-level=debug --log-format=console --log-outputs=stdout,/l \
          --cores=0-1 --shards=2 --wal-sync-method=linked-sync --listen-metrics-urls=http://127.0.0.1:2381 \
-         --checkpoint-log-bytes=65536 --wal-stall-soft=70ms --catch-up-log-bytes=0",
+         --checkpoint-log-bytes=65536 --wal-stall-soft=70ms --wal-stall-hard=90ms --catch-up-log-bytes=0",
     );
     assert_eq!((config.name.as_str(), config.data_dir.to_str()), ("infra1", Some("/d")));
     assert_eq!(config.wal_dir, Some(PathBuf::from("/w")));
@@ -73,7 +73,7 @@ fn values_reach_their_fields() {
     assert_eq!(config.cores, Some(CoresSpec::List([0, 1].into())));
     assert_eq!((config.shards, config.wal_sync_method), (Some(2), Some(SyncMethod::LinkedSync)));
     assert_eq!((config.checkpoint_log_bytes, config.wal_stall_soft), (65536, Duration::from_millis(70)));
-    assert_eq!(config.catch_up_log_bytes, 0);
+    assert_eq!((config.catch_up_log_bytes, config.wal_stall_hard), (0, Duration::from_millis(90)));
 }
 
 #[test]
@@ -81,6 +81,7 @@ fn every_bad_value_is_refused_with_one_line_that_helps() {
     let cases = [
         ("--name=", "--name is empty"),
         ("--wal-stall-soft=9ms", "at least 10ms"),
+        ("--wal-stall-hard=499ms", "shorter than --wal-stall-soft, which is 500ms"),
         ("--name=a/b", "give --data-dir"),
         (
             "--listen-client-urls=http://127.0.0.1:1",

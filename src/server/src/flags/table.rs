@@ -66,6 +66,7 @@ pub const FLAGS: &[Flag] = &[
     flag("shards", Uint32, "1", Honoured, "write-ahead logs, chosen at the first start and kept"),
     flag("wal-sync-method", OneOf(&["auto", "write-dsync", "linked-sync", "thread-dsync"]), "auto", Honoured, "how the log reaches the device; auto measures at the first start"),
     flag("wal-stall-soft", Duration, "0s", Honoured, "a write of the log that takes so long makes new proposals wait and the member not ready; 0 is half the election timeout"),
+    flag("wal-stall-hard", Duration, "0s", Honoured, "a write of the log that takes so long makes a leader hand its leadership over, if others do better; 0 is three quarters of the election timeout"),
     flag("checkpoint-log-bytes", Uint, "134217728", Honoured, "a checkpoint starts when the log has grown by so much; less makes starts after a crash shorter and writes dearer"),
     flag("catch-up-log-bytes", Uint, "4294967296", Honoured, "how much of the log a leader keeps for members that are behind; whoever lacks more gets a snapshot"),
     // Clustering.

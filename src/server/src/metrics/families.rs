@@ -55,8 +55,9 @@ const SCALARS: &[(&str, FamilyKind, &str, Value)] = &[
     ("etcd_debugging_lease_renewed_total", Counter, "The number of renewed leases seen by the leader.", |m| m.leases_renewed.into()),
     ("etcd_debugging_server_lease_expired_total", Counter, "The total number of expired leases.", |m| m.leases_expired.into()),
     // plinth's own.
-    ("plinth_wal_stalled", Gauge, "1 while a write of the log takes longer than --wal-stall-soft and new proposals wait.", |m| m.wal_stalled.into()),
+    ("plinth_wal_stalled", Gauge, "1 while a write of the log takes longer than --wal-stall-soft and new proposals wait, 2 while it takes longer than --wal-stall-hard.", |m| m.wal_stalled.into()),
     ("plinth_wal_stalls_total", Counter, "The number of times that a write of the log took longer than --wal-stall-soft.", |m| m.wal_stalls.into()),
+    ("plinth_wal_hard_stalls_total", Counter, "The number of times that a write of the log took longer than --wal-stall-hard.", |m| m.wal_hard_stalls.into()),
     ("plinth_proposals_held_total", Counter, "The number of proposals that waited for the log's device or for memory for changed pages.", |m| m.proposals_held.into()),
     ("plinth_tree_changed_page_bytes", Gauge, "Bytes of changed tree pages in memory.", |m| m.changed_page_bytes.into()),
     ("plinth_tree_branch_bytes", Gauge, "About the bytes of decoded tree branches in memory.", |m| m.branch_bytes.into()),
@@ -69,6 +70,15 @@ pub fn render(node: &MetricsSnapshot, out: &mut Exposition) {
     }
     render_identity(node, out);
     render_histograms(node, out);
+    if node.handovers.is_empty() {
+        return;
+    }
+    out.family(
+        "plinth_leader_handovers_total",
+        Counter,
+        "The number of times that this member gave its leadership away.",
+    );
+    node.handovers.iter().for_each(|(reason, count)| out.sample(&[("reason", reason)], *count));
 }
 
 fn render_identity(node: &MetricsSnapshot, out: &mut Exposition) {

@@ -75,6 +75,12 @@ pub fn render(node: &MetricsSnapshot, out: &mut Exposition) {
     }
     out.family("etcd_network_peer_round_trip_time_seconds", Histogram, "Round-Trip-Time histogram between peers");
     peers().for_each(|(peer, id)| out.histogram(&[("To", id)], &peer.round_trip, NS_PER_SECOND));
+    out.family(
+        "plinth_heartbeat_lateness_seconds",
+        Histogram,
+        "From when a leader's heartbeat was due until it was written.",
+    );
+    peers().for_each(|(peer, id)| out.histogram(&[("To", id)], &peer.heartbeat_lateness, NS_PER_SECOND));
     let own = format!("{:x}", node.member_id.0);
     let between = |id| [("Local", own.as_str()), ("Remote", id)];
     out.family("etcd_network_known_peers", Gauge, "The current number of known peers.");
@@ -89,7 +95,7 @@ pub fn render(node: &MetricsSnapshot, out: &mut Exposition) {
 mod tests {
     use plinth_base::{
         MemberId,
-        metrics::{HistogramSnapshot, ROUND_TRIP_NS, TRANSFER_NS},
+        metrics::{HistogramSnapshot, LATENESS_NS, ROUND_TRIP_NS, TRANSFER_NS},
     };
 
     use super::*;
@@ -105,6 +111,8 @@ mod tests {
             disconnected: 9,
             is_active: true,
             round_trip: HistogramSnapshot::empty(ROUND_TRIP_NS),
+            heartbeat_lateness: HistogramSnapshot::empty(LATENESS_NS),
+            late_heartbeats: 0,
         };
         let text = |peers| {
             let mut out = Exposition::default();
@@ -135,6 +143,7 @@ mod tests {
             "etcd_network_peer_received_failures_total{From=\"ab\"} 8\n",
             "etcd_network_active_peers{Local=\"cd\",Remote=\"ab\"} 1\n",
             "etcd_network_disconnected_peers_total{Local=\"cd\",Remote=\"ab\"} 9\n",
+            "plinth_heartbeat_lateness_seconds_bucket{To=\"ab\",le=\"0.02\"} 0\n",
             "etcd_network_peer_round_trip_time_seconds_bucket{To=\"ab\",le=\"3.2768\"} 0\n",
         ] {
             assert!(text.contains(line), "{line} is missing:\n{text}");

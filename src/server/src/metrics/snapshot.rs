@@ -82,10 +82,14 @@ pub struct MetricsSnapshot {
     pub wal_write_bytes: u64,
     /// How batches of the log reach the device, as `--wal-sync-method` names it.
     pub wal_sync_method: &'static str,
-    /// The log's device takes too long, and new proposals wait.
-    pub wal_stalled: bool,
+    /// 1 while the log's device takes too long and new proposals wait, 2 when it takes so long that the member should not lead.
+    pub wal_stalled: u64,
     /// How often that began.
     pub wal_stalls: u64,
+    /// How often it went so far.
+    pub wal_hard_stalls: u64,
+    /// Leadership that was given away, by reason.
+    pub handovers: Vec<(&'static str, u64)>,
     /// Open watch streams.
     pub watch_streams: u64,
     /// Watchers.
@@ -173,8 +177,10 @@ impl Default for MetricsSnapshot {
             wal_fsync: HistogramSnapshot::empty(FLUSH_NS),
             wal_write_bytes: 0,
             wal_sync_method: "write-dsync",
-            wal_stalled: false,
+            wal_stalled: 0,
             wal_stalls: 0,
+            wal_hard_stalls: 0,
+            handovers: Vec::new(),
             watch_streams: 0,
             watchers: 0,
             slow_watchers: 0,

@@ -7,7 +7,7 @@ use std::{
 
 use plinth_base::{
     MemberId,
-    metrics::{Counter, Gauge, Histogram, HistogramSnapshot, ROUND_TRIP_NS},
+    metrics::{Counter, Gauge, Histogram, HistogramSnapshot, LATENESS_NS, ROUND_TRIP_NS},
 };
 
 /// Of one peer.
@@ -27,6 +27,10 @@ pub struct PeerCounts {
     pub is_active: Gauge,
     /// From a question to its answer: nanoseconds, in [`ROUND_TRIP_NS`].
     pub round_trip: Histogram,
+    /// From when heartbeats were due until they were written: nanoseconds, in [`LATENESS_NS`].
+    pub heartbeat_lateness: Histogram,
+    /// Heartbeats that were late by more than their interval.
+    pub late_heartbeats: Counter,
 }
 
 impl Default for PeerCounts {
@@ -39,6 +43,8 @@ impl Default for PeerCounts {
             disconnected: Counter::default(),
             is_active: Gauge::default(),
             round_trip: Histogram::new(ROUND_TRIP_NS),
+            heartbeat_lateness: Histogram::new(LATENESS_NS),
+            late_heartbeats: Counter::default(),
         }
     }
 }
@@ -66,6 +72,10 @@ pub struct PeerFigures {
     pub is_active: bool,
     /// There and back: nanoseconds, in [`ROUND_TRIP_NS`].
     pub round_trip: HistogramSnapshot,
+    /// From when heartbeats were due until they were written: nanoseconds, in [`LATENESS_NS`].
+    pub heartbeat_lateness: HistogramSnapshot,
+    /// Heartbeats that were late by more than their interval.
+    pub late_heartbeats: u64,
 }
 
 impl AllCounts {
@@ -95,6 +105,8 @@ impl AllCounts {
             disconnected: counts.disconnected.get(),
             is_active: counts.is_active.get() > 0,
             round_trip: counts.round_trip.snapshot(),
+            heartbeat_lateness: counts.heartbeat_lateness.snapshot(),
+            late_heartbeats: counts.late_heartbeats.get(),
         };
         self.all().iter().map(figures).collect()
     }

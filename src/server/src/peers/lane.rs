@@ -11,7 +11,7 @@ use std::{
 };
 
 use bytes::{Buf, Bytes, BytesMut};
-use plinth_base::MemberId;
+use plinth_base::{Instant, MemberId};
 use plinth_env::{PeerEvent, PeerLane};
 use plinth_node::peers::{HANDSHAKE_BYTES, Hello, Ping, Purpose, Refused, Welcome};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
@@ -185,7 +185,7 @@ async fn carry<R: Runtime, D: Dial>(
     };
     let is_pulse = lane == PeerLane::Pulse;
     counts.is_active.add(i64::from(is_pulse));
-    let mut sender = Sender { socket, buffer: BytesMut::new(), large: Bytes::new() };
+    let mut sender = Sender { socket, buffer: BytesMut::new(), dues: Vec::new(), large: Bytes::new() };
     let mut pings = pin!(ask_for_pings(shared, peer, is_pulse));
     poll_fn(|cx| {
         // It never ends.
@@ -222,12 +222,14 @@ struct Sender<T> {
     socket: T,
     /// Small frames, together.
     buffer: BytesMut,
+    /// When those of them that had their time were due.
+    dues: Vec<Instant>,
     /// A frame that goes alone, behind them.
     large: Bytes,
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Sender<T> {
-    fn poll<R, D>(
+    fn poll<R: Runtime, D>(
         &mut self,
         shared: &Shared<R, D>,
         peer: MemberId,
@@ -252,8 +254,11 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Sender<T> {
                 }
                 while self.large.is_empty() && self.buffer.len() < GATHERED_BYTES {
                     match lane.take() {
-                        Some(frame) if frame.len() < GATHERED_BYTES => self.buffer.extend_from_slice(&frame),
-                        Some(frame) => self.large = frame,
+                        Some((frame, due)) if frame.len() < GATHERED_BYTES => {
+                            self.buffer.extend_from_slice(&frame);
+                            self.dues.extend(due);
+                        }
+                        Some((frame, _)) => self.large = frame,
                         None => break,
                     }
                 }
@@ -271,10 +276,28 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Sender<T> {
                         self.large.advance(written);
                     } else {
                         self.buffer.advance(written);
+                        if self.buffer.is_empty() {
+                            self.note_written(shared, counts);
+                        }
                     }
                 }
                 Poll::Ready(_) => return Poll::Ready(()),
             }
+        }
+    }
+}
+
+impl<T> Sender<T> {
+    /// What was due is on its way.
+    fn note_written<R: Runtime, D>(&mut self, shared: &Shared<R, D>, counts: &PeerCounts) {
+        if self.dues.is_empty() {
+            return;
+        }
+        let now = shared.runtime.now();
+        for due in self.dues.drain(..) {
+            let late = now.since(due);
+            counts.heartbeat_lateness.observe_duration(late);
+            counts.late_heartbeats.add(u64::from(late > shared.me.heartbeat_interval));
         }
     }
 }

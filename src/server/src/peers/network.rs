@@ -13,7 +13,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use plinth_base::MemberId;
+use plinth_base::{Instant, MemberId};
 use plinth_env::{NotSent, PeerAddress, PeerEvent, PeerLane, Peers, Resident};
 use plinth_node::peers::Ping;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -47,6 +47,8 @@ pub struct Me {
     pub page_format: u16,
     /// A silent handshake is given up after this.
     pub patience: Duration,
+    /// How often a leader speaks.
+    pub heartbeat_interval: Duration,
 }
 
 /// Bytes that may wait on a lane; more are refused, but a single frame always goes.
@@ -103,7 +105,8 @@ pub(super) struct PeerState {
 pub(super) struct LaneState {
     /// It can be sent on.
     pub(super) is_up: bool,
-    pub(super) outbox: VecDeque<Bytes>,
+    /// Frames, some with the time at which they were due.
+    pub(super) outbox: VecDeque<(Bytes, Option<Instant>)>,
     outbox_bytes: usize,
     pub(super) writer: Option<Waker>,
     /// The peer is there: whoever waits before the next attempt to connect waits no longer.
@@ -117,7 +120,7 @@ pub(super) struct LaneState {
 
 impl LaneState {
     /// To be sent behind what is there, if there is room for it.
-    pub(super) fn put(&mut self, frame: Bytes, bytes_max: usize) -> Result<(), NotSent> {
+    pub(super) fn put(&mut self, frame: Bytes, due: Option<Instant>, bytes_max: usize) -> Result<(), NotSent> {
         if !self.is_up {
             return Err(NotSent::NotConnected);
         }
@@ -125,16 +128,16 @@ impl LaneState {
             return Err(NotSent::Full);
         }
         self.outbox_bytes += frame.len();
-        self.outbox.push_back(frame);
+        self.outbox.push_back((frame, due));
         self.writer.take().into_iter().for_each(Waker::wake);
         Ok(())
     }
 
     /// What is to be written next.
-    pub(super) fn take(&mut self) -> Option<Bytes> {
-        let frame = self.outbox.pop_front()?;
+    pub(super) fn take(&mut self) -> Option<(Bytes, Option<Instant>)> {
+        let (frame, due) = self.outbox.pop_front()?;
         self.outbox_bytes -= frame.len();
-        Some(frame)
+        Some((frame, due))
     }
 
     pub(super) fn empty(&mut self) {
@@ -171,10 +174,19 @@ impl State {
         self.peers.get(&peer).is_some_and(|peer| peer.epoch == epoch)
     }
 
+    fn send(&mut self, to: MemberId, lane: PeerLane, frame: Bytes, due: Option<Instant>) -> Result<(), NotSent> {
+        let Some(peer) = self.peers.get_mut(&to) else { return Err(NotSent::NotConnected) };
+        let sent = peer.lanes[lane as usize].put(frame, due, OUTBOX_BYTES_MAX[lane as usize]);
+        if sent == Err(NotSent::Full) {
+            peer.counts.sent_failures.inc();
+        }
+        sent
+    }
+
     /// Asks a peer something, or answers it, of which nothing depends.
     pub(super) fn ping(&mut self, peer: MemberId, ping: Ping) {
         if let Some(pulse) = self.lane(peer, PeerLane::Pulse) {
-            let _ = pulse.put(ping.encode(), OUTBOX_BYTES_MAX[PeerLane::Pulse as usize]);
+            let _ = pulse.put(ping.encode(), None, OUTBOX_BYTES_MAX[PeerLane::Pulse as usize]);
         }
     }
 
@@ -236,13 +248,11 @@ impl<R: Runtime, D: Dial> Peers for Network<R, D> {
     }
 
     fn send(&self, to: MemberId, lane: PeerLane, frame: Bytes) -> Result<(), NotSent> {
-        let mut state = self.0.state.borrow_mut();
-        let Some(peer) = state.peers.get_mut(&to) else { return Err(NotSent::NotConnected) };
-        let sent = peer.lanes[lane as usize].put(frame, OUTBOX_BYTES_MAX[lane as usize]);
-        if sent == Err(NotSent::Full) {
-            peer.counts.sent_failures.inc();
-        }
-        sent
+        self.0.state.borrow_mut().send(to, lane, frame, None)
+    }
+
+    fn send_due(&self, to: MemberId, lane: PeerLane, frame: Bytes, due: Instant) -> Result<(), NotSent> {
+        self.0.state.borrow_mut().send(to, lane, frame, Some(due))
     }
 
     fn reset(&self, peer: MemberId, lane: PeerLane) {

@@ -26,7 +26,9 @@ struct Tokio;
 
 impl Runtime for Tokio {
     fn now(&self) -> Instant {
-        Instant(0)
+        // Each test has a thread and a clock of its own.
+        thread_local!(static BEGAN: tokio::time::Instant = tokio::time::Instant::now());
+        Instant(1_000_000_000) + BEGAN.with(tokio::time::Instant::elapsed)
     }
 
     fn sleep(&self, duration: Duration) -> impl Future<Output = ()> + 'static {
@@ -66,7 +68,8 @@ impl Dial for Wires {
 
 fn me(member: u64) -> Me {
     let patience = Duration::from_secs(1);
-    Me { cluster: CLUSTER, member: MemberId(member), incarnation: member, page_format: 2, patience }
+    let heartbeat_interval = Duration::from_millis(100);
+    Me { cluster: CLUSTER, member: MemberId(member), incarnation: member, page_format: 2, patience, heartbeat_interval }
 }
 
 fn member(wires: &Wires, id: u64) -> Member {
@@ -139,6 +142,29 @@ fn frames_of_all_lengths_arrive_whole_and_in_order_and_a_cut_is_told() {
             assert!(matches!(event(&one).await, Some(PeerEvent::Broken { .. })));
         }
         connected(&one, 3).await;
+    });
+}
+
+#[test]
+fn how_late_a_heartbeat_was_written_is_counted() {
+    run(async {
+        let wires = Wires::default();
+        let (one, two) = (member(&wires, 1), member(&wires, 2));
+        one.set_members(vec![address(2)], Vec::new());
+        two.set_members(vec![address(1)], Vec::new());
+        connected(&one, 3).await;
+        let now = one.0.runtime.now();
+        for (late_ms, lane) in [(5, PeerLane::Pulse), (15, PeerLane::Pulse), (150, PeerLane::Pulse)] {
+            let due = Instant(now.0 - late_ms * 1_000_000);
+            one.send_due(MemberId(2), lane, append(0, 1), due).expect("there is room");
+        }
+        one.send(MemberId(2), PeerLane::Pulse, append(0, 1)).expect("there is room");
+        for _ in 0..4 {
+            assert!(matches!(event(&two).await, Some(PeerEvent::Received { lane: PeerLane::Pulse, .. })));
+        }
+        let counts = &one.0.counts.figures()[0];
+        assert_eq!((counts.heartbeat_lateness.count(), counts.late_heartbeats), (3, 1));
+        assert!((170_000_000..171_000_000).contains(&counts.heartbeat_lateness.sum), "{:?}", counts.heartbeat_lateness);
     });
 }
 

@@ -18,11 +18,13 @@ pub(super) fn snapshot(api: &Api<UringEnv>, boot: &Boot) -> MetricsSnapshot {
     let watches = &api.published().watches;
     let has_leader = status.leader() != 0;
     let totals = GrpcTotals::sum(boot.grpc.iter().map(|metrics| &**metrics));
+    let peers = boot.peers.figures();
     MetricsSnapshot {
         member_id: MemberId(api.options().member_id),
         has_leader,
         is_leader: has_leader && status.leader() == api.options().member_id,
-        peers: boot.peers.figures(),
+        heartbeat_send_failures: peers.iter().map(|peer| peer.late_heartbeats).sum(),
+        peers,
         promotions: metrics.promotions.figures(),
         snapshots_sent: metrics.snapshots_sent.figures(),
         snapshots_received: metrics.snapshots_received.figures(),
@@ -48,8 +50,10 @@ pub(super) fn snapshot(api: &Api<UringEnv>, boot: &Boot) -> MetricsSnapshot {
         wal_fsync: metrics.wal_flush.snapshot(),
         wal_write_bytes: metrics.wal_write_bytes.get(),
         wal_sync_method: sync_method_name(boot.shard_options.sync_method),
-        wal_stalled: metrics.wal_stalled.get() != 0,
+        wal_stalled: gauge(&metrics.wal_stalled),
         wal_stalls: metrics.wal_stalls.get(),
+        wal_hard_stalls: metrics.wal_hard_stalls.get(),
+        handovers: metrics.handovers.by_name().collect(),
         watch_streams: gauge(&watches.streams),
         watchers: gauge(&watches.watchers),
         slow_watchers: gauge(&watches.behind),

@@ -88,6 +88,7 @@ pub(super) fn open(env: &UringEnv, boot: &Arc<Boot>) -> Network<PeerRuntime, Tcp
         incarnation: env.random_u64(),
         page_format: u16::try_from(plinth_node::PAGE_FORMAT).expect("a small number"),
         patience: boot.config.election_timeout,
+        heartbeat_interval: boot.config.heartbeat_interval,
     };
     let dial = TcpDial { env: env.clone(), silence_max: 2 * boot.config.election_timeout };
     Network::new(me, boot.peers.clone(), PeerRuntime(env.clone()), dial)

@@ -89,7 +89,8 @@ impl Member {
             election_timeout: settings.election_timeout,
             heartbeat_interval: settings.heartbeat_interval,
             lease_grace: settings.election_timeout,
-            stall_hard: settings.election_timeout.max(Duration::from_millis(500)),
+            stall_soft: settings.election_timeout / 2,
+            stall_hard: settings.election_timeout * 3 / 4,
             request_timeout: settings.request_timeout(),
             // Often so little that whoever was away for a while needs a snapshot.
             catch_up_log_bytes: [64 << 10, 1 << 20, 64 << 20][prng.index(3)],

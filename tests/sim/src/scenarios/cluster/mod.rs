@@ -81,6 +81,7 @@ pub(super) const MARKS_OF_CLUSTERS: &[Mark] = &[
     Mark::SnapshotCopied,
     Mark::SnapshotBuilt,
     Mark::SnapshotInstalled,
+    Mark::LeaderFled,
 ];
 
 /// Branches that many clusters under faults reach. The rarer ones are for the scenario `node`, which runs through more lives.
@@ -100,6 +101,7 @@ const MARKS: &[Mark] = &[
     Mark::SnapshotCopied,
     Mark::SnapshotBuilt,
     Mark::SnapshotInstalled,
+    Mark::LeaderFled,
 ];
 
 /// What goes wrong: the first ones are caused, the others come of them.
