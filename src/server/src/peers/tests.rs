@@ -153,6 +153,7 @@ fn how_late_a_heartbeat_was_written_is_counted() {
         one.set_members(vec![address(2)], Vec::new());
         two.set_members(vec![address(1)], Vec::new());
         connected(&one, 3).await;
+        connected(&two, 3).await;
         let now = one.0.runtime.now();
         for (late_ms, lane) in [(5, PeerLane::Pulse), (15, PeerLane::Pulse), (150, PeerLane::Pulse)] {
             let due = Instant(now.0 - late_ms * 1_000_000);
