@@ -10,6 +10,7 @@
 pub mod api;
 mod auto_compaction;
 mod bootstrap;
+mod budget;
 mod completions;
 mod group;
 mod message;
@@ -24,6 +25,7 @@ mod watch;
 
 pub use auto_compaction::{AutoCompaction, Retention, compact_automatically};
 pub use bootstrap::{NodeError, open_shard};
+pub use budget::{Budget, Taken, Use};
 pub use message::{Answer, Message, Refusal, Reply as ShardReply, ReplyTo};
 pub use metrics::{
     ApplyTimes, PromotionFigures, Promotions, RangeTimes, ShardMetrics, Times, TransferFigures, Transfers,

@@ -46,13 +46,13 @@ pub(crate) use members::Members;
 use membership::AskedChange;
 use new_cluster::Forcing;
 pub(crate) use new_cluster::alone;
-use pace::LogPace;
 use proposals::Held;
 use snapshots::{Built, Incoming, Outgoing, Placed};
 use stall::StallWatch;
 
 use crate::{
     bootstrap::NodeError,
+    budget::Budget,
     completions::Completions,
     group::{Asker, Group, LeaseQuestion, TailEntry},
     message::{Answer, Message, Reply, ReplyTo},
@@ -86,12 +86,15 @@ pub struct ShardHandle<E: Env> {
     pub groups: Vec<Arc<Published<E::Pages>>>,
     /// Its counters.
     pub metrics: Arc<ShardMetrics>,
+    /// What is read and written beside its log.
+    pub budget: Arc<Budget>,
 }
 
 impl<E: Env> Clone for ShardHandle<E> {
     fn clone(&self) -> Self {
-        let Self { inbox, origin, groups, metrics } = self;
-        Self { inbox: inbox.clone(), origin: *origin, groups: groups.clone(), metrics: Arc::clone(metrics) }
+        let Self { inbox, origin, groups, metrics, budget } = self;
+        let (metrics, budget) = (Arc::clone(metrics), Arc::clone(budget));
+        Self { inbox: inbox.clone(), origin: *origin, groups: groups.clone(), metrics, budget }
     }
 }
 
@@ -166,7 +169,8 @@ pub struct Shard<E: Env> {
     has_stopped: bool,
     /// Who is told when everything is on disk.
     stopped_for: Option<ReplyTo>,
-    log_pace: Rc<LogPace>,
+    /// What is read and written beside the log.
+    budget: Arc<Budget>,
     /// This member.
     member: u64,
     /// The run of this process, for the names of proposals.
@@ -230,7 +234,7 @@ impl<E: Env> Shard<E> {
             stopping: None,
             has_stopped: false,
             stopped_for: None,
-            log_pace: Rc::default(),
+            budget: Arc::default(),
             member,
             origin,
             links: Links::new(peers),
@@ -253,7 +257,8 @@ impl<E: Env> Shard<E> {
     #[must_use]
     pub fn handle(&self, inbox: Sender<Message>) -> ShardHandle<E> {
         let groups = self.groups.iter().map(|group| Arc::clone(&group.published)).collect();
-        ShardHandle { inbox, origin: self.origin, groups, metrics: Arc::clone(&self.metrics) }
+        let (metrics, budget) = (Arc::clone(&self.metrics), Arc::clone(&self.budget));
+        ShardHandle { inbox, origin: self.origin, groups, metrics, budget }
     }
 
     /// Runs until it is told to stop, or until its log or a tree fails.

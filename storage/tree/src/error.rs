@@ -15,6 +15,12 @@ pub struct Missing {
 }
 
 impl Missing {
+    /// Bytes that are loaded for it.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.wants.iter().map(|want| u64::from(want.bytes)).sum()
+    }
+
     pub(crate) fn one(want: PageWant) -> Self {
         Self { wants: vec![want] }
     }

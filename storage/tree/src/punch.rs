@@ -13,6 +13,9 @@ use crate::{error::TreeError, layout::PAGE_BYTES, room::RESERVE_PAGES, space::Sp
 /// Shorter free runs are kept.
 const PUNCH_PAGES_MIN: u64 = (1 << 20) / PAGE_BYTES as u64;
 
+/// A longer run is given back in steps of so many pages: the file system frees the blocks of one at once, and the log's flush waits for that.
+const STEP_PAGES: u64 = (4 << 20) / PAGE_BYTES as u64;
+
 /// Holes whose blocks have not been given back.
 #[derive(Default)]
 pub(crate) struct Punching {
@@ -57,15 +60,19 @@ pub struct PunchDone {
 }
 
 impl<E: Env> Punch<E> {
-    /// Gives the blocks back.
-    pub async fn run(self) -> PunchDone {
+    /// Gives the blocks back, some at a time. After each step `pace` is called with its bytes.
+    pub async fn run(self, mut pace: impl AsyncFnMut(usize)) -> PunchDone {
         let mut pages = 0;
         for run in self.runs {
-            let (offset, bytes) = (run.first.0 * PAGE_BYTES as u64, u64::from(run.count) * PAGE_BYTES as u64);
-            if let Err(error) = self.file.punch_hole(offset, bytes).await {
-                return PunchDone { pages, result: Err(error.into()) };
+            for first in (run.first.0..run.end().0).step_by(STEP_PAGES as usize) {
+                let step = STEP_PAGES.min(run.end().0 - first);
+                let bytes = step * PAGE_BYTES as u64;
+                if let Err(error) = self.file.punch_hole(first * PAGE_BYTES as u64, bytes).await {
+                    return PunchDone { pages, result: Err(error.into()) };
+                }
+                pages += step;
+                pace(usize::try_from(bytes).expect("a step is small")).await;
             }
-            pages += u64::from(run.count);
         }
         PunchDone { pages, result: Ok(()) }
     }

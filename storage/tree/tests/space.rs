@@ -87,7 +87,7 @@ async fn punch_all(bed: &mut Bed) -> u64 {
     let mut bytes = 0;
     for _ in 0..4 {
         if let Some(punch) = bed.store.begin_punch(0) {
-            let done = punch.run().await;
+            let done = punch.run(async |_| {}).await;
             bytes += bed.store.finish_punch(done).expect("the disk can punch");
         }
         bed.checkpoint().await;

@@ -26,7 +26,10 @@ use super::{
     backend::{BackendSink, SLICE_BYTES_MAX},
     decode,
 };
-use crate::published::{GroupStatus, Published};
+use crate::{
+    budget::{Budget, Use},
+    published::{GroupStatus, Published},
+};
 
 /// Bytes of a blob but the last.
 const BLOB_BYTES: usize = 32 << 10;
@@ -103,6 +106,7 @@ impl<E: Env> BackendSink for Measure<'_, E> {
 /// Builds the file and sends it.
 struct Upload<'a, E: Env, R> {
     env: &'a E,
+    budget: &'a Budget,
     group: &'a Published<E::Pages>,
     version: String,
     replies: &'a mut R,
@@ -120,6 +124,7 @@ impl<'a, E: Env, R: Replies> Upload<'a, E, R> {
         let (env, group) = (api.executor.env(), api.group());
         Self {
             env,
+            budget: &api.shard().budget,
             group,
             version: super::maintenance::storage_version(api.options.version),
             replies,
@@ -202,7 +207,15 @@ impl<E: Env, R: Replies> BackendSink for Upload<'_, E, R> {
     }
 
     async fn pause(&mut self) -> Result<(), Status> {
-        self.env.yield_now().await;
+        let (now, bytes) = (self.env.now(), self.builder.ready().len() as u64);
+        let wait = self.budget.take(now, Use::Backup, bytes);
+        if wait.is_zero() {
+            self.env.yield_now().await;
+        } else {
+            self.env.sleep(wait).await;
+            // What its own side takes is not the client's.
+            self.began = self.began + wait;
+        }
         self.send_ready(false).await
     }
 }

@@ -3,7 +3,7 @@
 //! Each is a task in the background queue whose end is a completion. A checkpoint starts when the log or the dirty pages have grown enough, when the last one
 //! is old, or when its group holds the oldest segment of a long log; it is begun only if its pages surely fit into the file.
 
-use std::{rc::Rc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use plinth_base::{Instant, LogIndex, Mark, bug};
 use plinth_env::{Env, TaskQueue};
@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     bootstrap::NodeError,
+    budget::Use,
     group::Group,
     message::{Refusal, Reply, ReplyTo},
 };
@@ -68,6 +69,8 @@ pub(crate) struct BackgroundWork {
     pub(crate) is_placing: bool,
     /// What both checkpoints hold.
     checkpointed: LogIndex,
+    /// Up to here the log was told that nobody needs it.
+    released: LogIndex,
     /// The alarm NOSPACE was proposed and is not applied yet.
     pub(crate) alarm_is_proposed: bool,
     /// The newest checkpoint is known to be whole. Until then nothing replaces the older one, and the log behind it stays.
@@ -100,6 +103,7 @@ impl BackgroundWork {
             is_closed: false,
             is_placing: false,
             checkpointed: LogIndex(0),
+            released: LogIndex(0),
             alarm_is_proposed: false,
             is_verified,
             verify_after: (!is_verified).then_some(last),
@@ -138,11 +142,17 @@ impl BackgroundWork {
 }
 
 impl<E: Env> Shard<E> {
+    /// What a task calls with the bytes of each piece that it reads or writes: the log goes first.
+    pub(super) fn paced(&self, what: Use) -> impl AsyncFnMut(usize) + use<E> {
+        let (env, budget) = (self.env.clone(), Arc::clone(&self.budget));
+        async move |bytes: usize| env.sleep(budget.take(env.now(), what, bytes as u64)).await
+    }
+
     /// Starts what is due, as the end of a turn.
     pub(super) fn start_background(&mut self) {
         if let Some(maintenance) = self.wal.begin_maintenance() {
             let (env, completions) = (self.env.clone(), self.completions.clone());
-            let mut pace = SegmentPace::new(&self.log_pace);
+            let mut pace = SegmentPace::new(&self.budget);
             self.env.spawn(TaskQueue::Background, async move {
                 let paced = async |bytes: u64| env.sleep(pace.pause(env.now(), bytes)).await;
                 completions.push(Completion::Maintained(maintenance.run(paced).await));
@@ -169,9 +179,9 @@ impl<E: Env> Shard<E> {
             return;
         }
         let verify = group.store.begin_verify();
-        let (env, pace, completions) = (self.env.clone(), Rc::clone(&self.log_pace), self.completions.clone());
+        // No checkpoint begins before it has ended: it must not take longer than one.
+        let (completions, paced) = (self.completions.clone(), self.paced(Use::Checkpoint));
         self.env.spawn(TaskQueue::Background, async move {
-            let paced = async |_: usize| env.sleep(pace.pause(env.now())).await;
             completions.push(Completion::Verified(at, verify.run(paced).await));
         });
     }
@@ -239,10 +249,9 @@ impl<E: Env> Shard<E> {
         }
         let Some((group, _)) = self.wal.oldest_holder() else { return };
         let at = self.position(group);
-        let first = self.wal.first_index(group);
         let group = &mut self.groups[at];
-        if first.is_some_and(|first| first <= group.work.checkpointed) {
-            // Both checkpoints have more than the log begins with: it is kept for other members.
+        if group.work.released < group.work.checkpointed {
+            // Both checkpoints have more: it is kept for other members.
             return;
         }
         if group.work.checkpoint_began.is_none() && group.machine.may_publish() {
@@ -292,9 +301,8 @@ impl<E: Env> Shard<E> {
         group.work.memory_pace.begin(now, pages, group.held_bytes());
         group.work.last_checkpoint = now;
         group.work.log_bytes = 0;
-        let (env, pace, completions) = (self.env.clone(), Rc::clone(&self.log_pace), self.completions.clone());
+        let (completions, paced) = (self.completions.clone(), self.paced(Use::Checkpoint));
         self.env.spawn(TaskQueue::Background, async move {
-            let paced = async |_: usize| env.sleep(pace.pause(env.now())).await;
             completions.push(Completion::Checkpointed(at, checkpoint.run(paced).await));
         });
     }
@@ -335,6 +343,8 @@ impl<E: Env> Shard<E> {
         let needed = if is_large { LogIndex(u64::MAX) } else { needed };
         let through = group.work.checkpointed.min(needed).min(in_snapshots);
         self.wal.release(group.id, through);
+        self.groups[at].work.released = through;
+        let group = &self.groups[at];
         if let Some(first) = self.wal.first_index(group.id) {
             self.step(at, Input::Released { through: LogIndex(first.0.saturating_sub(1)) });
         }

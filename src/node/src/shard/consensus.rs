@@ -160,7 +160,7 @@ impl<E: Env> Shard<E> {
     pub(super) fn handle_durable(&mut self, durable: &Durable) {
         self.is_log_full &= !durable.rotated;
         self.metrics.wal_flush.observe(durable.flush_ns);
-        self.log_pace.note_flush(self.env.now(), durable.flush_ns, durable.bytes);
+        self.budget.note_flush(self.env.now(), durable.flush_ns, durable.bytes);
         self.metrics.wal_flushes.inc();
         self.metrics.wal_write_bytes.add(durable.bytes);
         for part in &durable.groups {

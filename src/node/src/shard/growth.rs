@@ -7,7 +7,7 @@ use plinth_tree::{GrowDone, PAGE_BYTES, PunchDone, TreeError};
 use plinth_wal::WalError;
 
 use super::{Completion, Shard};
-use crate::bootstrap::NodeError;
+use crate::{bootstrap::NodeError, budget::Use};
 
 /// The part of a file's step of growth that is kept ready beyond what is dirty.
 const READY_DIVISOR: u64 = 2;
@@ -18,8 +18,8 @@ const LOW_DIVISOR: u64 = 8;
 /// The longest value or key that a run of overflow pages is kept ready for, in bytes.
 pub(super) const RUN_BYTES_MAX: usize = 2 << 20;
 
-/// With more than this part of the limit dirty, a checkpoint no longer steps back before the log: at the limit all proposals would wait for it.
-const URGENT_DIVISOR: u64 = 2;
+/// A hole moves no data: what the file system writes for it is at most this part of it.
+const PUNCH_DIVISOR: usize = 64;
 
 /// After the disk was full, growing is tried again so often.
 const GROW_RETRY: Duration = Duration::from_secs(1);
@@ -47,7 +47,7 @@ impl<E: Env> Shard<E> {
                 self.grow_if_short(at);
             }
         }
-        self.log_pace.set_urgent(held_bytes_max > self.options.dirty_bytes_max / URGENT_DIVISOR);
+        self.budget.note_memory(held_bytes_max, self.options.dirty_bytes_max);
     }
 
     /// Gives long free runs back to the file system, but what growing would soon ask for again.
@@ -58,9 +58,10 @@ impl<E: Env> Shard<E> {
         }
         let Some(punch) = group.store.begin_punch(self.options.grow_bytes) else { return };
         group.work.is_punching = true;
-        let completions = self.completions.clone();
+        let (completions, mut paced) = (self.completions.clone(), self.paced(Use::GiveBack));
+        let paced = async move |bytes: usize| paced(bytes / PUNCH_DIVISOR).await;
         self.env.spawn(TaskQueue::Background, async move {
-            completions.push(Completion::Punched(at, punch.run().await));
+            completions.push(Completion::Punched(at, punch.run(paced).await));
         });
     }
 

@@ -6,13 +6,14 @@
 //!
 //! A crash loses a walk and nothing else: it changes where things lie, never what is said.
 
-use std::{rc::Rc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use plinth_base::{Instant, Mark};
 use plinth_env::{Env, PageError, TaskQueue};
 use plinth_tree::{Missing, Relocation};
 
 use super::{Completion, Shard, growth::RUN_BYTES_MAX};
+use crate::budget::Use;
 
 /// Leaves of one slice.
 const LEAVES_PER_SLICE: usize = 64;
@@ -126,10 +127,11 @@ impl<E: Env> Shard<E> {
     fn load_for_relocation(&mut self, at: usize, missing: Missing) {
         let group = &mut self.groups[at];
         group.work.tail_walk.is_loading = true;
+        let bytes = missing.bytes();
         let load = self.env.load_pages(group.store.pages(), missing.wants);
-        let (env, pace, completions) = (self.env.clone(), Rc::clone(&self.log_pace), self.completions.clone());
+        let (env, budget, completions) = (self.env.clone(), Arc::clone(&self.budget), self.completions.clone());
         self.env.spawn(TaskQueue::Background, async move {
-            env.sleep(LOAD_PAUSE + pace.pause(env.now())).await;
+            env.sleep(LOAD_PAUSE + budget.take(env.now(), Use::GiveBack, bytes)).await;
             completions.push(Completion::LoadedForRelocation(at, load.await));
         });
     }

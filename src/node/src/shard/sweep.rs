@@ -5,14 +5,17 @@
 //! can't keep it from its end, or the history would grow for as long as they go on. It waits while a long read is under way that began
 //! before the compaction.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use plinth_env::{Env, TaskQueue};
 use plinth_kv::Budget;
 use plinth_tree::remove_pages_max;
 
 use super::{Completion, Shard};
-use crate::message::{Reply, ReplyTo};
+use crate::{
+    budget::Use,
+    message::{Reply, ReplyTo},
+};
 
 /// Steps of one slice.
 const STEPS: usize = 32;
@@ -88,6 +91,7 @@ impl<E: Env> Shard<E> {
             let in_step = (written / u64::from(STEP_ENTRIES)).clamp(IN_STEP_MIN, IN_STEP_MAX);
             (steps, pause) = (in_step as usize, STEPPING_PAUSE);
         }
+        let dirty_bytes = group.store.dirty_bytes();
         let step_pages = u64::from(STEP_ENTRIES) * REMOVALS_MAX * remove_pages_max();
         let mut result = Ok(false);
         for _ in 0..steps {
@@ -102,6 +106,9 @@ impl<E: Env> Shard<E> {
             }
         }
         let has_moved = group.machine.state().swept != swept;
+        // What it makes dirty a checkpoint will have to write.
+        let changed_bytes = group.store.dirty_bytes().saturating_sub(dirty_bytes);
+        pause = pause.max(self.budget.take(now, Use::Compaction, changed_bytes));
         if has_moved {
             group.note_change();
         } else {
@@ -125,9 +132,11 @@ impl<E: Env> Shard<E> {
     }
 
     fn load_for_sweep(&self, at: usize, missing: plinth_tree::Missing) {
+        let bytes = missing.bytes();
         let load = self.env.load_pages(self.groups[at].store.pages(), missing.wants);
-        let (env, completions) = (self.env.clone(), self.completions.clone());
+        let (env, budget, completions) = (self.env.clone(), Arc::clone(&self.budget), self.completions.clone());
         self.env.spawn(TaskQueue::Background, async move {
+            env.sleep(budget.take(env.now(), Use::Compaction, bytes)).await;
             if let Err(error) = load.await {
                 plinth_base::log_error!(
                     "a page of the history can't be read: what is compacted stays",

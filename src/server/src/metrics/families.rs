@@ -1,5 +1,7 @@
 //! Names, types and help of the node's metrics. A name here is part of the contract with dashboards and alerts.
 
+use plinth_node::Taken;
+
 use super::{
     MetricsSnapshot, Number,
     exposition::{
@@ -58,6 +60,7 @@ const SCALARS: &[(&str, FamilyKind, &str, Value)] = &[
     ("plinth_wal_stalled", Gauge, "1 while a write of the log takes longer than --wal-stall-soft and new proposals wait, 2 while it takes longer than --wal-stall-hard.", |m| m.wal_stalled.into()),
     ("plinth_wal_stalls_total", Counter, "The number of times that a write of the log took longer than --wal-stall-soft.", |m| m.wal_stalls.into()),
     ("plinth_wal_hard_stalls_total", Counter, "The number of times that a write of the log took longer than --wal-stall-hard.", |m| m.wal_hard_stalls.into()),
+    ("plinth_background_budget_bytes_per_second", Gauge, "What background work may read and write while the log is busy, all of it together.", |m| m.background_rate.into()),
     ("plinth_proposals_held_total", Counter, "The number of proposals that waited for the log's device or for memory for changed pages.", |m| m.proposals_held.into()),
     ("plinth_tree_changed_page_bytes", Gauge, "Bytes of changed tree pages in memory.", |m| m.changed_page_bytes.into()),
     ("plinth_tree_branch_bytes", Gauge, "About the bytes of decoded tree branches in memory.", |m| m.branch_bytes.into()),
@@ -70,15 +73,24 @@ pub fn render(node: &MetricsSnapshot, out: &mut Exposition) {
     }
     render_identity(node, out);
     render_histograms(node, out);
-    if node.handovers.is_empty() {
-        return;
+    if !node.handovers.is_empty() {
+        render_uses(node, out);
     }
+}
+
+/// What a shard counts by reason or use.
+fn render_uses(node: &MetricsSnapshot, out: &mut Exposition) {
     out.family(
         "plinth_leader_handovers_total",
         Counter,
         "The number of times that this member gave its leadership away.",
     );
     node.handovers.iter().for_each(|(reason, count)| out.sample(&[("reason", reason)], *count));
+    out.family("plinth_background_bytes_total", Counter, "Bytes that background work read and wrote beside the log.");
+    node.background.iter().for_each(|taken| out.sample(&[("use", taken.name)], taken.bytes));
+    out.family("plinth_background_wait_seconds_total", Counter, "How long background work waited for the log.");
+    let seconds = |taken: &Taken| taken.waited_ns as f64 / NS_PER_SECOND;
+    node.background.iter().for_each(|taken| out.sample(&[("use", taken.name)], seconds(taken)));
 }
 
 fn render_identity(node: &MetricsSnapshot, out: &mut Exposition) {

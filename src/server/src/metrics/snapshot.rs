@@ -4,7 +4,7 @@ use plinth_base::{
     MemberId,
     metrics::{APPLY_NS, FLUSH_NS, HistogramSnapshot, SWEEP_MS, TTL_SECONDS, TURN_NS},
 };
-use plinth_node::{PromotionFigures, TransferFigures};
+use plinth_node::{PromotionFigures, Taken, TransferFigures};
 
 use crate::peers::PeerFigures;
 
@@ -88,6 +88,10 @@ pub struct MetricsSnapshot {
     pub wal_stalls: u64,
     /// How often it went so far.
     pub wal_hard_stalls: u64,
+    /// What background work may read and write beside the log, in bytes per second.
+    pub background_rate: u64,
+    /// What it has, by use.
+    pub background: Vec<Taken>,
     /// Leadership that was given away, by reason.
     pub handovers: Vec<(&'static str, u64)>,
     /// Open watch streams.
@@ -180,6 +184,8 @@ impl Default for MetricsSnapshot {
             wal_stalled: 0,
             wal_stalls: 0,
             wal_hard_stalls: 0,
+            background_rate: 0,
+            background: Vec::new(),
             handovers: Vec::new(),
             watch_streams: 0,
             watchers: 0,

@@ -53,6 +53,8 @@ pub(super) fn snapshot(api: &Api<UringEnv>, boot: &Boot) -> MetricsSnapshot {
         wal_stalled: gauge(&metrics.wal_stalled),
         wal_stalls: metrics.wal_stalls.get(),
         wal_hard_stalls: metrics.wal_hard_stalls.get(),
+        background_rate: shard.budget.rate(),
+        background: shard.budget.taken().collect(),
         handovers: metrics.handovers.by_name().collect(),
         watch_streams: gauge(&watches.streams),
         watchers: gauge(&watches.watchers),

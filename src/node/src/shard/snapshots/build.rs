@@ -1,6 +1,6 @@
 //! A tree is made of a snapshot's pages, or built from its records, beside everything else.
 
-use std::{cell::Cell, future::poll_fn, io, rc::Rc};
+use std::{cell::Cell, future::poll_fn, io, rc::Rc, sync::Arc};
 
 use bytes::Bytes;
 use plinth_base::{Mark, codec::Malformed};
@@ -8,11 +8,9 @@ use plinth_env::{Env, PageError};
 use plinth_kv::trees::TREES;
 use plinth_tree::{CopyMeta, CopyTarget, NewBody, NewValue, Store, StoreOptions, TreeError, TreeId, put_pages_max};
 
-use super::{
-    super::pace::LogPace,
-    receive::{BuildError, Built},
-};
+use super::receive::{BuildError, Built};
 use crate::{
+    budget::{Budget, Use},
     completions::Completions,
     peers::{Place, SnapshotRecord},
 };
@@ -37,7 +35,7 @@ pub(super) struct Builder<E: Env> {
     pub(super) meta: Option<CopyMeta>,
     /// The record of the root.
     pub(super) state: Bytes,
-    pub(super) pace: Rc<LogPace>,
+    pub(super) budget: Arc<Budget>,
     /// Parts, and whether they are the last ones.
     pub(super) parts: Completions<(Bytes, bool)>,
     pub(super) is_given_up: Rc<Cell<bool>>,
@@ -83,13 +81,13 @@ impl<E: Env> Builder<E> {
             if self.is_given_up.get() {
                 return Ok(None);
             }
-            target.write(pages, async |_| self.pause().await).await?;
+            target.write(pages, self.paced()).await?;
             if is_last {
                 break;
             }
             told(Built::Until(Place::Pages { from: target.next() }));
         }
-        let mut store = target.finish(async |_| self.pause().await).await?;
+        let mut store = target.finish(self.paced()).await?;
         Mark::SnapshotCopied.hit();
         // Both checkpoints of a tree have to be of use.
         store.set_state(self.state.clone());
@@ -165,15 +163,18 @@ impl<E: Env> Builder<E> {
     }
 
     /// The log goes first.
-    async fn pause(&self) {
-        self.env.sleep(self.pace.pause(self.env.now())).await;
+    fn paced(&self) -> impl AsyncFnMut(usize) {
+        async |bytes: usize| {
+            let now = self.env.now();
+            self.env.sleep(self.budget.take(now, Use::Snapshot, bytes as u64)).await;
+        }
     }
 
     /// A checkpoint, and what it wrote is let go of.
     async fn write(&self, store: &mut Store<E>) -> Result<(), BuildError> {
         store.publish();
         let checkpoint = store.begin_checkpoint().expect("something was put");
-        store.finish_checkpoint(checkpoint.run(async |_| self.pause().await).await)?;
+        store.finish_checkpoint(checkpoint.run(self.paced()).await)?;
         while !store.settle(SETTLE_NODES) {
             self.env.yield_now().await;
         }

@@ -1,6 +1,6 @@
 //! The receiver's side, up to a tree that is whole and durable under a name of its own.
 
-use std::{cell::Cell, fmt, io, path::PathBuf, rc::Rc, time::Duration};
+use std::{cell::Cell, fmt, io, path::PathBuf, rc::Rc, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use plinth_base::{Instant, MemberId, codec::Malformed};
@@ -169,7 +169,7 @@ impl<E: Env> Shard<E> {
             options: tree_options(&self.options, snapshot_path(&self.options, self.groups[at].id)),
             meta,
             state: state.encode(),
-            pace: Rc::clone(&self.log_pace),
+            budget: Arc::clone(&self.budget),
             parts: parts.clone(),
             is_given_up: Rc::clone(&is_given_up),
         };

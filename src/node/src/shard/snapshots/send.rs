@@ -11,6 +11,7 @@ use plinth_tree::{CopySource, Missing, TreeId, View};
 
 use super::super::{Completion, Shard};
 use crate::{
+    budget::Use,
     peers::{Place, SnapshotFrame, SnapshotRecord},
     published::Root,
 };
@@ -118,6 +119,7 @@ impl<E: Env> Shard<E> {
 
     /// Reads what is asked for, beside everything else.
     pub(super) fn read_part(&mut self, at: usize, peer: MemberId, session: u64, number: u64, place: Place) {
+        let mut paced = self.paced(Use::Snapshot);
         let is_asked = |outgoing: &&mut Outgoing<E>| (outgoing.peer, outgoing.session) == (peer, session);
         let Some(outgoing) = self.outgoing.iter_mut().find(is_asked) else {
             return self.send_snapshot_frame(at, peer, &SnapshotFrame::End { session });
@@ -130,8 +132,6 @@ impl<E: Env> Shard<E> {
             self.metrics.snapshots_sent.begin(peer);
         }
         let (env, completions) = (self.env.clone(), self.completions.clone());
-        let (pace, waiter) = (Rc::clone(&self.log_pace), self.env.clone());
-        let paced = async move || waiter.sleep(pace.pause(waiter.now())).await;
         let frame = move |content, is_last| SnapshotFrame::Part { session, number, is_last, content };
         let is_unreadable = |error: &dyn std::fmt::Display| {
             // The receiver gives up in the end.
@@ -144,7 +144,7 @@ impl<E: Env> Shard<E> {
             (Content::Pages(source), Place::Pages { from }) => {
                 let source = Rc::clone(source);
                 self.env.spawn(TaskQueue::Background, async move {
-                    match source.read(from, PART_BYTES, async |_| paced().await).await {
+                    match source.read(from, PART_BYTES, paced).await {
                         Ok(part) => completions.push(Completion::PartRead(at, peer, frame(part.pages, part.is_last))),
                         Err(error) => is_unreadable(&error),
                     }
@@ -155,7 +155,6 @@ impl<E: Env> Shard<E> {
                 self.env.spawn(TaskQueue::Background, async move {
                     let mut part = Part { tree, after, records: BytesMut::new(), is_last: false };
                     loop {
-                        paced().await;
                         match part.read(root.snapshot.view().passing()) {
                             Ok(true) => break,
                             Ok(false) => env.yield_now().await,
@@ -166,6 +165,7 @@ impl<E: Env> Shard<E> {
                             }
                         }
                     }
+                    paced(part.records.len()).await;
                     completions.push(Completion::PartRead(at, peer, frame(part.records.freeze(), part.is_last)));
                 });
             }
