@@ -14,7 +14,7 @@ use crate::{
     node::{PageRef, Totals},
     open::{MetaPages, check_pair, read_bitmaps},
     store::TreeSpec,
-    walk::Walk,
+    walk::{Walk, Whole},
 };
 
 /// What the checker found in a sound file.
@@ -61,18 +61,19 @@ async fn check_generation<F: File>(
     trees: &'static [TreeSpec],
 ) -> Result<GenerationReport, TreeError> {
     let (used, holes) = read_bitmaps(file, meta, path).await?;
-    let reached = crate::bitmap::Bitmap::new(meta.pages);
-    let mut walk = Walk { file, path, meta, specs: trees, skip: None, reached };
+    let mut scope = Whole { skip: None, reached: crate::bitmap::Bitmap::new(meta.pages) };
     let run = meta.bitmap_run();
     for page in (0..META_PAGES).chain(run.first.0..run.end().0) {
-        walk.reached.set(page);
+        scope.reached.set(page);
     }
+    let mut walk = Walk { file, path, meta, specs: trees, scope };
     walk.run(&mut async |_| {}).await?;
-    let wrong = |page: &u64| used.get(*page) != walk.reached.get(*page) || (used.get(*page) && holes.get(*page));
+    let reached = &walk.scope.reached;
+    let wrong = |page: &u64| used.get(*page) != reached.get(*page) || (used.get(*page) && holes.get(*page));
     if let Some(page) = (0..meta.pages).find(wrong) {
         let at = PageRef { page: plinth_base::PageId(page), checksum: 0 };
         let state = |used: bool| if used { "used" } else { "free" };
-        let want = format!("page {page} {} in the bitmap, as it is reached", state(walk.reached.get(page)));
+        let want = format!("page {page} {} in the bitmap, as it is reached", state(reached.get(page)));
         return Err(walk.corrupt(at, want, format!("{}, hole: {}", state(used.get(page)), holes.get(page))));
     }
     let totals = meta.trees.roots.iter().map(crate::node::TreeRoot::totals);

@@ -114,6 +114,11 @@ impl<E: Env> Store<E> {
         Ok(generation)
     }
 
+    /// A pin of the newest durable generation: what is published while a checkpoint runs pins the one that it will be.
+    pub(crate) fn pin_newest(&self) -> Pin {
+        self.frozen.as_ref().map_or_else(|| self.pins.pin(), |frozen| frozen.pin.clone())
+    }
+
     /// The owner's records in both durable checkpoints.
     #[must_use]
     pub fn checkpoints(&self) -> CheckpointStates {

@@ -55,10 +55,8 @@ impl<E: Env> Store<E> {
     /// Holds the newest durable generation, to be copied.
     #[must_use]
     pub fn begin_copy(&self) -> CopySource<E> {
-        // What is published while a checkpoint runs pins the generation that it will be.
-        let pin = self.frozen.as_ref().map_or_else(|| self.pins.pin(), |frozen| frozen.pin.clone());
-        let (env, options) = (self.env.clone(), self.options.clone());
-        CopySource { env, options, meta: self.newest.clone(), opened: RefCell::default(), _pin: pin }
+        let (env, options, _pin) = (self.env.clone(), self.options.clone(), self.pin_newest());
+        CopySource { env, options, meta: self.newest.clone(), opened: RefCell::default(), _pin }
     }
 }
 

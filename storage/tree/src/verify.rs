@@ -11,7 +11,7 @@ use crate::{
     open::read_bitmaps,
     space::Pin,
     store::{Store, StoreOptions},
-    walk::Walk,
+    walk::{Walk, Whole},
 };
 
 /// A verification of the newest checkpoint: run it as a background task. Its pages stay what they are meanwhile.
@@ -48,17 +48,17 @@ impl<E: Env> Verify<E> {
             Some(older) => read_bitmaps(&file, older, path).await?.0,
             None => Bitmap::default(),
         };
-        let reached = Bitmap::new(self.newest.pages);
-        let mut walk =
-            Walk { file: &file, path, meta: &self.newest, specs: self.options.trees, skip: Some(&skip), reached };
+        let scope = Whole { skip: Some(&skip), reached: Bitmap::new(self.newest.pages) };
+        let mut walk = Walk { file: &file, path, meta: &self.newest, specs: self.options.trees, scope };
         walk.run(&mut pace).await?;
         let run = self.newest.bitmap_run();
         (run.first.0..run.end().0).for_each(|page| used.clear(page));
         let new = |page: u64| used.get(page) && !skip.get(page) && page >= crate::meta::META_PAGES;
-        if let Some(page) = (0..self.newest.pages).find(|&page| new(page) != walk.reached.get(page)) {
+        let reached = &walk.scope.reached;
+        if let Some(page) = (0..self.newest.pages).find(|&page| new(page) != reached.get(page)) {
             let at = crate::node::PageRef { page: plinth_base::PageId(page), checksum: 0 };
             return Err(walk.corrupt(at, "a bitmap that agrees with the trees", format!("page {page} is different")));
         }
-        Ok(walk.reached.ones())
+        Ok(reached.ones())
     }
 }

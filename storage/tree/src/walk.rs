@@ -1,9 +1,11 @@
-//! Walking the pages of one durable generation past all caches, and proving each of them: for the checker, and for what a
-//! crash may have hit.
+//! Walking the pages of one durable generation past all caches, and proving each of them: for the checker, for what a crash may have hit,
+//! and for the scrub. What they have in common is here; which pages each of them looks at its [`Scope`] says.
+//!
+//! Pages come in key order. At most one key and one piece of a long body are in memory, and the ways that were not taken yet.
 
 use std::{path::Path, sync::Arc};
 
-use plinth_base::{Corrupt, PageRun, crc32c};
+use plinth_base::{AlignedBuf, Corrupt, PageId, PageRun, crc32c, limits::IO_BYTES_MAX};
 use plinth_env::File;
 
 use crate::{
@@ -12,7 +14,7 @@ use crate::{
     error::TreeError,
     key::{KeyRef, RunRef, run_of},
     layout::{Kind, NO_TREE, PAGE_BYTES, PAGE_HEADER_BYTES, PageHeader},
-    leaf::{Cell, CellBody, LeafRef},
+    leaf::{CellBody, LeafRef},
     meta::Meta,
     node::{PageRef, Totals},
     open::read_run,
@@ -20,61 +22,134 @@ use crate::{
 };
 
 /// A page to be looked at, and what its parent says of it.
-struct Task {
+pub(crate) struct Task {
     page: PageRef,
     tree: u8,
     level: usize,
-    totals: Totals,
+    pub totals: Totals,
     /// Keys below this page are at least `low` and less than `high`.
     low: Arc<[u8]>,
-    high: Option<Arc<[u8]>>,
+    pub high: Option<Arc<[u8]>>,
 }
 
-/// See the module.
-pub(crate) struct Walk<'a, F> {
-    pub file: &'a F,
-    pub path: &'a Path,
-    pub meta: &'a Meta,
-    pub specs: &'a [TreeSpec],
+impl Task {
+    pub fn is_leaf(&self) -> bool {
+        self.level == 0
+    }
+}
+
+/// Which pages a walk looks at.
+pub(crate) trait Scope {
+    /// Whether a page, and all below it, is passed over: it was proven when it was written.
+    fn skips(&self, page: PageId) -> bool;
+
+    /// A run is about to be read. The error is a page of it that was reached before.
+    fn reach(&mut self, run: PageRun) -> Result<(), u64>;
+
+    /// Whether a child with these totals, whose keys are below `high`, is passed over: its turn was earlier.
+    fn passes(&mut self, _totals: Totals, _high: Option<&[u8]>) -> bool {
+        false
+    }
+
+    /// What to do about the long body at `key`.
+    fn body(&mut self, _key: &[u8]) -> BodyTurn {
+        BodyTurn::Now
+    }
+}
+
+/// When a long body is proven.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum BodyTurn {
+    Earlier,
+    Now,
+    /// And all behind it.
+    Later,
+}
+
+/// How far a page was proven.
+pub(crate) enum Proven {
+    All,
+    /// A leaf, up to the long body of this key; what the entries before it come to.
+    UpTo(Vec<u8>, Totals),
+}
+
+/// Every page is looked at but for some, and each may be reached once.
+pub(crate) struct Whole<'a> {
     /// Pages that are not looked into, and nothing below them.
     pub skip: Option<&'a Bitmap>,
     /// Pages reached so far.
     pub reached: Bitmap,
 }
 
-impl<F: File> Walk<'_, F> {
+impl Scope for Whole<'_> {
+    fn skips(&self, page: PageId) -> bool {
+        self.skip.is_some_and(|skip| skip.get(page.0))
+    }
+
+    fn reach(&mut self, run: PageRun) -> Result<(), u64> {
+        for page in run.first.0..run.end().0 {
+            if self.reached.get(page) {
+                return Err(page);
+            }
+            self.reached.set(page);
+        }
+        Ok(())
+    }
+}
+
+/// See the module.
+pub(crate) struct Walk<'a, F, S> {
+    pub file: &'a F,
+    pub path: &'a Path,
+    pub meta: &'a Meta,
+    pub specs: &'a [TreeSpec],
+    pub scope: S,
+}
+
+impl<F: File, S: Scope> Walk<'_, F, S> {
     /// Looks at every page from the roots down. `pace` is called with the bytes of each read.
     pub async fn run(&mut self, pace: &mut impl AsyncFnMut(usize)) -> Result<(), TreeError> {
-        for (tree, root) in (0u8..).zip(&self.meta.trees.roots) {
-            let Some(link) = &root.link else { continue };
-            let page = link.page().expect("a meta names pages");
-            let task = Task { page, tree, level: root.depth - 1, totals: link.totals, low: Arc::from([]), high: None };
-            self.run_tree(task, pace).await?;
+        for tree in 0..self.meta.trees.roots.len() {
+            let mut tasks: Vec<_> = self.root(tree).into_iter().collect();
+            while let Some(task) = tasks.pop() {
+                self.prove(&task, &mut tasks, pace).await?;
+            }
         }
         Ok(())
     }
 
-    async fn run_tree(&mut self, root: Task, pace: &mut impl AsyncFnMut(usize)) -> Result<(), TreeError> {
-        let mut tasks = vec![root];
-        while let Some(task) = tasks.pop() {
-            if self.skip.is_some_and(|skip| skip.get(task.page.page.0)) {
-                continue;
-            }
-            let run = PageRun::one(task.page.page);
-            let bytes = self.read(task.page, run, PAGE_BYTES, pace).await?;
-            let kind = if task.level == 0 { Kind::Leaf } else { Kind::Branch };
-            let header = self.check_header(&bytes, run, kind)?;
-            if header.tree != task.tree || usize::from(header.level) != task.level {
-                let want = format!("tree {} level {}", task.tree, task.level);
-                return Err(self.corrupt(task.page, want, format!("tree {} level {}", header.tree, header.level)));
-            }
-            if task.level == 0 {
-                self.check_leaf(&task, &bytes, pace).await?;
-            } else {
-                self.check_branch(&task, &bytes, &mut tasks, pace).await?;
-            }
+    /// The root of a tree, if anything is in it.
+    pub fn root(&self, tree: usize) -> Option<Task> {
+        let root = &self.meta.trees.roots[tree];
+        let link = root.link.as_ref()?;
+        let page = link.page().expect("a meta names pages");
+        let tree = u8::try_from(tree).expect("at most TREES_MAX");
+        Some(Task { page, tree, level: root.depth - 1, totals: link.totals, low: Arc::from([]), high: None })
+    }
+
+    /// Proves a page and what hangs on it alone. Its children go onto `tasks`, the first one on top.
+    pub async fn prove(
+        &mut self,
+        task: &Task,
+        tasks: &mut Vec<Task>,
+        pace: &mut impl AsyncFnMut(usize),
+    ) -> Result<Proven, TreeError> {
+        if self.scope.skips(task.page.page) {
+            return Ok(Proven::All);
         }
-        Ok(())
+        let run = PageRun::one(task.page.page);
+        let bytes = self.read(task.page, run, PAGE_BYTES, pace).await?;
+        let kind = if task.is_leaf() { Kind::Leaf } else { Kind::Branch };
+        let header = self.check_header(&bytes, run, kind)?;
+        if header.tree != task.tree || usize::from(header.level) != task.level {
+            let want = format!("tree {} level {}", task.tree, task.level);
+            return Err(self.corrupt(task.page, want, format!("tree {} level {}", header.tree, header.level)));
+        }
+        if task.is_leaf() {
+            return self.check_leaf(task, &bytes, pace).await;
+        }
+        self.check_branch(task, &bytes, tasks, pace).await?;
+        Ok(Proven::All)
     }
 
     pub fn corrupt(&self, page: PageRef, want: impl Into<String>, got: impl Into<String>) -> TreeError {
@@ -82,7 +157,15 @@ impl<F: File> Walk<'_, F> {
         Corrupt { file: self.path.to_path_buf(), offset, want: want.into(), got: got.into() }.into()
     }
 
-    /// Marks the run reached, reads it, and compares its checksum.
+    fn reach(&mut self, first: PageRef, run: PageRun) -> Result<(), TreeError> {
+        if run.end().0 > self.meta.pages {
+            return Err(self.corrupt(first, format!("a page below {}", self.meta.pages), format!("{run:?}")));
+        }
+        let reached = self.scope.reach(run);
+        reached.map_err(|page| self.corrupt(first, "one way to each page", format!("two to page {page}")))
+    }
+
+    /// Notes the run as reached, reads it, and compares its checksum.
     async fn read(
         &mut self,
         first: PageRef,
@@ -90,21 +173,57 @@ impl<F: File> Walk<'_, F> {
         bytes: usize,
         pace: &mut impl AsyncFnMut(usize),
     ) -> Result<Vec<u8>, TreeError> {
-        if run.end().0 > self.meta.pages {
-            return Err(self.corrupt(first, format!("a page below {}", self.meta.pages), format!("{run:?}")));
-        }
-        for page in run.first.0..run.end().0 {
-            if self.reached.get(page) {
-                return Err(self.corrupt(first, "one way to each page", format!("two to page {page}")));
-            }
-            self.reached.set(page);
-        }
+        self.reach(first, run)?;
         let read = read_run(self.file, run.first.0 * PAGE_BYTES as u64, bytes).await?;
         pace(bytes).await;
-        match crc32c(0, &read) {
-            got if got == first.checksum => Ok(read),
-            got => Err(self.corrupt(first, format!("checksum {:08x}", first.checksum), format!("{got:08x}"))),
+        self.check_sum(first, crc32c(0, &read))?;
+        Ok(read)
+    }
+
+    fn check_sum(&self, first: PageRef, got: u32) -> Result<(), TreeError> {
+        if got == first.checksum {
+            return Ok(());
         }
+        Err(self.corrupt(first, format!("checksum {:08x}", first.checksum), format!("{got:08x}")))
+    }
+
+    /// Proves a run that holds `payload_bytes`, piece by piece: it may be far longer than what should be in memory for it.
+    pub async fn prove_run(
+        &mut self,
+        kind: Kind,
+        first: PageRef,
+        payload_bytes: usize,
+        pace: &mut impl AsyncFnMut(usize),
+    ) -> Result<(), TreeError> {
+        let run = run_of(first, payload_bytes);
+        self.reach(first, run)?;
+        let bytes = PAGE_HEADER_BYTES + payload_bytes;
+        let mut header = Vec::new();
+        let mut sum = 0;
+        let mut at = 0;
+        while at < bytes {
+            let piece = (bytes - at).min(IO_BYTES_MAX);
+            let offset = run.first.0 * PAGE_BYTES as u64 + at as u64;
+            let (result, buf) = self.file.read_at(offset, AlignedBuf::zeroed(piece)).await;
+            result?;
+            let read = &buf.as_slice()[..piece];
+            sum = crc32c(sum, read);
+            if at == 0 {
+                header.extend_from_slice(&read[..PAGE_HEADER_BYTES]);
+            }
+            at += piece;
+            pace(piece).await;
+        }
+        self.check_sum(first, sum)?;
+        self.check_run_header(first, run, kind, &header)
+    }
+
+    fn check_run_header(&self, first: PageRef, run: PageRun, kind: Kind, bytes: &[u8]) -> Result<(), TreeError> {
+        let header = self.check_header(bytes, run, kind)?;
+        if header.tree == NO_TREE {
+            return Ok(());
+        }
+        Err(self.corrupt(first, "a run of no single tree", format!("tree {}", header.tree)))
     }
 
     fn check_header(&self, bytes: &[u8], run: PageRun, kind: Kind) -> Result<PageHeader, TreeError> {
@@ -127,7 +246,7 @@ impl<F: File> Walk<'_, F> {
         task: &Task,
         bytes: &[u8],
         pace: &mut impl AsyncFnMut(usize),
-    ) -> Result<(), TreeError> {
+    ) -> Result<Proven, TreeError> {
         let weigh: Weigh = self.specs[usize::from(task.tree)].weigh;
         let leaf = LeafRef::of_page(bytes, task.page).map_err(|_| self.corrupt(task.page, "a leaf", "another page"))?;
         leaf.check(self.meta.pages).map_err(|error| self.corrupt(task.page, "a leaf", error.0))?;
@@ -135,41 +254,25 @@ impl<F: File> Walk<'_, F> {
         let mut before: Option<Vec<u8>> = None;
         for at in 0..leaf.count() {
             let cell = leaf.cell(at).map_err(|_| self.corrupt(task.page, "a cell", "bytes that are none"))?;
-            totals += cell.totals(weigh);
             let key = self.key(&cell.key, task.page, pace).await?;
             let ordered = before.as_ref().is_none_or(|before| *before < key);
             if !ordered || !in_bounds(&key, task) {
                 return Err(self.corrupt(task.page, "keys in order", format!("key {at} out of order")));
             }
+            if let CellBody::Run(RunRef::Disk(first), len) = cell.body {
+                match self.scope.body(&key) {
+                    BodyTurn::Earlier => {}
+                    // A body that an older checkpoint wrote and a newer leaf refers to.
+                    BodyTurn::Now if self.scope.skips(first.page) => {}
+                    BodyTurn::Now => self.prove_run(Kind::Overflow, first, len, pace).await?,
+                    BodyTurn::Later => return Ok(Proven::UpTo(key, totals)),
+                }
+            }
+            totals += cell.totals(weigh);
             before = Some(key);
-            self.check_body(&cell, pace).await?;
         }
-        self.check_totals(task, totals)
-    }
-
-    async fn check_body(&mut self, cell: &Cell<'_>, pace: &mut impl AsyncFnMut(usize)) -> Result<(), TreeError> {
-        match cell.body {
-            // A body that an older checkpoint wrote and a newer leaf refers to.
-            CellBody::Run(RunRef::Disk(first), _) if self.skip.is_some_and(|skip| skip.get(first.page.0)) => Ok(()),
-            CellBody::Run(RunRef::Disk(first), len) => self.run_payload(first, len, pace).await.map(|_| ()),
-            CellBody::Run(RunRef::Blob(_), _) | CellBody::Inline(_) => Ok(()),
-        }
-    }
-
-    /// The payload of an overflow run.
-    async fn run_payload(
-        &mut self,
-        first: PageRef,
-        len: usize,
-        pace: &mut impl AsyncFnMut(usize),
-    ) -> Result<Vec<u8>, TreeError> {
-        let run = run_of(first, len);
-        let mut bytes = self.read(first, run, PAGE_HEADER_BYTES + len, pace).await?;
-        let header = self.check_header(&bytes, run, Kind::Overflow)?;
-        if header.tree != NO_TREE {
-            return Err(self.corrupt(first, "an overflow run of no single tree", format!("tree {}", header.tree)));
-        }
-        Ok(bytes.split_off(PAGE_HEADER_BYTES))
+        self.check_totals(task, totals)?;
+        Ok(Proven::All)
     }
 
     /// A whole key, its overflow run proven.
@@ -183,11 +286,14 @@ impl<F: File> Walk<'_, F> {
             None => Ok(key.inline.to_vec()),
             Some(RunRef::Blob(_)) => Err(self.corrupt(page, "a run with pages", "one without")),
             Some(RunRef::Disk(first)) => {
-                let whole = if self.skip.is_some_and(|skip| skip.get(first.page.0)) {
+                let whole = if self.scope.skips(first.page) {
                     // Not reached again, but needed to see the order of keys.
                     self.peek(first, key.len, pace).await?
                 } else {
-                    self.run_payload(first, key.len, pace).await?
+                    let run = run_of(first, key.len);
+                    let mut bytes = self.read(first, run, PAGE_HEADER_BYTES + key.len, pace).await?;
+                    self.check_run_header(first, run, Kind::Overflow, &bytes)?;
+                    bytes.split_off(PAGE_HEADER_BYTES)
                 };
                 if !whole.starts_with(key.inline) {
                     return Err(self.corrupt(page, "a prefix of the key", "another prefix"));
@@ -200,9 +306,7 @@ impl<F: File> Walk<'_, F> {
     async fn peek(&self, first: PageRef, len: usize, pace: &mut impl AsyncFnMut(usize)) -> Result<Vec<u8>, TreeError> {
         let mut read = read_run(self.file, first.page.0 * PAGE_BYTES as u64, PAGE_HEADER_BYTES + len).await?;
         pace(read.len()).await;
-        if crc32c(0, &read) != first.checksum {
-            return Err(self.corrupt(first, format!("checksum {:08x}", first.checksum), "another one"));
-        }
+        self.check_sum(first, crc32c(0, &read))?;
         Ok(read.split_off(PAGE_HEADER_BYTES))
     }
 
@@ -217,6 +321,7 @@ impl<F: File> Walk<'_, F> {
             .map_err(|error| self.corrupt(task.page, "a branch", error.0))?;
         self.check_totals(task, branch.totals())?;
         let mut low = Arc::clone(&task.low);
+        let first = tasks.len();
         for (at, child) in branch.children.iter().enumerate() {
             let high = if at + 1 < branch.children.len() {
                 let key = self.key(&branch.separator(at), task.page, pace).await?;
@@ -229,9 +334,12 @@ impl<F: File> Walk<'_, F> {
             };
             let page = child.page().expect("a decoded branch names pages");
             let (tree, level, totals) = (task.tree, task.level - 1, child.totals);
-            tasks.push(Task { page, tree, level, totals, low: Arc::clone(&low), high: high.clone() });
+            if !self.scope.passes(totals, high.as_deref()) {
+                tasks.push(Task { page, tree, level, totals, low: Arc::clone(&low), high: high.clone() });
+            }
             low = high.unwrap_or_else(|| Arc::from([]));
         }
+        tasks[first..].reverse();
         Ok(())
     }
 
