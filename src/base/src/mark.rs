@@ -82,6 +82,8 @@ marks! {
     SnapshotBuilt = "snapshot built",
     /// A snapshot took the place of a member's tree.
     SnapshotInstalled = "snapshot installed",
+    /// A scrub found a page that isn't what was written.
+    RotFoundByScrub = "rot found by a scrub",
 }
 
 impl Mark {

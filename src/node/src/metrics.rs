@@ -139,6 +139,16 @@ pub struct ShardMetrics {
     pub sweep: Histogram,
     /// When the last sweep ended, in seconds since the Unix epoch.
     pub last_sweep: Gauge,
+    /// How much of the scrub's pass under way, or of the last one, is done, in millionths.
+    pub scrub_progress_ppm: Gauge,
+    /// Pages that scrubs have read.
+    pub scrub_pages: Counter,
+    /// Passes of scrubs that have ended.
+    pub scrub_passes: Counter,
+    /// Pages that scrubs found to be rotten, each as often as it was found.
+    pub scrub_corruptions: Counter,
+    /// When the last pass of a scrub ended, in seconds since the Unix epoch.
+    pub last_scrub_pass: Gauge,
     /// TTLs of granted and renewed leases.
     pub lease_ttl: Histogram,
     /// Learners that were to be promoted.
@@ -181,6 +191,11 @@ impl Default for ShardMetrics {
             swept_changes: Counter::new(),
             sweep: Histogram::new(SWEEP_MS),
             last_sweep: Gauge::new(),
+            scrub_progress_ppm: Gauge::new(),
+            scrub_pages: Counter::new(),
+            scrub_passes: Counter::new(),
+            scrub_corruptions: Counter::new(),
+            last_scrub_pass: Gauge::new(),
             lease_ttl: Histogram::new(TTL_SECONDS),
             promotions: Promotions::default(),
             snapshots_sent: Transfers::default(),

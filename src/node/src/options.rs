@@ -91,6 +91,8 @@ pub struct ShardOptions {
     pub seal_after: Duration,
     /// Entries visited by commands in one turn.
     pub apply_budget: u32,
+    /// All pages of the tree files are read and proven once in so long; zero: never.
+    pub scrub_interval: Duration,
     /// The largest tree file, in bytes: the address range that is reserved for it.
     pub tree_bytes_max: u64,
     /// How much a tree file grows at once, in bytes.
@@ -132,6 +134,7 @@ impl ShardOptions {
             branch_bytes_max: 64 << 20,
             seal_after: Duration::from_millis(200),
             apply_budget: 4096,
+            scrub_interval: Duration::from_secs(24 * 3600),
             tree_bytes_max: 256 << 30,
             grow_bytes: 16 << 20,
             tail_free_bytes_max: 16 << 20,

@@ -21,6 +21,7 @@ mod new_cluster;
 mod pace;
 mod proposals;
 mod relocation;
+mod scrub;
 mod snapshots;
 mod stall;
 mod sweep;
@@ -35,7 +36,7 @@ use plinth_base::{
 use plinth_env::{Env, PageError, Peers, Resident, TaskQueue};
 use plinth_kv::MemberRecord;
 use plinth_raft::Effects;
-use plinth_tree::{CheckpointDone, GrowDone, PunchDone, TreeError};
+use plinth_tree::{CheckpointDone, GrowDone, PunchDone, ScrubDone, TreeError};
 use plinth_wal::{Entry, FlushDone, MaintenanceDone, Wal, WalError};
 
 pub(crate) use background::BackgroundWork;
@@ -113,6 +114,8 @@ pub(crate) enum Completion<E: Env> {
     Grown(usize, GrowDone),
     Punched(usize, PunchDone),
     Verified(usize, Result<u64, TreeError>),
+    /// The slice of a scrub with this number.
+    Scrubbed(usize, u64, ScrubDone),
     LoadedForRelocation(usize, Result<(), PageError>),
     /// A question about leases can be answered.
     LoadedForLeases(usize, LeaseQuestion, Asker),

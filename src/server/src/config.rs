@@ -72,6 +72,8 @@ pub struct Config {
     pub checkpoint_log_bytes: u64,
     /// What a leader keeps of the log for members that are behind, in bytes.
     pub catch_up_log_bytes: u64,
+    /// All pages of the tree file are read and proven once in so long; zero: never.
+    pub scrub_interval: Duration,
 }
 
 /// What one client may do.
@@ -213,6 +215,7 @@ pub fn from_settings(settings: &Settings) -> Result<(Config, Vec<Notice>), Start
         wal_sync_method: sync_method(settings.get("wal-sync-method")),
         checkpoint_log_bytes: checkpoint_log_bytes(settings)?,
         catch_up_log_bytes: number(settings, "catch-up-log-bytes"),
+        scrub_interval: duration(settings, "scrub-interval"),
         name,
     };
     Ok((config, notices))

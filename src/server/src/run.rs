@@ -179,6 +179,7 @@ fn prepare(config: Config, form: Form, dir: &mut DataDir, cores: &[usize]) -> Re
     shard_options.sync_method = config.wal_sync_method.unwrap_or(marker.wal_sync_method);
     shard_options.checkpoint_log_bytes = config.checkpoint_log_bytes;
     shard_options.catch_up_log_bytes = config.catch_up_log_bytes;
+    shard_options.scrub_interval = config.scrub_interval;
     shard_options.stall_soft = config.wal_stall_soft;
     shard_options.stall_hard = config.wal_stall_hard;
     shard_options.election_timeout = config.election_timeout;

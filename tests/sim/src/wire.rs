@@ -207,8 +207,15 @@ pub fn told(response: pb::LeaseTimeToLiveResponse) -> Answer {
 /// Whether the status says that the request was not carried out and never will be.
 #[must_use]
 pub fn is_declined(status: &Status) -> bool {
-    [errors::LEADER_CHANGED, errors::NO_SPACE, errors::TOO_MANY_REQUESTS, errors::STOPPED, errors::NO_LEADER]
-        .contains(status)
+    let all = [
+        errors::LEADER_CHANGED,
+        errors::NO_SPACE,
+        errors::CORRUPT,
+        errors::TOO_MANY_REQUESTS,
+        errors::STOPPED,
+        errors::NO_LEADER,
+    ];
+    all.contains(status)
 }
 
 /// The refusal that a status stands for, if it is one that depends on the request and the data alone.

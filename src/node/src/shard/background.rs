@@ -12,8 +12,14 @@ use plinth_raft::{HardState, Input};
 use plinth_tree::{CheckpointDone, CheckpointStates, PAGE_BYTES};
 
 use super::{
-    Completion, Shard, defragment::Defragmentation, memory_pace::MemoryPace, pace::SegmentPace, proposals::Held,
-    relocation::TailWalk, send_answer,
+    Completion, Shard,
+    defragment::Defragmentation,
+    memory_pace::MemoryPace,
+    pace::SegmentPace,
+    proposals::{AskedAlarm, Held},
+    relocation::TailWalk,
+    scrub::Scrub,
+    send_answer,
 };
 use crate::{
     bootstrap::NodeError,
@@ -71,8 +77,10 @@ pub(crate) struct BackgroundWork {
     checkpointed: LogIndex,
     /// Up to here the log was told that nobody needs it.
     released: LogIndex,
-    /// The alarm NOSPACE was proposed and is not applied yet.
-    pub(crate) alarm_is_proposed: bool,
+    pub(super) no_space_alarm: AskedAlarm,
+    pub(super) corrupt_alarm: AskedAlarm,
+    /// Its file is proven all over again, all the time.
+    pub(super) scrub: Scrub,
     /// The newest checkpoint is known to be whole. Until then nothing replaces the older one, and the log behind it stays.
     is_verified: bool,
     /// Proving it begins when this entry is applied: what the last process logged comes first, because clients wait for it.
@@ -104,7 +112,9 @@ impl BackgroundWork {
             is_placing: false,
             checkpointed: LogIndex(0),
             released: LogIndex(0),
-            alarm_is_proposed: false,
+            no_space_alarm: AskedAlarm::default(),
+            corrupt_alarm: AskedAlarm::default(),
+            scrub: Scrub::default(),
             is_verified,
             verify_after: (!is_verified).then_some(last),
             checkpoint_began: None,
@@ -120,6 +130,7 @@ impl BackgroundWork {
     pub(crate) fn take_over(&mut self, before: &mut Self) {
         self.awaiting_sweep = std::mem::take(&mut before.awaiting_sweep);
         self.defragmentation = before.defragmentation.take();
+        self.scrub.take_over(&before.scrub);
     }
 
     /// Has the newest checkpoint proven before everything is applied.
@@ -133,6 +144,11 @@ impl BackgroundWork {
     pub(super) fn is_quiet(&self) -> bool {
         let is_writing = self.checkpoint_began.is_some() || self.is_growing || self.is_punching;
         self.is_verified && !is_writing && !self.tail_walk.is_loading() && !self.is_settling
+    }
+
+    /// Whether its file may be scrubbed. A slice reads a file of its own and is in nobody's way: it counts for nothing here.
+    pub(super) fn may_scrub(&self) -> bool {
+        self.is_verified && !self.is_closed && !self.is_placing
     }
 
     /// Whether something is under way after which fewer pages are in memory.
@@ -215,7 +231,9 @@ impl<E: Env> Shard<E> {
             group.published.status.set_pending(group.store.pending_bytes());
             group.note_sizes();
             let raised = group.machine.state().alarms.iter().any(|(_, kind)| *kind == AlarmKind::NoSpace);
-            group.work.alarm_is_proposed &= !raised;
+            if raised {
+                group.work.no_space_alarm.forget();
+            }
             let age = now.since(group.work.last_checkpoint);
             // Also with changes that are not written yet, if they are the last ones: what a sweep leaves behind, for example.
             let is_idle = group.store.dirty_bytes() == 0 || quiet >= IDLE_CHECKPOINT_AGE;
@@ -227,6 +245,8 @@ impl<E: Env> Shard<E> {
             self.relocate(at);
             self.defragment(at);
             self.grow_if_short(at);
+            self.scrub_if_due(at);
+            self.raise_corrupt_if_owed(at);
             if self.groups[at].store.branch_bytes() > self.options.branch_bytes_max {
                 self.begin_settling(at);
             }

@@ -13,6 +13,26 @@ use crate::message::{HELD_PROPOSALS_MAX, Message, Refusal, Reply, ReplyTo};
 /// When proposals that wait for memory are looked at again. What makes room says so by itself; this is for what time alone allows.
 const PACED_PAUSE: Duration = Duration::from_millis(1);
 
+/// An alarm that this member raises, on its way through the log.
+#[derive(Default)]
+pub(crate) struct AskedAlarm(Option<Instant>);
+
+impl AskedAlarm {
+    /// Whether to propose it: not while it may still come. What a leader was given that is gone is lost, and nobody says so.
+    fn ask(&mut self, now: Instant, again_after: Duration) -> bool {
+        let is_due = self.0.is_none_or(|asked| now.since(asked) >= again_after);
+        if is_due {
+            self.0 = Some(now);
+        }
+        is_due
+    }
+
+    /// It stands.
+    pub(super) fn forget(&mut self) {
+        self.0 = None;
+    }
+}
+
 /// Something that waits for room, for the log's device, or for a leader.
 pub(super) enum Held {
     /// Of a client of this member.
@@ -133,14 +153,26 @@ impl<E: Env> Shard<E> {
         Ok(())
     }
 
-    /// Raises the alarm through the log, so that it survives a restart and every member knows it.
     pub(super) fn raise_no_space(&mut self, at: usize) {
-        let command = Command::Alarm { action: AlarmAction::Activate, member: self.member, alarm: AlarmKind::NoSpace };
-        if std::mem::replace(&mut self.groups[at].work.alarm_is_proposed, true) {
-            return;
+        if self.raise(at, AlarmKind::NoSpace) {
+            let group = self.groups[at].id.0;
+            plinth_base::log_warn!("no space left for writes: raising the alarm NOSPACE", "group" => group);
         }
-        plinth_base::log_warn!("no space left for writes: raising the alarm NOSPACE", "group" => self.groups[at].id.0);
-        self.propose_own(at, command);
+    }
+
+    /// Raises an alarm through the log, so that it survives a restart and every member knows it. Whoever has a reason calls this until it stands:
+    /// false if nothing is proposed now, because it is on its way or there is no leader.
+    pub(super) fn raise(&mut self, at: usize, alarm: AlarmKind) -> bool {
+        let (now, again_after) = (self.env.now(), self.options.request_timeout);
+        let group = &mut self.groups[at];
+        let asked =
+            if alarm == AlarmKind::Corrupt { &mut group.work.corrupt_alarm } else { &mut group.work.no_space_alarm };
+        let is_due = group.raft.may_propose() && asked.ask(now, again_after);
+        if is_due {
+            let command = Command::Alarm { action: AlarmAction::Activate, member: self.member, alarm };
+            self.propose_own(at, command);
+        }
+        is_due
     }
 
     /// Proposes something that nobody waits for.

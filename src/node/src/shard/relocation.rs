@@ -136,7 +136,8 @@ impl<E: Env> Shard<E> {
         });
     }
 
-    /// Goes on with what was loaded. What can't be read stays where it is, and the walk ends: whoever needs that page will say so.
+    /// Goes on with what was loaded. What can't be read stays where it is, and the walk ends: whoever needs that page will say so, and the scrub
+    /// if it is rotten on the disk.
     pub(super) fn handle_loaded_for_relocation(&mut self, at: usize, result: Result<(), PageError>) {
         let work = &mut self.groups[at].work;
         let is_awaited = work.defragmentation.is_some();
@@ -147,10 +148,14 @@ impl<E: Env> Shard<E> {
             Ok(()) => self.relocate(at),
             Err(error) => {
                 walk.relocation = None;
+                let is_rotten = matches!(error, PageError::Corrupt(_));
                 plinth_base::log_warn!(
                     "the tail of a tree file can't be emptied: a page can't be read",
                     "error" => plinth_base::log::Value::display(&error)
                 );
+                if is_rotten {
+                    self.scrub_now(at);
+                }
             }
         }
     }

@@ -72,6 +72,7 @@ impl<E: Env> Shard<E> {
                 Completion::Punched(at, done) => self.handle_punched(at, done)?,
                 Completion::Defragment(at) => self.defragment(at),
                 Completion::Verified(at, pages) => self.handle_verified(at, pages?),
+                Completion::Scrubbed(at, slice, done) => self.handle_scrubbed(at, slice, done),
                 Completion::LoadedForRelocation(at, result) => self.handle_loaded_for_relocation(at, result),
                 Completion::LoadedForLeases(at, question, asker) => self.answer_question(at, question, asker),
                 Completion::Fetched { at, peer, from, entries } => self.handle_fetched(at, peer, from, entries)?,

@@ -4,6 +4,7 @@ mod compaction;
 mod leases;
 mod maintenance;
 mod ranges;
+mod scrub;
 mod stall;
 mod support;
 mod verify;

@@ -44,6 +44,7 @@ fn without_flags_it_is_etcds_default_node() {
     assert_eq!((config.cores, config.shards, config.wal_sync_method), (None, None, None));
     assert_eq!((config.checkpoint_log_bytes, config.wal_stall_soft), (128 << 20, Duration::from_millis(500)));
     assert_eq!((config.catch_up_log_bytes, config.wal_stall_hard), (4 << 30, Duration::from_millis(750)));
+    assert_eq!(config.scrub_interval, Duration::from_secs(24 * 3600));
     assert!(config.wal_dir.is_none() && config.listen_metrics_urls.is_empty());
 }
 
@@ -55,7 +56,7 @@ fn values_reach_their_fields() {
          --max-concurrent-streams=9 --grpc-keepalive-min-time=1s --grpc-keepalive-interval=2s --grpc-keepalive-timeout=3s \
          --heartbeat-interval 20 --election-timeout 200 --log-level=debug --log-format=console --log-outputs=stdout,/l \
          --cores=0-1 --shards=2 --wal-sync-method=linked-sync --listen-metrics-urls=http://127.0.0.1:2381 \
-         --checkpoint-log-bytes=65536 --wal-stall-soft=70ms --wal-stall-hard=90ms --catch-up-log-bytes=0",
+         --checkpoint-log-bytes=65536 --wal-stall-soft=70ms --wal-stall-hard=90ms --catch-up-log-bytes=0 --scrub-interval=0",
     );
     assert_eq!((config.name.as_str(), config.data_dir.to_str()), ("infra1", Some("/d")));
     assert_eq!(config.wal_dir, Some(PathBuf::from("/w")));
@@ -74,6 +75,7 @@ fn values_reach_their_fields() {
     assert_eq!((config.shards, config.wal_sync_method), (Some(2), Some(SyncMethod::LinkedSync)));
     assert_eq!((config.checkpoint_log_bytes, config.wal_stall_soft), (65536, Duration::from_millis(70)));
     assert_eq!((config.catch_up_log_bytes, config.wal_stall_hard), (0, Duration::from_millis(90)));
+    assert_eq!(config.scrub_interval, Duration::ZERO);
 }
 
 #[test]

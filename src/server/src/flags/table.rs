@@ -69,6 +69,7 @@ pub const FLAGS: &[Flag] = &[
     flag("wal-stall-hard", Duration, "0s", Honoured, "a write of the log that takes so long makes a leader hand its leadership over, if others do better; 0 is three quarters of the election timeout"),
     flag("checkpoint-log-bytes", Uint, "134217728", Honoured, "a checkpoint starts when the log has grown by so much; less makes starts after a crash shorter and writes dearer"),
     flag("catch-up-log-bytes", Uint, "4294967296", Honoured, "how much of the log a leader keeps for members that are behind; whoever lacks more gets a snapshot"),
+    flag("scrub-interval", Duration, "24h", Honoured, "how long a pass over the tree file takes that reads and proves all of its pages; rot raises the alarm CORRUPT; 0 is never"),
     // Clustering.
     flag("initial-advertise-peer-urls", Text, "http://localhost:2380", Honoured, "how other members reach this one"),
     flag("initial-cluster", Text, "default=http://localhost:2380", Honoured, "members at the first start: name=url,name=url"),

@@ -58,6 +58,11 @@ const SCALARS: &[(&str, FamilyKind, &str, Value)] = &[
     ("etcd_debugging_server_lease_expired_total", Counter, "The total number of expired leases.", |m| m.leases_expired.into()),
     // plinth's own.
     ("plinth_wal_stalled", Gauge, "1 while a write of the log takes longer than --wal-stall-soft and new proposals wait, 2 while it takes longer than --wal-stall-hard.", |m| m.wal_stalled.into()),
+    ("plinth_scrub_progress_ratio", Gauge, "How much of the pass of the scrub that is under way, or was the last one, is done.", |m| (m.scrub_progress_ppm as f64 / 1e6).into()),
+    ("plinth_scrub_pages_total", Counter, "Pages of the tree file that the scrub has read.", |m| m.scrub_pages.into()),
+    ("plinth_scrub_passes_total", Counter, "The number of times that the scrub has gone through the tree file.", |m| m.scrub_passes.into()),
+    ("plinth_scrub_corruptions_total", Counter, "Rotten pages that the scrub has found, each as often as it was found.", |m| m.scrub_corruptions.into()),
+    ("plinth_scrub_last_pass_timestamp_seconds", Gauge, "When the scrub's last pass ended, in seconds since the Unix epoch; 0 before.", |m| m.last_scrub_pass.into()),
     ("plinth_wal_stalls_total", Counter, "The number of times that a write of the log took longer than --wal-stall-soft.", |m| m.wal_stalls.into()),
     ("plinth_wal_hard_stalls_total", Counter, "The number of times that a write of the log took longer than --wal-stall-hard.", |m| m.wal_hard_stalls.into()),
     ("plinth_background_budget_bytes_per_second", Gauge, "What background work may read and write while the log is busy, all of it together.", |m| m.background_rate.into()),

@@ -110,6 +110,16 @@ pub struct MetricsSnapshot {
     pub last_compaction: u64,
     /// How long compactions took: milliseconds, in [`SWEEP_MS`].
     pub compaction: HistogramSnapshot,
+    /// How much of the scrub's pass under way, or of the last one, is done, in millionths.
+    pub scrub_progress_ppm: u64,
+    /// Pages that scrubs have read.
+    pub scrub_pages: u64,
+    /// Passes that have ended.
+    pub scrub_passes: u64,
+    /// Pages that were found to be rotten.
+    pub scrub_corruptions: u64,
+    /// When the last pass ended, in seconds since the Unix epoch; 0 before.
+    pub last_scrub_pass: u64,
     /// Leases granted.
     pub leases_granted: u64,
     /// Leases revoked, expired ones included.
@@ -195,6 +205,11 @@ impl Default for MetricsSnapshot {
             compacted_changes: 0,
             last_compaction: 0,
             compaction: HistogramSnapshot::empty(SWEEP_MS),
+            scrub_progress_ppm: 0,
+            scrub_pages: 0,
+            scrub_passes: 0,
+            scrub_corruptions: 0,
+            last_scrub_pass: 0,
             leases_granted: 0,
             leases_revoked: 0,
             leases_renewed: 0,

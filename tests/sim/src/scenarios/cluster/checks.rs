@@ -1,19 +1,23 @@
 //! What must be so: while the cluster runs, from what members say of themselves; and at the end, of everything.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use plinth_base::MemberId;
+use plinth_kv::AlarmKind;
 use plinth_rpc::Status;
 use plinth_sim_env::SimEnv;
 
-use super::Run;
+use super::{GROUP, Run};
 use crate::{
     history::History,
     model::{self, Model},
     scenario::Violation,
     scenarios::{
         clients::watching,
-        node::{checks, machine::Node},
+        node::{
+            checks,
+            machine::{Node, tree_path},
+        },
     },
 };
 
@@ -129,6 +133,22 @@ impl Run {
         }
         for host in present {
             self.check_member(host, &found, &state)?;
+        }
+        Ok(())
+    }
+
+    /// Nobody is said to be rotten whose disk forgot nothing.
+    pub(super) fn check_alarms(&self) -> Result<(), Violation> {
+        let is_rotten = |id: u64| {
+            let rotten = |path: &PathBuf| *path == tree_path(GROUP);
+            self.members.iter().any(|member| member.id.0 == id && member.rotten.as_ref().is_some_and(rotten))
+        };
+        for node in self.members.iter().filter_map(|member| member.node.as_ref()) {
+            for (member, kind) in &node.handle.groups[0].root().state.alarms {
+                if *kind == AlarmKind::Corrupt && !is_rotten(*member) {
+                    return Err(Violation(format!("{member:x} is said to be rotten, and its trees are sound")));
+                }
+            }
         }
         Ok(())
     }

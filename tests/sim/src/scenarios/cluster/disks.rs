@@ -66,7 +66,11 @@ impl Run {
             // A log that is sealed has no end that could pass for one which a power cut has torn.
             self.stop(host)?;
         }
-        let is_rottable = |path: &std::path::Path| path.starts_with(WAL_DIR) || path == tree_path(super::GROUP);
+        // There is one tree, and there are several segments.
+        let is_tree = self.prng.chance(1, 2);
+        let is_rottable = |path: &std::path::Path| {
+            if is_tree { path == tree_path(super::GROUP) } else { path.starts_with(WAL_DIR) }
+        };
         let mut files = self.sim.host(host).files();
         files.retain(|(path, bytes)| *bytes > 0 && is_rottable(path));
         if files.is_empty() {

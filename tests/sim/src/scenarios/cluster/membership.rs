@@ -32,7 +32,7 @@ impl Run {
         }
     }
 
-    fn draw(&mut self, fits: impl Fn(&Self, usize) -> bool) -> Option<usize> {
+    pub(super) fn draw(&mut self, fits: impl Fn(&Self, usize) -> bool) -> Option<usize> {
         let fitting: Vec<usize> = (0..self.members.len()).filter(|host| fits(self, *host)).collect();
         (!fitting.is_empty()).then(|| fitting[self.prng.index(fitting.len())])
     }

@@ -82,6 +82,7 @@ pub(super) const MARKS_OF_CLUSTERS: &[Mark] = &[
     Mark::SnapshotBuilt,
     Mark::SnapshotInstalled,
     Mark::LeaderFled,
+    Mark::RotFoundByScrub,
 ];
 
 /// Branches that many clusters under faults reach. The rarer ones are for the scenario `node`, which runs through more lives.
@@ -102,6 +103,7 @@ const MARKS: &[Mark] = &[
     Mark::SnapshotBuilt,
     Mark::SnapshotInstalled,
     Mark::LeaderFled,
+    Mark::RotFoundByScrub,
 ];
 
 /// What goes wrong: the first ones are caused, the others come of them.
@@ -133,6 +135,7 @@ const FAULTS: &[&str] = &[
     "member let in that was added meanwhile",
     "lane reset",
     "page evicted",
+    "rotten member given up",
     "power cut",
     "stall",
     "storage full",
@@ -264,6 +267,7 @@ impl Run {
                 member.note_doubt();
             }
         }
+        self.check_alarms()?;
         let clients = &mut *self.clients.borrow_mut();
         clients.history.life_mut().look(newest, now);
         let may_say_so =
@@ -338,7 +342,7 @@ impl Run {
             let key = self.clients.borrow().workload.key(1);
             let put = Request::Put(Put { key, value: b"progress".to_vec(), ..Put::default() });
             let sent = async {
-                operator::clear_alarm(&api).await;
+                operator::clear_alarms(&api).await;
                 clients::send(&api, &self.clients, put.into(), false).await
             };
             let left = progress_max.saturating_sub(self.sim.elapsed() - begun);

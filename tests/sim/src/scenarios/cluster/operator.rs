@@ -1,4 +1,4 @@
-//! What an operator does: makes room where there is none, and clears the alarm that says so.
+//! What an operator does: makes room where there is none, gives up members whose disks rot, and clears the alarms that say so.
 
 use plinth_env::{Env, TaskQueue};
 use plinth_kv::AlarmKind;
@@ -35,7 +35,7 @@ impl Run {
             if gives_up {
                 give_up_everything(&api, &clients).await;
             }
-            clear_alarm(&api).await;
+            clear_alarms(&api).await;
         });
         for other in 0..self.members.len() {
             if gives_up && self.members[other].is_up() {
@@ -45,6 +45,22 @@ impl Run {
                 });
             }
         }
+    }
+
+    /// Who is said to be rotten goes away for good, mostly soon; then the alarm is cleared.
+    pub(super) fn look_after_rot(&mut self) {
+        let alarmed =
+            |host: &usize| self.members[*host].is_up() && corrupt(&self.members[*host].node().apis[0]).next().is_some();
+        let Some(host) = (0..self.members.len()).find(alarmed).filter(|_| self.prng.chance(1, 2)) else { return };
+        let rotten: Vec<u64> = corrupt(&self.members[host].node().apis[0]).collect();
+        for member in self.members.iter_mut().filter(|member| rotten.contains(&member.id.0) && !member.is_lost) {
+            self.observed.note("rotten member given up");
+            member.lose(&self.sim);
+        }
+        let others = self.draw(|run, host| run.members[host].is_up());
+        let Some(other) = others else { return };
+        let api = self.node_of(other).apis[0].clone();
+        self.env_of(other).spawn(TaskQueue::Serve, async move { clear_alarms(&api).await });
     }
 
     pub(super) fn make_room(&mut self, host: usize) {
@@ -64,10 +80,16 @@ async fn give_up_everything<E: Env>(api: &Api<E>, clients: &Shared) {
     clients::compact(api, clients, Call::Compact { revision, physical: true }).await;
 }
 
-/// As far as this member knows of it.
-pub(super) async fn clear_alarm<E: Env>(api: &Api<E>) {
+/// The members that are said to be rotten.
+fn corrupt<E: Env>(api: &Api<E>) -> impl Iterator<Item = u64> {
     let alarms = api.published().root().state.alarms.clone();
-    for (member, _) in alarms.iter().filter(|(_, kind)| *kind == AlarmKind::NoSpace) {
-        let _ = api.alarm(pb::AlarmRequest { action: 2, member_id: *member, alarm: AlarmKind::NoSpace as i32 }).await;
+    alarms.into_iter().filter(|(_, kind)| *kind == AlarmKind::Corrupt).map(|(member, _)| member)
+}
+
+/// As far as this member knows of them.
+pub(super) async fn clear_alarms<E: Env>(api: &Api<E>) {
+    let alarms = api.published().root().state.alarms.clone();
+    for (member_id, kind) in alarms {
+        let _ = api.alarm(pb::AlarmRequest { action: 2, member_id, alarm: kind as i32 }).await;
     }
 }

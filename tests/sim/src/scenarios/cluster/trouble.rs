@@ -40,6 +40,7 @@ impl Run {
             _ => self.stop(host)?,
         }
         self.look_after_room();
+        self.look_after_rot();
         // Whoever is down comes back, but not always at once.
         for host in 0..self.members.len() {
             if !self.members[host].is_up() && self.prng.chance(1, 2) {

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::Path};
 
 use plinth_env::Env;
-use plinth_kv::{Audit, AuditError, Budget, State, trees};
+use plinth_kv::{AlarmKind, Audit, AuditError, Budget, State, trees};
 use plinth_rpc::{Status, errors};
 use plinth_sim_env::Sim;
 
@@ -71,6 +71,16 @@ pub(in crate::scenarios) async fn found<E: Env>(node: &Node<E>, at: usize) -> Re
             return Ok((Found { revision, compacted, leases }, state));
         }
     }
+}
+
+/// Nothing is said to be rotten: no disk forgets anything here.
+pub(super) fn alarms<E: Env>(node: &Node<E>) -> Result<(), Violation> {
+    let roots = node.handle.groups.iter().map(|group| group.root());
+    let is_corrupt = |alarms: &[(u64, AlarmKind)]| alarms.iter().any(|(_, kind)| *kind == AlarmKind::Corrupt);
+    if roots.into_iter().any(|root| is_corrupt(&root.state.alarms)) {
+        return Err(Violation("a scrub calls a page rotten that is sound".to_owned()));
+    }
+    Ok(())
 }
 
 /// The node that has just started holds what it promised, in every group.

@@ -43,6 +43,7 @@ pub(in crate::scenarios) fn options(prng: &mut Prng) -> ShardOptions {
         branch_bytes_max: any(&[8 << 10, 64 << 20]),
         seal_after: Duration::from_millis(any(&[100, 200, 1_000])),
         apply_budget: any(&[1, 2, 7, 64, 4096]) as u32,
+        scrub_interval: Duration::from_millis(any(&[300, 1_500, 6_000])),
         tree_bytes_max: 1 << 30,
         grow_bytes: any(&[4 << 20, 12 << 20]),
         // The stores are small, so there is never much: the little is moved.

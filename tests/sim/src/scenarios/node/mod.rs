@@ -305,6 +305,7 @@ impl<E: Env, W: Fn(SimEnv) -> E> Run<W> {
             Some(Ok(())) if end != End::Stop => return Err(Violation("the node ended unasked".to_owned())),
             _ => {}
         }
+        checks::alarms(node)?;
         for clients in &self.clients {
             let clients = &mut *clients.borrow_mut();
             let unreadable = std::mem::take(&mut clients.unreadable);
