@@ -2,8 +2,8 @@
 
 use std::{
     fs::{self, File},
-    io,
-    net::SocketAddr,
+    io::{self, Read, Write},
+    net::{SocketAddr, TcpStream},
     os::unix::fs::{FileExt, PermissionsExt},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
@@ -173,6 +173,16 @@ impl Node {
     /// A client of it.
     pub(crate) fn kv(&self) -> Result<Kv, Ended> {
         Kv::connect(self.addr()?)
+    }
+
+    /// What it answers to a GET over HTTP/1, headers included.
+    pub(crate) fn http_get(&self, path: &str) -> Result<String, Ended> {
+        let mut stream = TcpStream::connect(self.addr()?)?;
+        stream.set_read_timeout(Some(WAIT_MAX))?;
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: plinth\r\nConnection: close\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
     }
 
     /// Fails if it has ended.

@@ -3,6 +3,8 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    thread::sleep,
+    time::{Duration, Instant},
 };
 
 use rustix::process::Signal;
@@ -10,6 +12,7 @@ use tempfile::TempDir;
 
 use crate::{
     kv::{Kv, failed},
+    machine::Peers,
     node::{Bench, Node, contents, flip, private_dir},
     outcome::{Ended, Outcome, ensure, ensure_contains},
 };
@@ -18,6 +21,9 @@ const PAGE_BYTES: u64 = 4096;
 const KEYS: usize = 400;
 /// A checkpoint every few hundred puts.
 const OFTEN: &[&str] = &["--checkpoint-log-bytes", "65536"];
+
+/// How long the scrub of the case may take to find something. Only a hang is found by it.
+const WAIT_MAX: Duration = Duration::from_secs(60);
 
 fn key(i: usize) -> String {
     format!("damage/{i:05}")
@@ -42,6 +48,16 @@ fn filled(bench: &Bench, args: &[&str], signal: Signal) -> Result<TempDir, Ended
     node.signal(signal)?;
     node.wait()?;
     Ok(dir)
+}
+
+/// Waits until something is so.
+fn await_or(what: &str, is_so: impl Fn() -> Result<bool, Ended>) -> Outcome {
+    let deadline = Instant::now() + WAIT_MAX;
+    while !is_so()? {
+        ensure(Instant::now() < deadline, || format!("{what} doesn't come"))?;
+        sleep(Duration::from_millis(50));
+    }
+    Ok(())
 }
 
 /// Where `text` is in the files below `dir`.
@@ -116,7 +132,7 @@ pub(super) fn a_tree_without_a_sound_meta_is_refused_with_file_and_offset(bench:
     ensure_contains(&String::from_utf8_lossy(&checked.stderr), &["corrupt at offset", &file.display().to_string()])
 }
 
-/// Flips a bit in the leaf that holds the key number `i`; gives the offset of its page.
+/// Flips a bit in the leaf that holds the key number `i`; gives where.
 fn flip_leaf_of(bench: &Bench, dir: &Path, i: usize) -> Result<u64, Ended> {
     bench.ensure_sound(dir)?;
     // The value also lies in pages that are free since their leaf was copied: the checker knows which one counts.
@@ -127,11 +143,16 @@ fn flip_leaf_of(bench: &Bench, dir: &Path, i: usize) -> Result<u64, Ended> {
             flip(&file, at)?;
             continue;
         }
-        let page = at / PAGE_BYTES * PAGE_BYTES;
+        let page = page_at(at);
         ensure_contains(&String::from_utf8_lossy(&checked.stderr), &[&names(&file, page)])?;
-        return Ok(page);
+        return Ok(at);
     }
     Err(Ended::Failed(format!("{} is in no page that a checkpoint reaches", key(i))))
+}
+
+/// The offset of the page that a byte lies in.
+fn page_at(offset: u64) -> u64 {
+    offset / PAGE_BYTES * PAGE_BYTES
 }
 
 /// Fails unless the node ends by itself and its last line names the page.
@@ -154,7 +175,7 @@ pub(super) fn a_corrupt_page_of_the_newest_checkpoint_stops_the_node_after_a_kil
     node.kv()?.put("other", b"1").map_err(failed("put"))?;
     node.kill()?;
     // The clean stop wrote the last key's page.
-    let page = flip_leaf_of(bench, dir.path(), KEYS - 1)?;
+    let page = page_at(flip_leaf_of(bench, dir.path(), KEYS - 1)?);
     let file = tree_file(dir.path());
     let before = fs::read(&file)?;
     let mut node = Node::spawn(bench.command(dir.path(), &[]))?;
@@ -166,9 +187,10 @@ pub(super) fn a_corrupt_page_of_the_newest_checkpoint_stops_the_node_after_a_kil
 /// node, and everything else goes on.
 pub(super) fn a_corrupt_page_is_never_served(bench: &Bench) -> Outcome {
     let dir = filled(bench, OFTEN, Signal::TERM)?;
-    let page = flip_leaf_of(bench, dir.path(), 0)?;
+    let page = page_at(flip_leaf_of(bench, dir.path(), 0)?);
     let file = tree_file(dir.path());
-    let mut node = bench.start(dir.path(), &[])?;
+    // The scrub would be first.
+    let mut node = bench.start(dir.path(), &["--scrub-interval", "0"])?;
     let kv = node.kv()?;
     let (mut refused, mut served) = (0, 0);
     for i in 0..KEYS {
@@ -184,4 +206,37 @@ pub(super) fn a_corrupt_page_is_never_served(bench: &Bench) -> Outcome {
     let put = kv.put(&key(0), b"new");
     ensure(put.is_err(), || "a change of the damaged page was acknowledged".to_owned())?;
     stops_naming(&mut node, &file, page)
+}
+
+/// A page that rots under a node, and that nobody reads: the scrub finds it, the alarm stops writes, reads go on.
+pub(super) fn rot_that_nobody_reads_is_found_by_the_scrub_and_raises_the_alarm(bench: &Bench) -> Outcome {
+    let etcdctl = Peers::find()?.etcdctl35;
+    let dir = filled(bench, OFTEN, Signal::TERM)?;
+    let rotten = KEYS / 2;
+    let at = flip_leaf_of(bench, dir.path(), rotten)?;
+    let (file, page) = (tree_file(dir.path()), page_at(at));
+    flip(&file, at)?;
+    let mut node = bench.start(dir.path(), &["--scrub-interval", "2s"])?;
+    let kv = node.kv()?;
+    await_or("a pass over a sound file", || Ok(node.log().contains("a tree file was scrubbed")))?;
+    ensure(kv.alarms().map_err(failed("alarms"))?.is_empty(), || "an alarm without a reason".to_owned())?;
+    flip(&file, at)?;
+    await_or("the alarm", || Ok(!kv.alarms().map_err(failed("alarms"))?.is_empty()))?;
+    let listed = super::snapshot::run(&etcdctl, &["--endpoints", &node.addr()?.to_string(), "alarm", "list"])?;
+    ensure_contains(&listed, &["alarm:CORRUPT"])?;
+    let log = node.log();
+    let line = log.lines().find(|line| line.contains("is rotten")).unwrap_or_default();
+    ensure_contains(line, &[&names(&file, page), &format!("\"page\":{}", page / PAGE_BYTES)])?;
+    let put = kv.put("new", b"1").map_err(|status| status.to_string());
+    ensure_contains(&put.err().unwrap_or_default(), &["DataLoss", "etcdserver: corrupt cluster"])?;
+    // A leaf holds about ten of these keys.
+    for i in (0..KEYS).filter(|i| i.abs_diff(rotten) > 20) {
+        let read = kv.get(&key(i)).map_err(failed("get"))?;
+        ensure(read.as_deref() == Some(value(i).as_bytes()), || format!("{} was served as {read:?}", key(i)))?;
+    }
+    let metrics = node.http_get("/metrics")?;
+    let found = metrics.lines().find_map(|line| line.strip_prefix("plinth_scrub_corruptions_total "));
+    ensure(found.is_some_and(|found| found != "0"), || format!("{found:?} pages are counted as rotten"))?;
+    node.ensure_runs()?;
+    node.stop()
 }

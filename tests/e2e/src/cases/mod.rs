@@ -42,7 +42,8 @@ cases! {
         a_corrupt_log_is_refused_with_file_and_offset_after_a_stop,
         a_tree_without_a_sound_meta_is_refused_with_file_and_offset,
         a_corrupt_page_of_the_newest_checkpoint_stops_the_node_after_a_kill,
-        a_corrupt_page_is_never_served,;
+        a_corrupt_page_is_never_served,
+        rot_that_nobody_reads_is_found_by_the_scrub_and_raises_the_alarm,;
     snapshot:
         a_snapshot_is_taken_by_etcds_tools_and_by_an_etcd,
         hash_is_etcds_over_what_a_snapshot_holds,

@@ -41,7 +41,7 @@ fn make_history(kv: &Kv) -> Result<(), plinth_client::Status> {
 }
 
 /// Ends a case unless the program exits with 0; its output.
-fn run(program: &Path, args: &[&str]) -> Result<String, Ended> {
+pub(super) fn run(program: &Path, args: &[&str]) -> Result<String, Ended> {
     let output = Command::new(program).args(args).env("ETCDCTL_API", "3").output()?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let why = || format!("{} {args:?}: {}{text}", program.display(), String::from_utf8_lossy(&output.stderr));
