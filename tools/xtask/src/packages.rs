@@ -14,7 +14,7 @@ struct Package {
 const PACKAGES: &[Package] = &[
     Package { brings: "pip3", package: "python3-pip", used_by: "peers: the wheel that holds etcd 3.5.1" },
     Package { brings: "dpkg", package: "dpkg", used_by: "peers: Debian's etcd 3.4" },
-    Package { brings: "fusermount3", package: "fuse3", used_by: "crash tests: a file system that loses power" },
+    Package { brings: "fusermount3", package: "fuse3", used_by: "crash and e2e --stalls: file systems of their own" },
     Package { brings: "mkfs.ext4", package: "e2fsprogs", used_by: "tests of a full disk" },
     Package { brings: "ip", package: "iproute2", used_by: "e2e --cluster: a network namespace for each member" },
     Package { brings: "fio", package: "fio", used_by: "figures: what `plinth-bench fsync` is checked against" },

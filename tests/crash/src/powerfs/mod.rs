@@ -1,7 +1,7 @@
 //! A file system in memory that knows what is durable, so that a test can cut the power of a process that uses it.
 //!
-//! `file` and `image` are the disk, `power` its switch; `ops` answers the kernel's FUSE requests from it; `mount` brings it into the host's
-//! name space and, whatever happens, out again.
+//! `file` and `image` are the disk, `power` its switch; `ops` answers the kernel's FUSE requests from it; `plinth_fuse::mount` brings it into the
+//! host's name space and, whatever happens, out again.
 //!
 //! What the kernel's FUSE client sends, found by experiment (`tests/kernel_paths.rs` holds it to this):
 //! - Without the writeback cache every write arrives at once, as FUSE_WRITE, O_DIRECT or not; a mapping of the file sees it.
@@ -12,15 +12,16 @@
 
 mod file;
 mod image;
-mod mount;
 mod ops;
 mod power;
 
 pub use file::{CutReport, SECTOR_BYTES};
 pub use image::{FsError, Image, NameModel};
-pub use mount::{MountError, detach_all, detach_stale};
+pub use plinth_fuse::{MountError, detach_all, detach_stale};
 
 use std::{path::Path, sync::Arc, time::Duration};
+
+use plinth_fuse::Mount;
 
 /// What the kernel asked for since the mount.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -47,7 +48,7 @@ pub struct Survivor {
 
 /// A mounted disk. Dropping it detaches the mount and forgets the content.
 pub struct PowerFs {
-    mount: mount::Mount,
+    mount: Mount,
     disk: Arc<power::Disk>,
 }
 
@@ -55,7 +56,7 @@ impl PowerFs {
     /// Mounts `image` on the directory `at`, which must exist.
     pub fn mount(image: Image, at: &Path) -> Result<Self, MountError> {
         let disk = Arc::new(power::Disk::new(image));
-        let mount = mount::Mount::new(ops::Server(Arc::clone(&disk)), at)?;
+        let mount = Mount::new(ops::Server(Arc::clone(&disk)), at)?;
         Ok(Self { mount, disk })
     }
 

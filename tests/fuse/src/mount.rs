@@ -1,4 +1,4 @@
-//! Brings the disk into the name space, and always out again: a mount whose server is gone hangs whoever looks at it.
+//! Brings a file system into the name space, and always out again: a mount whose server is gone hangs whoever looks at it.
 //!
 //! Every mount of this process is listed; it leaves the list and the name space when its guard is dropped, when a signal or
 //! a panic calls [`detach_all`], and at the latest when the next run finds it through [`detach_stale`]. A process that
@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fuser::{BackgroundSession, Config, MountOption, Session};
+use fuser::{BackgroundSession, Config, Filesystem, MountOption, Session};
 use rustix::mount::{UnmountFlags, unmount};
 
 /// Threads that answer requests: a delayed sync must not hold up reads.
@@ -20,7 +20,7 @@ const THREADS: usize = 4;
 /// How long the session may take to end once it is detached.
 const END_MAX: Duration = Duration::from_secs(10);
 /// The source of a mount as /proc/self/mountinfo shows it is this and the process id.
-const SOURCE_PREFIX: &str = "plinth-power-";
+const SOURCE_PREFIX: &str = "plinth-fuse-";
 
 /// Why there is no mount.
 #[derive(Debug)]
@@ -49,13 +49,14 @@ fn mounted() -> MutexGuard<'static, Vec<PathBuf>> {
 }
 
 /// The guard of one mount.
-pub(super) struct Mount {
+pub struct Mount {
     path: PathBuf,
     session: Option<BackgroundSession>,
 }
 
 impl Mount {
-    pub(super) fn new(server: super::ops::Server, at: &Path) -> Result<Self, MountError> {
+    /// Mounts what `server` answers on the directory `at`, which must exist.
+    pub fn new(server: impl Filesystem, at: &Path) -> Result<Self, MountError> {
         check_device()?;
         let mut config = Config::default();
         config.n_threads = Some(THREADS);
@@ -74,7 +75,9 @@ impl Mount {
         Ok(mount)
     }
 
-    pub(super) fn path(&self) -> &Path {
+    /// Where it is mounted.
+    #[must_use]
+    pub fn path(&self) -> &Path {
         &self.path
     }
 }
@@ -154,7 +157,7 @@ mod tests {
 
     #[test]
     fn only_own_mounts_are_recognised_in_mountinfo() {
-        let own = "99 28 0:41 / /tmp/a\\040b/mnt rw,noatime - fuse plinth-power-4711 rw,user_id=0";
+        let own = "99 28 0:41 / /tmp/a\\040b/mnt rw,noatime - fuse plinth-fuse-4711 rw,user_id=0";
         assert_eq!(parse_mount(own), Some((PathBuf::from("/tmp/a b/mnt"), 4711)));
         assert_eq!(parse_mount("28 1 254:0 / / rw,relatime - ext4 /dev/vda rw"), None);
         assert_eq!(parse_mount("garbage"), None);
