@@ -83,12 +83,26 @@ impl Bench {
 
     /// Runs `plinthutl check`.
     pub(crate) fn check(&self, data_dir: &Path) -> Result<Output, Ended> {
-        Ok(Command::new(&self.plinthutl).arg("check").arg(data_dir).output()?)
+        Ok(self.check_command(data_dir, None).output()?)
+    }
+
+    fn check_command(&self, data_dir: &Path, wal_dir: Option<&Path>) -> Command {
+        let mut command = Command::new(&self.plinthutl);
+        command.arg("check").arg(data_dir);
+        if let Some(wal_dir) = wal_dir {
+            command.arg("--wal-dir").arg(wal_dir);
+        }
+        command
     }
 
     /// Fails unless `plinthutl check` finds the stopped directory sound.
     pub(crate) fn ensure_sound(&self, data_dir: &Path) -> Outcome {
-        let checked = self.check(data_dir)?;
+        self.ensure_sound_with(data_dir, None)
+    }
+
+    /// The same of one whose log lies elsewhere, if it does.
+    pub(crate) fn ensure_sound_with(&self, data_dir: &Path, wal_dir: Option<&Path>) -> Outcome {
+        let checked = self.check_command(data_dir, wal_dir).output()?;
         ensure(checked.status.success(), || String::from_utf8_lossy(&checked.stderr).into_owned())
     }
 

@@ -133,11 +133,12 @@ fn contents_survive_a_mount() -> io::Result<()> {
     Ok(())
 }
 
-/// A flush gets stuck whichever way it is asked for: all that a log may use end in FUSE_FSYNC.
+/// A flush gets stuck whichever way it is asked for of those that a log may use, and is one flush.
 #[test]
 fn each_way_to_flush_gets_stuck() {
     let Some(place) = Place::new() else { return };
     let direct = place.open("direct", libc::O_DIRECT);
+    fallocate(&direct, FallocateFlags::empty(), 0, FILE_BYTES).expect("there is room");
     let ways: [(&str, &dyn Fn() -> io::Result<()>); 6] = [
         ("fsync", &|| direct.sync_all()),
         ("fdatasync", &|| direct.sync_data()),
@@ -160,8 +161,36 @@ fn each_way_to_flush_gets_stuck() {
     }
 }
 
+/// A thread that submits a write to its ring has other things to do than wait for the disk.
+#[test]
+fn a_ring_takes_writes_while_the_disk_is_stuck() {
+    let Some(place) = Place::new() else { return };
+    let file = place.open("file", libc::O_DIRECT);
+    // Writes that make a file longer are waited for.
+    fallocate(&file, FallocateFlags::empty(), 0, FILE_BYTES).expect("there is room");
+    for is_dsync in [true, false] {
+        place.fs.stick(AN_HOUR);
+        ring_write_with(&file, is_dsync, |ring| {
+            assert_eq!(ring.submit()?, if is_dsync { 1 } else { 2 });
+            await_waiting(&place, 1);
+            place.fs.heal();
+            Ok(())
+        })
+        .expect("the disk is sound in the end");
+    }
+}
+
 /// A block by way of the ring, durable when this returns.
 fn ring_write(file: &File, is_dsync: bool) -> io::Result<()> {
+    ring_write_with(file, is_dsync, |_| Ok(()))
+}
+
+/// The same; `meanwhile` gets the ring before the write is waited for.
+fn ring_write_with(
+    file: &File,
+    is_dsync: bool,
+    meanwhile: impl FnOnce(&mut io_uring::IoUring) -> io::Result<()>,
+) -> io::Result<()> {
     use std::os::fd::AsRawFd;
 
     use io_uring::{opcode, squeue, types};
@@ -180,6 +209,7 @@ fn ring_write(file: &File, is_dsync: bool) -> io::Result<()> {
     for entry in &entries {
         push(&mut ring, entry)?;
     }
+    meanwhile(&mut ring)?;
     ring.submit_and_wait(entries.len())?;
     for done in ring.completion() {
         if done.result() < 0 {

@@ -1,6 +1,7 @@
 //! Calls to one member, each with a deadline: a member may be frozen, or have nobody to agree with.
 
 use std::{
+    io,
     net::{Ipv4Addr, SocketAddr},
     pin::pin,
     sync::atomic::{AtomicBool, Ordering},
@@ -8,7 +9,7 @@ use std::{
 };
 
 use futures_util::future::{Either, select};
-use plinth_client::{Call, Client, Code, Status};
+use plinth_client::{Call, Client, Code, HttpResponse, Status, http_request};
 use plinth_rpc::etcdserverpb as pb;
 use plinth_sim::{
     model::{Request, Response},
@@ -27,6 +28,19 @@ pub(crate) const CLIENT_PORT: u16 = 2379;
 /// When nobody waits for answers any more, those that are about to come still may.
 const LAST_ANSWERS: Duration = Duration::from_millis(500);
 
+/// What the member of this namespace answers to this over HTTP.
+pub(crate) fn http_get(namespace: &Namespace, target: &str, deadline: Duration) -> io::Result<HttpResponse> {
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let _inside = namespace.enter()?;
+    let answer = async { timeout(deadline, http_request(own_address(), "GET", target, &[])).await };
+    runtime.block_on(answer).map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
+}
+
+/// Where a member is for those in its own namespace.
+fn own_address() -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, CLIENT_PORT))
+}
+
 /// One connection.
 pub(crate) struct Caller {
     runtime: Runtime,
@@ -38,11 +52,10 @@ pub(crate) struct Caller {
 impl Caller {
     /// Connects to the member of this namespace.
     pub(crate) fn connect(namespace: &Namespace, deadline: Duration) -> Result<Self, Status> {
-        let unavailable = |error: std::io::Error| Status::new(Code::UNAVAILABLE, format!("connection: {error}"));
+        let unavailable = |error: io::Error| Status::new(Code::UNAVAILABLE, format!("connection: {error}"));
         let runtime = Builder::new_current_thread().enable_all().build().map_err(unavailable)?;
-        let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, CLIENT_PORT));
         let _inside = namespace.enter().map_err(unavailable)?;
-        let connected = runtime.block_on(async { timeout(deadline, Client::connect(addr)).await });
+        let connected = runtime.block_on(async { timeout(deadline, Client::connect(own_address())).await });
         let client = connected.map_err(|_| Status::new(Code::UNAVAILABLE, "connection: it takes too long"))??;
         Ok(Self { runtime, client, deadline })
     }
@@ -128,6 +141,19 @@ impl Caller {
     pub(crate) fn member_list(&self) -> Result<Vec<pb::Member>, Status> {
         let request = pb::MemberListRequest { linearizable: true };
         self.call("Cluster/MemberList", &request).map(|list: pb::MemberListResponse| list.members)
+    }
+
+    /// Grants a lease of so many seconds, which has this id then.
+    pub(crate) fn lease_grant(&self, ttl: i64) -> Result<i64, Status> {
+        let granted = self.call("Lease/LeaseGrant", &pb::LeaseGrantRequest { ttl, id: 0 });
+        granted.map(|granted: pb::LeaseGrantResponse| granted.id)
+    }
+
+    /// Renews a lease, which has so many seconds then; none is left of one that is gone.
+    pub(crate) fn lease_keep_alive(&self, id: i64) -> Result<i64, Status> {
+        // The call ends behind its one message, and so the answer behind its own.
+        let renewed = self.call("Lease/LeaseKeepAlive", &pb::LeaseKeepAliveRequest { id });
+        renewed.map(|renewed: pb::LeaseKeepAliveResponse| renewed.ttl)
     }
 
     /// Calls a method, named without its package.

@@ -2,11 +2,14 @@
 
 use std::{path::Path, time::Duration};
 
+use plinth_client::HttpResponse;
+use plinth_fuse::slowfs::SlowFs;
 use rustix::process::Signal;
 use tempfile::TempDir;
 
 use super::{
-    caller::{CLIENT_PORT, Caller},
+    caller::{CLIENT_PORT, Caller, http_get},
+    log_disk::LogDisk,
     net::{Namespace, address},
     proxy::PEER_PORT,
 };
@@ -19,6 +22,10 @@ use crate::{
 const WITH_US: &[&str] = &["setpriv", "--pdeathsig", "KILL"];
 /// The exit code of a clean stop by SIGTERM.
 const STOPPED: i32 = 143;
+/// How members with disks of their own flush their logs, one each.
+const SYNC_METHODS: [&str; 3] = ["write-dsync", "linked-sync", "thread-dsync"];
+/// A member that is well answers HTTP in this time.
+const HTTP_MAX: Duration = Duration::from_secs(5);
 
 /// A member, running or not.
 pub(crate) struct Member {
@@ -29,6 +36,8 @@ pub(crate) struct Member {
     dir: TempDir,
     /// Flags beside its name, directory and addresses: whose member it is.
     flags: Vec<String>,
+    /// Where its log lies, if not in its directory. Gone before its process is killed: that can't end while a flush is stuck.
+    disk: Option<LogDisk>,
     node: Option<Node>,
     is_frozen: bool,
     /// What its processes said that have ended.
@@ -39,8 +48,26 @@ impl Member {
     /// A member without data. The others reach it at `peer_url`.
     pub(crate) fn new(number: usize, namespace: Namespace, peer_url: String) -> Result<Self, Ended> {
         let dir = private_dir()?;
-        let (flags, node, said) = (Vec::new(), None, String::new());
-        Ok(Self { number, namespace, peer_url, dir, flags, node, is_frozen: false, said })
+        let (flags, disk, node, said) = (Vec::new(), None, None, String::new());
+        Ok(Self { number, namespace, peer_url, dir, flags, disk, node, is_frozen: false, said })
+    }
+
+    /// From its first start on its log lies on this disk.
+    pub(crate) fn set_disk(&mut self, disk: LogDisk) {
+        self.disk = Some(disk);
+    }
+
+    /// The disk of its log.
+    pub(crate) fn disk(&self) -> Result<&SlowFs, Ended> {
+        let disk = self.disk.as_ref().ok_or_else(|| Ended::Failed(format!("{} has one disk only", self.name())))?;
+        Ok(disk.fs())
+    }
+
+    /// Makes its disk sound, if it has one that may be something else.
+    pub(crate) fn heal_disk(&self) {
+        if let Some(disk) = &self.disk {
+            disk.fs().heal();
+        }
     }
 
     /// What `--initial-cluster` says of it.
@@ -88,6 +115,10 @@ impl Member {
         command.args(["--initial-advertise-peer-urls", &self.peer_url]);
         command.args(["--listen-client-urls", &format!("http://127.0.0.1:{CLIENT_PORT}")]);
         command.args(["--advertise-client-urls", &format!("http://{own}:{CLIENT_PORT}")]);
+        if let Some(disk) = &self.disk {
+            command.arg("--wal-dir").arg(disk.wal_dir());
+            command.args(["--wal-sync-method", SYNC_METHODS[self.number % SYNC_METHODS.len()]]);
+        }
         let _inside = self.namespace.enter()?;
         Node::spawn(command)
     }
@@ -168,6 +199,18 @@ impl Member {
     /// A connection to it, over its own loopback.
     pub(crate) fn connect(&self, deadline: Duration) -> Result<Caller, Ended> {
         Caller::connect(&self.namespace, deadline).map_err(|status| Ended::Failed(format!("{}: {status}", self.name())))
+    }
+
+    /// What it answers to this over HTTP.
+    pub(crate) fn get(&self, target: &str) -> Result<HttpResponse, Ended> {
+        http_get(&self.namespace, target, HTTP_MAX)
+            .map_err(|error| Ended::Failed(format!("{} asked for {target}: {error}", self.name())))
+    }
+
+    /// Fails unless `plinthutl check` finds what it left sound.
+    pub(crate) fn ensure_sound(&self, bench: &Bench) -> Outcome {
+        let wal_dir = self.disk.as_ref().map(LogDisk::wal_dir);
+        bench.ensure_sound_with(self.dir.path(), wal_dir.as_deref())
     }
 
     pub(crate) fn namespace(&self) -> &Namespace {

@@ -12,6 +12,7 @@ use plinth_rpc::etcdserverpb as pb;
 
 use super::{
     caller::Caller,
+    log_disk::LogDisk,
     member::Member,
     net::{Network, address},
     proxy::{PEER_PORT, Proxy, Weather, proxied},
@@ -38,6 +39,15 @@ pub(crate) enum Wiring {
     Proxied,
 }
 
+/// Where members keep their logs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Logs {
+    /// In their directories.
+    Inside,
+    /// On disks of their own, which can be told to be bad ones.
+    Apart,
+}
+
 /// A cluster. Its processes are killed and its network is removed when it is dropped.
 pub(crate) struct Cluster<'a> {
     bench: &'a Bench,
@@ -53,13 +63,18 @@ pub(crate) struct Cluster<'a> {
 
 impl<'a> Cluster<'a> {
     /// Starts so many members and waits until they serve.
-    pub(crate) fn start(bench: &'a Bench, size: usize, wiring: Wiring) -> Result<Self, Ended> {
+    pub(crate) fn start(bench: &'a Bench, size: usize, wiring: Wiring, logs: Logs) -> Result<Self, Ended> {
         let mut network = Network::new()?;
         let mut members: Vec<Member> = Vec::new();
         for _ in 0..size {
             let number = network.plug_in()?;
             let reached_at = if wiring == Wiring::Proxied { proxied(number) } else { address(number) };
-            members.push(Member::new(number, network.of_member(number), format!("http://{reached_at}:{PEER_PORT}"))?);
+            let url = format!("http://{reached_at}:{PEER_PORT}");
+            let mut member = Member::new(number, network.of_member(number), url)?;
+            if logs == Logs::Apart {
+                member.set_disk(LogDisk::new()?);
+            }
+            members.push(member);
         }
         let proxy = (wiring == Wiring::Proxied).then(|| Proxy::start(&network, size)).transpose()?;
         let initial_cluster = members.iter().map(Member::entry).collect::<Vec<_>>().join(",");
@@ -191,6 +206,7 @@ impl<'a> Cluster<'a> {
             proxy.change(Weather::default());
         }
         for member in &mut self.members {
+            member.heal_disk();
             member.thaw()?;
             member.ensure_runs()?;
         }
@@ -202,7 +218,7 @@ impl<'a> Cluster<'a> {
         let all = self.all();
         all.iter().try_for_each(|member| self.members[*member].terminate())?;
         all.iter().try_for_each(|member| self.members[*member].await_stop())?;
-        all.iter().try_for_each(|member| self.bench.ensure_sound(self.members[*member].data_dir()))
+        all.iter().try_for_each(|member| self.members[*member].ensure_sound(self.bench))
     }
 
     /// A connection to a member for what it says of itself.
@@ -233,14 +249,19 @@ impl<'a> Cluster<'a> {
 
     /// Who leads, as far as a member knows.
     pub(crate) fn led_by(&self, member: usize) -> Result<Option<usize>, Ended> {
+        self.leadership(member).map(|(_, leader)| leader)
+    }
+
+    /// The term that a member is in, and who leads in it, as far as the member knows.
+    pub(crate) fn leadership(&self, member: usize) -> Result<(u64, Option<usize>), Ended> {
         let status = self.status(member)?;
         if status.leader == 0 {
-            return Ok(None);
+            return Ok((status.raft_term, None));
         }
         let known = *self.leaders.borrow_mut().entry(status.raft_term).or_insert(status.leader);
         ensure(known == status.leader, || {
             format!("{known:x} led in term {}, and m{member} names {:x}", status.raft_term, status.leader)
         })?;
-        Ok(self.ids.iter().position(|id| *id == Some(status.leader)))
+        Ok((status.raft_term, self.ids.iter().position(|id| *id == Some(status.leader))))
     }
 }

@@ -5,11 +5,14 @@
 
 mod caller;
 pub(crate) mod cases;
+mod leases;
 mod load;
+mod log_disk;
 mod member;
 mod members;
 mod net;
 mod proxy;
 mod recording;
+pub(crate) mod stalls;
 mod trial;
 mod verdict;

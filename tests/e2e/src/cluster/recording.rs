@@ -51,6 +51,8 @@ pub(crate) struct Totals {
     pub(crate) answered: usize,
     /// Those that changed something for certain, as far as they are puts.
     pub(crate) puts: usize,
+    /// The member couldn't carry them out, or nobody knows whether it did.
+    pub(crate) failed: usize,
     /// Nobody knows what became of them.
     pub(crate) unknown: usize,
 }
@@ -131,15 +133,19 @@ impl Recording {
                 }
                 (Event::Answered { number, answer: Ok(response.into()) }, Told::Answer)
             }
-            Err(status) => match outcome_of(&status) {
-                Known::Refused(refused) => (Event::Answered { number, answer: Err(refused) }, Told::Answer),
-                Known::Declined => (Event::Declined { number }, Told::Nothing),
-                Known::NoOutcome => return Told::Nothing,
-                Known::Strange => {
-                    recorded.strange.push(status.to_string());
-                    return Told::Nothing;
+            Err(status) => {
+                let known = outcome_of(&status);
+                recorded.totals.failed += usize::from(!matches!(known, Known::Refused(_)));
+                match known {
+                    Known::Refused(refused) => (Event::Answered { number, answer: Err(refused) }, Told::Answer),
+                    Known::Declined => (Event::Declined { number }, Told::Nothing),
+                    Known::NoOutcome => return Told::Nothing,
+                    Known::Strange => {
+                        recorded.strange.push(status.to_string());
+                        return Told::Nothing;
+                    }
                 }
-            },
+            }
         };
         recorded.totals.unknown -= 1;
         recorded.totals.answered += usize::from(told == Told::Answer);
@@ -154,8 +160,18 @@ impl Recording {
 
     /// The longest time without an acknowledgement of a put between `since` and now.
     pub(crate) fn longest_pause(&self, since: Instant) -> Duration {
+        self.longest_pause_where(since, |_| true)
+    }
+
+    /// The same for puts through this member.
+    pub(crate) fn longest_pause_through(&self, member: usize, since: Instant) -> Duration {
+        self.longest_pause_where(since, |write| write.through == member)
+    }
+
+    fn longest_pause_where(&self, since: Instant, counts: impl Fn(&Write) -> bool) -> Duration {
         let recorded = self.recorded();
-        let acknowledged = recorded.writes.iter().map(|write| write.acknowledged).filter(|at| *at > since);
+        let writes = recorded.writes.iter().filter(|write| counts(write));
+        let acknowledged = writes.map(|write| write.acknowledged).filter(|at| *at > since);
         let mut longest = Duration::ZERO;
         let mut last = since;
         for at in acknowledged.chain([Instant::now()]) {

@@ -12,7 +12,7 @@ use plinth_sim::model::{Put, Request};
 
 use super::{
     load::{self, Load},
-    members::{Cluster, POLL, WAIT_MAX, Wiring},
+    members::{Cluster, Logs, POLL, WAIT_MAX, Wiring},
     recording::{Recording, Told},
     verdict,
 };
@@ -45,7 +45,14 @@ pub(crate) fn run(
     wiring: Wiring,
     body: impl FnOnce(&mut Trial<'_>) -> Result<String, Ended>,
 ) -> Result<String, Ended> {
-    let cluster = Cluster::start(bench, size, wiring)?;
+    run_on(Cluster::start(bench, size, wiring, Logs::Inside)?, body)
+}
+
+/// The same on a cluster that is there already.
+pub(crate) fn run_on(
+    cluster: Cluster<'_>,
+    body: impl FnOnce(&mut Trial<'_>) -> Result<String, Ended>,
+) -> Result<String, Ended> {
     let recording = Arc::new(Recording::new());
     let load = Load::start(&cluster, &recording)?;
     let mut trial = Trial { load, recording, cluster };

@@ -1,6 +1,8 @@
 //! What a flush has to go through before it is carried out.
 
 use std::{
+    collections::HashSet,
+    io,
     ops::RangeInclusive,
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
@@ -26,6 +28,8 @@ struct State {
     /// How often the disk was made sound; flushes that began before wait no longer.
     heals: u64,
     waiting: usize,
+    /// Files, by number, and the threads that wrote to them with O_DSYNC: these writes are flushed.
+    dsync_writers: HashSet<(u64, u32)>,
     prng: Prng,
     stats: Stats,
 }
@@ -52,6 +56,7 @@ impl Default for Flushes {
             is_broken: false,
             heals: 0,
             waiting: 0,
+            dsync_writers: HashSet::new(),
             prng: Prng::new(SEED),
             stats: Stats::default(),
         };
@@ -113,6 +118,16 @@ impl Flushes {
         stats.dsync_writes += u64::from(is_dsync);
     }
 
+    /// A thread's write with O_DSYNC is flushed and about to be answered.
+    pub(super) fn note_dsync(&self, by: (u64, u32)) {
+        self.state().dsync_writers.insert(by);
+    }
+
+    /// Whether a thread's sync of a file is the one that the kernel sends behind its write with O_DSYNC, which is flushed.
+    pub(super) fn take_dsync(&self, by: (u64, u32)) -> bool {
+        self.state().dsync_writers.remove(&by)
+    }
+
     /// A flush arrives; it also says whether it has to wait.
     pub(super) fn begin(&self) -> (Flush, bool) {
         let mut state = self.state();
@@ -137,9 +152,9 @@ impl Flushes {
     }
 
     /// Carries out a flush whose time has come, unless flushes fail.
-    pub(super) fn finish(&self, sync: impl FnOnce() -> Result<(), Errno>) -> Result<(), Errno> {
+    pub(super) fn finish(&self, sync: impl FnOnce() -> io::Result<()>) -> Result<(), Errno> {
         let is_broken = self.state().is_broken;
-        let outcome = if is_broken { Err(Errno::EIO) } else { sync() };
+        let outcome = if is_broken { Err(Errno::EIO) } else { sync().map_err(Errno::from) };
         let stats = &mut self.state().stats;
         *(if outcome.is_ok() { &mut stats.flushes } else { &mut stats.flushes_failed }) += 1;
         outcome

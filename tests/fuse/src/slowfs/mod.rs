@@ -2,9 +2,16 @@
 //!
 //! `flushes` is what a flush has to go through, `nodes` the files of the directory as the kernel names them, `ops` answers the kernel's requests.
 //!
-//! A flush is a FUSE_FSYNC or FUSE_FSYNCDIR. A direct write with RWF_DSYNC ends in one too (`plinth_fuse`'s own tests hold the kernel to it), so all ways in
-//! which a log is made durable wait here. Writes and reads never wait by themselves, and a flush that waits has a thread of its own: only who asked for
-//! it notices, and whoever needs the lock of the same inode, as on any file system.
+//! A flush is a FUSE_FSYNC, a FUSE_FSYNCDIR, or a FUSE_WRITE with O_DSYNC among its flags, as a device takes one with FUA: all ways in which a log is made
+//! durable. Other writes and reads never wait by themselves, and a flush that waits has a thread of its own: only who asked for it notices, and
+//! whoever needs the lock of the same inode, as on any file system.
+//!
+//! What the kernel's FUSE client makes of direct writes with RWF_DSYNC, found by experiment (`tests/slowfs.rs` holds it to this):
+//! - One that is waited for, as by pwritev2, arrives as FUSE_WRITE with O_DSYNC, and once it is answered FUSE_FSYNC follows from the same thread. It is flushed
+//!   by then, so that sync is answered at once.
+//! - Without FUSE_ASYNC_DIO a ring's write is no other, and FUSE heeds no IOCB_NOWAIT: whoever submits it waits for the flush inside io_uring_enter, which no
+//!   local file system does to him, and a whole executor stands still. So it is negotiated here. Then the ring's write is asynchronous, and no FUSE_FSYNC
+//!   follows.
 
 mod flushes;
 mod nodes;
@@ -20,11 +27,11 @@ use crate::mount::{Mount, MountError};
 pub struct Stats {
     /// FUSE_WRITE requests.
     pub writes: u64,
-    /// Those of them with O_DSYNC among their flags; the kernel sends a sync behind each.
+    /// Those of them with O_DSYNC among their flags: flushes, too.
     pub dsync_writes: u64,
-    /// Flushes of files and directories that were answered with success.
+    /// Flushes of files and directories, and writes with O_DSYNC, that were carried out.
     pub flushes: u64,
-    /// Those that were answered with an error.
+    /// Those that failed.
     pub flushes_failed: u64,
 }
 

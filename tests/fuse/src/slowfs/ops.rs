@@ -12,9 +12,9 @@ use std::{
 };
 
 use fuser::{
-    BsdFileFlags, Errno, FileAttr, FileHandle, Filesystem, FopenFlags, Generation, INodeNo, LockOwner, OpenFlags,
-    RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyStatfs, ReplyWrite,
-    Request, TimeOrNow, WriteFlags,
+    BsdFileFlags, Errno, FileAttr, FileHandle, Filesystem, FopenFlags, Generation, INodeNo, InitFlags, KernelConfig,
+    LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry,
+    ReplyStatfs, ReplyWrite, Request, TimeOrNow, WriteFlags,
 };
 use plinth_base::BLOCK_BYTES;
 use rustix::fs::{
@@ -104,21 +104,38 @@ impl Server {
         Ok(data)
     }
 
-    /// Answers at once if the flush needn't wait, and from a thread of its own otherwise.
-    fn carry_out_flush(&self, file: io::Result<Arc<File>>, is_data_only: bool, reply: ReplyEmpty) {
-        let file = match file {
-            Ok(file) => file,
-            Err(error) => return reply.error(error.into()),
-        };
+    /// Gives the file that it wrote to.
+    fn write_at(&self, ino: INodeNo, offset: u64, data: &[u8], flags: OpenFlags) -> io::Result<Arc<File>> {
+        check_alignment(flags, offset, data.len() as u64)?;
+        let file = self.nodes.file(ino)?;
+        file.write_all_at(data, offset)?;
+        Ok(file)
+    }
+
+    fn sync(&self, file: io::Result<Arc<File>>, is_data_only: bool, reply: ReplyEmpty) {
+        match file {
+            Ok(file) => {
+                let sync = move || if is_data_only { file.sync_data() } else { file.sync_all() };
+                self.carry_out_flush(sync, move |outcome| answer(reply, outcome));
+            }
+            Err(error) => reply.error(error.into()),
+        }
+    }
+
+    /// Flushes by `sync` and answers: at once if the flush needn't wait, and from a thread of its own otherwise.
+    fn carry_out_flush(
+        &self,
+        sync: impl FnOnce() -> io::Result<()> + Send + 'static,
+        answer: impl FnOnce(Result<(), Errno>) + Send + 'static,
+    ) {
         let flushes = Arc::clone(&self.flushes);
         let (flush, has_to_wait) = flushes.begin();
-        let sync = move || if is_data_only { file.sync_data() } else { file.sync_all() }.map_err(Errno::from);
         if !has_to_wait {
-            return answer(reply, flushes.finish(sync));
+            return answer(flushes.finish(sync));
         }
         let thread = thread::Builder::new().name("flush".to_owned()).spawn(move || {
             flushes.wait(&flush);
-            answer(reply, flushes.finish(sync));
+            answer(flushes.finish(sync));
         });
         // A reply that is dropped says EIO.
         if let Err(error) = thread {
@@ -128,6 +145,11 @@ impl Server {
 }
 
 impl Filesystem for Server {
+    fn init(&mut self, _req: &Request, config: &mut KernelConfig) -> io::Result<()> {
+        let lacking = |missing| io::Error::other(format!("this kernel's FUSE has no {missing:?}"));
+        config.add_capabilities(InitFlags::FUSE_ASYNC_DIO).map_err(lacking)
+    }
+
     fn lookup(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         answer_entry(reply, self.nodes.lookup(parent, name));
     }
@@ -236,7 +258,7 @@ impl Filesystem for Server {
 
     fn write(
         &self,
-        _req: &Request,
+        req: &Request,
         ino: INodeNo,
         _fh: FileHandle,
         offset: u64,
@@ -246,11 +268,25 @@ impl Filesystem for Server {
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        self.flushes.note_write(flags.0 & libc::O_DSYNC != 0);
-        let aligned = check_alignment(flags, offset, data.len() as u64);
-        match aligned.and_then(|()| self.nodes.file(ino)).and_then(|file| file.write_all_at(data, offset)) {
-            Ok(()) => reply.written(data.len() as u32),
+        let bytes = data.len() as u32;
+        let is_dsync = flags.0 & libc::O_DSYNC != 0;
+        self.flushes.note_write(is_dsync);
+        match self.write_at(ino, offset, data, flags) {
             Err(error) => reply.error(error.into()),
+            Ok(_) if !is_dsync => reply.written(bytes),
+            Ok(file) => {
+                let (flushes, by) = (Arc::clone(&self.flushes), (ino.0, req.pid()));
+                self.carry_out_flush(
+                    move || file.sync_data(),
+                    move |outcome| match outcome {
+                        Ok(()) => {
+                            flushes.note_dsync(by);
+                            reply.written(bytes);
+                        }
+                        Err(error) => reply.error(error),
+                    },
+                );
+            }
         }
     }
 
@@ -259,13 +295,16 @@ impl Filesystem for Server {
         reply.ok();
     }
 
-    fn fsync(&self, _req: &Request, ino: INodeNo, _fh: FileHandle, is_data_only: bool, reply: ReplyEmpty) {
-        self.carry_out_flush(self.nodes.file(ino), is_data_only, reply);
+    fn fsync(&self, req: &Request, ino: INodeNo, _fh: FileHandle, is_data_only: bool, reply: ReplyEmpty) {
+        if self.flushes.take_dsync((ino.0, req.pid())) {
+            return reply.ok();
+        }
+        self.sync(self.nodes.file(ino), is_data_only, reply);
     }
 
     fn fsyncdir(&self, _req: &Request, ino: INodeNo, _fh: FileHandle, is_data_only: bool, reply: ReplyEmpty) {
         let dir = self.nodes.place(ino).and_then(|place| File::open(nodes::path(&place)));
-        self.carry_out_flush(dir.map(Arc::new), is_data_only, reply);
+        self.sync(dir.map(Arc::new), is_data_only, reply);
     }
 
     fn fallocate(
