@@ -27,6 +27,11 @@ const ISSUE_5: &[Step] = &[
     Step { name: "sim", command: &["cargo", "xtask", "sim", "--cluster", "--seeds", "2000"], needs: &[] },
     Step { name: "known-bugs", command: &["cargo", "xtask", "sim", "--known-bugs"], needs: &[] },
     Step { name: "e2e", command: &["cargo", "xtask", "e2e", "--cluster"], needs: &[] },
+    Step {
+        name: "stalls",
+        command: &["cargo", "xtask", "e2e", "--stalls", "--long"],
+        needs: &[Need::Root, Need::Fuse],
+    },
 ];
 const FIGURES: &str = "figures";
 
@@ -41,13 +46,13 @@ usage: cargo xtask accept 2 [proofs | figures | PART...] [options of `plinth-ben
        cargo xtask accept 3 [figures | PART...] [options of `plinth-bench figures`]
        cargo xtask accept 4 [figures | PART...] [options of `plinth-bench figures`]
        cargo xtask accept 4 versus [SCENARIO...] [options of `plinth-bench versus`]
-       cargo xtask accept 5 [sim] [known-bugs] [e2e] [figures | PART...] [options of `plinth-bench figures`]
+       cargo xtask accept 5 [sim] [known-bugs] [e2e] [stalls] [figures | PART...] [options of `plinth-bench figures`]
   proofs   conformance, crashes, simulation
   figures  all figures of the issue; PART: put, range, single, path, idle, pressure, restart (2);
            watch, list, count, compaction, snapshot, size (3); fio, load, same, probe (4);
            cluster-put, cluster-range (5)
-  sim, known-bugs, e2e
-           simulated clusters, known bugs that the simulation must find, clusters of processes
+  sim, known-bugs, e2e, stalls
+           simulated clusters, known bugs that the simulation must find, clusters of processes, such whose disks stall
   2 and 5 without a word: all; figures come last";
 
 pub(crate) fn run(args: &[String]) -> Outcome {
@@ -143,8 +148,8 @@ mod tests {
     #[test]
     fn parts_of_issue_5_run_in_its_order_and_options_are_for_the_figures() {
         let figures = |args: &str| Some(args.to_owned());
-        assert_eq!(chosen(""), (vec!["sim", "known-bugs", "e2e"], figures("")));
-        assert_eq!(chosen("--quick"), (vec!["sim", "known-bugs", "e2e"], figures("--quick")));
+        assert_eq!(chosen(""), (vec!["sim", "known-bugs", "e2e", "stalls"], figures("")));
+        assert_eq!(chosen("--quick"), (vec!["sim", "known-bugs", "e2e", "stalls"], figures("--quick")));
         assert_eq!(chosen("figures --turns 2"), (vec![], figures("--turns 2")));
         assert_eq!(chosen("cluster-put --turns 2"), (vec![], figures("cluster-put --turns 2")));
         assert_eq!(chosen("e2e sim"), (vec!["sim", "e2e"], None));

@@ -44,6 +44,12 @@ const AFTER_TESTS: &[Step] = &[
     Step { name: "clients of others", command: &["cargo", "xtask", "clients"], needs: &[] },
     Step { name: "end to end", command: &["cargo", "xtask", "e2e"], needs: &[] },
     Step { name: "end to end, clusters", command: &["cargo", "xtask", "e2e", "--cluster"], needs: &[] },
+    // Without those that take a minute each: they come with `accept`.
+    Step {
+        name: "end to end, stalled disks",
+        command: &["cargo", "xtask", "e2e", "--stalls"],
+        needs: &[Need::Root, Need::Fuse],
+    },
     Step { name: "crash", command: &["cargo", "xtask", "crash", "--runs", "4"], needs: &[Need::Fuse] },
     // Whether they run; what they show is for a quiet machine.
     Step {

@@ -1,5 +1,5 @@
 //! `cargo xtask e2e`: what operators and supervisors see of the server, as a process; with `--cluster`, of
-//! several that are members of a cluster.
+//! several that are members of a cluster; with `--stalls`, of such whose disks stall.
 
 use crate::{
     packages,

@@ -25,7 +25,8 @@ usage: cargo xtask COMMAND
   conformance [--against plinth|etcd|PROGRAM] [NAME]
                                            play the cases under tests/conformance to a server
   crash [--runs N] ...                     crash a server under load, look for lost writes
-  e2e [--cluster] [NAME]                   what operators see of the real binary, or of clusters of it
+  e2e [--cluster | --stalls [--long]] [NAME]
+                                           what operators see of the real binary, of clusters of it, and of those whose disks stall
   sim [--cluster] [--seeds N] [--from S] ...
                                            run the simulator: all scenarios, or that of whole clusters
   sim --known-bugs                         how many seeds each known bug takes until it is found

@@ -4,6 +4,7 @@ use std::{
     fs::{self, File},
     io,
     net::{Ipv4Addr, TcpListener},
+    os::unix::fs::MetadataExt,
     path::Path,
     process::Stdio,
     time::Instant,
@@ -37,6 +38,8 @@ pub(crate) enum Need {
     Fuse,
     /// Nobody listens on etcd's own port.
     Port2379,
+    /// This is run by root.
+    Root,
 }
 
 impl Need {
@@ -45,6 +48,8 @@ impl Need {
             Self::Peers => (peers::are_there(), "no peers: `cargo xtask peers` fetches them"),
             Self::Fuse => (Path::new("/dev/fuse").exists() && has_program("fusermount3"), "no FUSE here"),
             Self::Port2379 => (TcpListener::bind((Ipv4Addr::LOCALHOST, 2379)).is_ok(), "port 2379 is taken"),
+            // /proc/self belongs to whom the process belongs to.
+            Self::Root => (fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0), "not root here"),
         };
         (!there).then_some(what)
     }

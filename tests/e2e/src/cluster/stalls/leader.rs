@@ -54,6 +54,7 @@ fn leader_stuck_for(trial: &Trial<'_>, duration: Duration) -> Result<String, End
     observed.look_on(trial, &[leader], duration)?;
     let seen = observed.end(trial)?;
     ensure(seen.terms == 1 && seen.leader != leader, || format!("m{leader} led, m{} does now: {seen}", seen.leader))?;
+    ensure(seen.flights == 1.0, || format!("{} leaders handed over because of their disks: {seen}", seen.flights))?;
     ensure(seen.pause < GOES_ON_MAX, || format!("writes went on too late: {seen}"))?;
     ensure(seen.replaced_after.is_some_and(|after| after < HANDED_OVER_MAX), || {
         format!("handed over too late: {seen}")

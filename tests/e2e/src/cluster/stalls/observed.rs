@@ -27,6 +27,8 @@ pub(super) struct Observed {
     replaced: Option<Instant>,
     /// Whose disk was stuck, if it was one member's.
     stuck: Option<usize>,
+    /// How often leaders had fled from stuck disks before.
+    flights: f64,
 }
 
 /// What came of it.
@@ -38,6 +40,8 @@ pub(super) struct Seen {
     /// Terms that began: elections, those that nobody won among them.
     pub(super) terms: u64,
     pub(super) leader: usize,
+    /// How often leaders fled from stuck disks.
+    pub(super) flights: f64,
     /// How long it took until another member led.
     pub(super) replaced_after: Option<Duration>,
 }
@@ -47,7 +51,7 @@ impl Observed {
     pub(super) fn begin(trial: &Trial<'_>) -> Result<Self, Ended> {
         let leader = trial.cluster.await_leader(&trial.cluster.all())?;
         let (term, _) = trial.cluster.leadership(leader)?;
-        Ok(Self { leader, term, since: Instant::now(), replaced: None, stuck: None })
+        Ok(Self { leader, term, since: Instant::now(), replaced: None, stuck: None, flights: flights(trial)? })
     }
 
     /// Looks on for so long since the begin. Whoever is in `stuck` must have said in the meantime that its disk doesn't answer.
@@ -91,6 +95,7 @@ impl Observed {
             own_pause: self.stuck.map(|stuck| trial.recording.longest_pause_through(stuck, self.since)),
             terms: term - self.term,
             leader,
+            flights: flights(trial)? - self.flights,
             replaced_after: self.replaced.map(|at| at - self.since),
         })
     }
@@ -118,7 +123,7 @@ impl std::fmt::Display for Seen {
 fn says_that_it_is_stuck(trial: &Trial<'_>, member: usize) -> Result<bool, Ended> {
     let ready = trial.cluster.member(member).get("/readyz")?;
     let is_told = ready.status == 503 && ready.text().contains("[-]wal_stall failed");
-    Ok(is_told && gauge(trial, member)? == 1.0)
+    Ok(is_told && stalled(trial, member)? > 0.0)
 }
 
 /// Waits until a member says that it is well.
@@ -126,7 +131,7 @@ fn await_well(trial: &Trial<'_>, member: usize) -> Outcome {
     let deadline = Instant::now() + WAIT_MAX;
     loop {
         let ready = trial.cluster.member(member).get("/readyz")?;
-        if ready.status == 200 && gauge(trial, member)? == 0.0 {
+        if ready.status == 200 && stalled(trial, member)? == 0.0 {
             return Ok(());
         }
         ensure(Instant::now() < deadline, || format!("m{member} doesn't get well: {}", ready.text()))?;
@@ -134,11 +139,21 @@ fn await_well(trial: &Trial<'_>, member: usize) -> Outcome {
     }
 }
 
-/// The gauge of stalled logs, summed over what it is split by.
-fn gauge(trial: &Trial<'_>, member: usize) -> Result<f64, Ended> {
+/// How bad the stall of a member's log is as it says itself: 0 is none.
+fn stalled(trial: &Trial<'_>, member: usize) -> Result<f64, Ended> {
+    metric(trial, member, "plinth_wal_stalled")
+}
+
+/// How often leadership was given away because of a stall, by anybody.
+fn flights(trial: &Trial<'_>) -> Result<f64, Ended> {
+    let all = trial.cluster.all().into_iter();
+    all.map(|member| metric(trial, member, "plinth_leader_handovers_total{reason=\"stall\"}")).sum()
+}
+
+/// A metric of a member, named with its labels.
+fn metric(trial: &Trial<'_>, member: usize, name: &str) -> Result<f64, Ended> {
     let text = trial.cluster.member(member).get("/metrics")?.text();
-    let lines = text.lines().filter(|line| line.starts_with("plinth_wal_stalled"));
-    let values: Vec<f64> = lines.filter_map(|line| line.rsplit(' ').next()?.parse().ok()).collect();
-    ensure(!values.is_empty(), || format!("m{member} has no metric plinth_wal_stalled"))?;
-    Ok(values.iter().sum())
+    let values = text.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    let value = values.filter_map(|value| value.parse().ok()).next();
+    value.ok_or_else(|| Ended::Failed(format!("m{member} has no metric {name}")))
 }
