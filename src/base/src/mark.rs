@@ -78,6 +78,10 @@ marks! {
     SnapshotOffered = "snapshot offered",
     /// A snapshot came as pages, and all of them were proven.
     SnapshotCopied = "snapshot copied",
+    /// A snapshot went on with what the receiver had of it, behind an interruption.
+    CopyResumed = "snapshot resumed",
+    /// A snapshot that took too long became one of a newer checkpoint.
+    SnapshotMoved = "snapshot moved to a newer checkpoint",
     /// A snapshot came as records, of which a tree was built.
     SnapshotBuilt = "snapshot built",
     /// A snapshot took the place of a member's tree.

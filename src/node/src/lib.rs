@@ -28,7 +28,8 @@ pub use bootstrap::{NodeError, open_shard};
 pub use budget::{Budget, Taken, Use};
 pub use message::{Answer, Message, Refusal, Reply as ShardReply, ReplyTo};
 pub use metrics::{
-    ApplyTimes, PromotionFigures, Promotions, RangeTimes, ShardMetrics, Times, TransferFigures, Transfers,
+    ApplyTimes, CatchUp, CatchUpState, PromotionFigures, Promotions, RangeTimes, ShardMetrics, Times, TransferFigures,
+    Transfers,
 };
 pub use options::{Identity, ShardOptions};
 pub use plinth_kv::{Command, MemberRecord};

@@ -1,5 +1,6 @@
 //! What a shard counts. It alone writes, but for promotions, which whoever was asked for them counts; a scrape on any executor reads.
 
+mod catch_up;
 mod handovers;
 mod promotions;
 mod transfers;
@@ -15,6 +16,7 @@ use plinth_base::metrics::{
 use plinth_kv::CommandKind;
 
 pub use self::{
+    catch_up::{CatchUp, CatchUpState, CatchUps},
     handovers::{Handover, Handovers},
     promotions::{PromotionFigures, Promotions},
     transfers::{TransferFigures, Transfers},
@@ -157,6 +159,8 @@ pub struct ShardMetrics {
     pub snapshots_sent: Transfers,
     /// And from them.
     pub snapshots_received: Transfers,
+    /// How far peers are behind.
+    pub catch_ups: CatchUps,
     /// Bytes of pages that are in memory because they were changed.
     pub changed_page_bytes: Gauge,
     /// About the bytes of branches in memory.
@@ -200,6 +204,7 @@ impl Default for ShardMetrics {
             promotions: Promotions::default(),
             snapshots_sent: Transfers::default(),
             snapshots_received: Transfers::default(),
+            catch_ups: CatchUps::default(),
             changed_page_bytes: Gauge::new(),
             branch_bytes: Gauge::new(),
         }

@@ -87,6 +87,14 @@ pub struct ShardOptions {
     pub reads_pages: bool,
     /// The leader keeps so many bytes of the log for members that are behind.
     pub catch_up_log_bytes: u64,
+    /// A checkpoint that is held for a snapshot to another member for so long is replaced by a newer one, ...
+    pub pin_age_max: Duration,
+    /// ... or while so many bytes of pages can't be used again, if they are more than a quarter of those in use. Each time both limits are doubled.
+    pub pin_bytes_max: u64,
+    /// Parts of snapshots to other members are about so long.
+    pub snapshot_part_bytes: usize,
+    /// What has come of a snapshot is made durable after each so many bytes, so that another process can go on with it.
+    pub snapshot_save_bytes: u64,
     /// An idle log is sealed after this.
     pub seal_after: Duration,
     /// Entries visited by commands in one turn.
@@ -123,6 +131,10 @@ impl ShardOptions {
             learners_max: 1,
             reads_pages: true,
             catch_up_log_bytes: 4 << 30,
+            pin_age_max: Duration::from_secs(60),
+            pin_bytes_max: 256 << 20,
+            snapshot_part_bytes: 256 << 10,
+            snapshot_save_bytes: 64 << 20,
             lease_grace: Duration::from_secs(1),
             request_timeout: Duration::from_secs(7),
             verify_all: false,

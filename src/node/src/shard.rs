@@ -48,7 +48,7 @@ use membership::AskedChange;
 use new_cluster::Forcing;
 pub(crate) use new_cluster::alone;
 use proposals::Held;
-use snapshots::{Built, Incoming, Outgoing, Placed};
+use snapshots::{Built, Incoming, Moved, Outgoing, Placed, Recovering};
 use stall::StallWatch;
 
 use crate::{
@@ -132,6 +132,8 @@ pub(crate) enum Completion<E: Env> {
     Members(usize, Result<Vec<MemberRecord>, PageError>),
     /// Records of a snapshot for a peer.
     PartRead(usize, MemberId, SnapshotFrame),
+    /// A newer checkpoint for a snapshot to a peer, of this name.
+    SnapshotMoved(usize, (MemberId, u64), Moved<E>),
     /// What became of records of a snapshot of this name.
     PartBuilt(usize, u64, Built<E>),
     /// A snapshot's tree is in its place.
@@ -183,12 +185,16 @@ pub struct Shard<E: Env> {
     cluster: u64,
     /// Snapshots that peers get.
     outgoing: Vec<Outgoing<E>>,
+    /// Members that have installed a snapshot and lack what came after it.
+    recovering: Vec<Recovering>,
     /// The snapshot that this member gets.
     incoming: Option<Incoming<E>>,
     /// When one last couldn't be used.
     snapshot_failed: Option<Instant>,
     /// A task builds a snapshot's file, for that one or for one that nobody wants any more.
     is_building: Rc<Cell<bool>>,
+    /// Since when nobody has gone on with what may be there of a snapshot.
+    leftover_since: Option<Instant>,
     /// When somebody will say that a group's time may have come.
     alarm_at: Option<Instant>,
     /// When a group's time came, while it is told so.
@@ -243,9 +249,11 @@ impl<E: Env> Shard<E> {
             links: Links::new(peers),
             cluster,
             outgoing: Vec::new(),
+            recovering: Vec::new(),
             incoming: None,
             snapshot_failed: None,
             is_building: Rc::default(),
+            leftover_since: Some(env.now()),
             alarm_at: None,
             tick_due: None,
             members,

@@ -23,4 +23,4 @@ pub use effects::{Effects, Entry, Fetch, Fled, HardState, ReadReady, Reason, Rej
 pub use log::Position;
 pub use message::{Body, Lane, Message};
 pub(crate) use progress::Mode;
-pub use raft::{Input, Options, Raft, Role, Stall, Start};
+pub use raft::{Input, Options, Raft, Replication, Role, Stall, Start};

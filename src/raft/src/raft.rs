@@ -21,11 +21,23 @@ use self::{
     reads::Reads,
 };
 use crate::{
-    Body, Configuration, Effects, Entry, HardState, Message, Position, Reason, Rejected, log::Log, progress::Progress,
+    Body, Configuration, Effects, Entry, HardState, Message, Mode, Position, Reason, Rejected, log::Log,
+    progress::Progress,
 };
 
 /// Terms end before this: an election a nanosecond takes centuries to get there.
 const TERM_END: Term = Term(1 << 62);
+
+/// How entries go from a leader to a peer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Replication {
+    /// Where the logs agree isn't known, or nothing is heard.
+    Probing,
+    /// As they come.
+    Streaming,
+    /// What the peer lacks is no longer in the log.
+    Snapshot,
+}
 
 /// What this member is in its term.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -401,6 +413,19 @@ impl Raft {
     #[must_use]
     pub fn matched(&self, peer: MemberId) -> Option<LogIndex> {
         self.peers.get(&peer).map(|progress| progress.matched)
+    }
+
+    /// The peers of a leader, how entries go to them, and what they have durably.
+    pub fn followers(&self) -> impl Iterator<Item = (MemberId, Replication, LogIndex)> {
+        let peers = self.peers.iter().filter(|_| self.role == Role::Leader);
+        peers.map(|(id, progress)| {
+            let replication = match progress.mode {
+                Mode::Probe { .. } => Replication::Probing,
+                Mode::Replicate => Replication::Streaming,
+                Mode::Snapshot => Replication::Snapshot,
+            };
+            (*id, replication, progress.matched)
+        })
     }
 
     /// Handles one input. What it asks for is added to `effects`.

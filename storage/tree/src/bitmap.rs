@@ -73,6 +73,14 @@ impl Bitmap {
         })
     }
 
+    /// Bits that are 1 here and not in `other`, which may be shorter.
+    pub fn minus(&self, other: &Self) -> Self {
+        let others = other.words.iter().copied().chain(std::iter::repeat(0));
+        let words: Vec<u64> = self.words.iter().zip(others).map(|(word, other)| word & !other).collect();
+        let ones = words.iter().map(|word| u64::from(word.count_ones())).sum();
+        Self { words, len: self.len, ones }
+    }
+
     /// Bytes of its stored form.
     pub fn stored_bytes(len: u64) -> usize {
         usize::try_from(len.div_ceil(64) * 8).expect("a bitmap fits memory")
@@ -116,7 +124,11 @@ mod tests {
         let mut bytes = Vec::new();
         bitmap.store(&mut bytes);
         assert_eq!(bytes.len(), Bitmap::stored_bytes(130));
-        assert_eq!(Bitmap::load(&bytes, 130), Some(bitmap));
+        assert_eq!(Bitmap::load(&bytes, 130).as_ref(), Some(&bitmap));
+        let mut other = Bitmap::new(65);
+        [1, 2, 64].into_iter().for_each(|bit| other.set(bit));
+        assert_eq!(bitmap.minus(&other).runs(0).collect::<Vec<_>>(), [(0, 1), (63, 1), (65, 1), (129, 1)]);
+        assert_eq!(bitmap.minus(&other).ones(), 4);
         bytes[23] = 0xff;
         assert_eq!(Bitmap::load(&bytes, 130), None);
     }

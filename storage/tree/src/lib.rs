@@ -43,6 +43,7 @@ mod separators;
 mod settle;
 mod space;
 mod store;
+mod stored_bitmap;
 mod trim;
 mod value;
 mod verify;
@@ -53,7 +54,7 @@ mod writer;
 
 pub use check::{GenerationReport, Report, check};
 pub use checkpoint::{Checkpoint, CheckpointDone, CheckpointStates};
-pub use copy::{CopyMeta, CopyPart, CopySource, CopyTarget};
+pub use copy::{Blocks, CopyMeta, CopyPart, CopySource, CopyTarget};
 pub use cursor::Cursor;
 pub use error::{Missing, TreeError};
 pub use layout::{

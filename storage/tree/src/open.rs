@@ -247,32 +247,53 @@ pub(crate) fn check_pair(newest: &Meta, older: Option<&Meta>, path: &Path) -> Re
 
 /// The used pages and the holes of a generation.
 pub(crate) async fn read_bitmaps<F: File>(file: &F, meta: &Meta, path: &Path) -> Result<(Bitmap, Bitmap), TreeError> {
+    check_bitmap_place(file, meta, path).await?;
+    let offset = meta.bitmap_run().first.0 * PAGE_BYTES as u64;
+    let payload_bytes = Meta::bitmap_bytes(meta.pages);
+    let bytes = read_run(file, offset, PAGE_HEADER_BYTES + payload_bytes).await?;
+    check_bitmap_checksum(crc32c(0, &bytes), meta, path)?;
+    check_bitmap_header(&bytes, meta, path)?;
+    let (used, holes) = bytes[PAGE_HEADER_BYTES..].split_at(payload_bytes / 2);
+    match (Bitmap::load(used, meta.pages), Bitmap::load(holes, meta.pages)) {
+        (Some(used), Some(holes)) => Ok((used, holes)),
+        _ => Err(corrupt(path, offset, format!("bits for {} pages", meta.pages), "bits behind the end".to_owned())),
+    }
+}
+
+/// The bitmap run of a generation lies inside the file.
+pub(crate) async fn check_bitmap_place<F: File>(file: &F, meta: &Meta, path: &Path) -> Result<(), TreeError> {
     let file_pages = file.len().await? / PAGE_BYTES as u64;
     if file_pages < meta.pages {
         let want = format!("at least {} pages", meta.pages);
         return Err(corrupt(path, file_pages * PAGE_BYTES as u64, want, format!("{file_pages} pages")));
     }
     let run = meta.bitmap_run();
-    let offset = run.first.0 * PAGE_BYTES as u64;
     if run.end().0 > meta.pages {
+        let offset = run.first.0 * PAGE_BYTES as u64;
         return Err(corrupt(path, offset, "a bitmap inside the file".to_owned(), format!("pages up to {}", run.end())));
     }
-    let payload_bytes = Meta::bitmap_bytes(meta.pages);
-    let bytes = read_run(file, offset, PAGE_HEADER_BYTES + payload_bytes).await?;
-    let got = crc32c(0, &bytes);
-    if got != meta.bitmap.checksum {
-        return Err(corrupt(path, offset, format!("checksum {:08x}", meta.bitmap.checksum), format!("{got:08x}")));
+    Ok(())
+}
+
+/// The checksum of a bitmap run, header and payload, is the one that its meta says.
+pub(crate) fn check_bitmap_checksum(got: u32, meta: &Meta, path: &Path) -> Result<(), TreeError> {
+    if got == meta.bitmap.checksum {
+        return Ok(());
     }
+    let offset = meta.bitmap_run().first.0 * PAGE_BYTES as u64;
+    Err(corrupt(path, offset, format!("checksum {:08x}", meta.bitmap.checksum), format!("{got:08x}")))
+}
+
+/// The header of a bitmap run is its own.
+pub(crate) fn check_bitmap_header(bytes: &[u8], meta: &Meta, path: &Path) -> Result<(), TreeError> {
+    let first = meta.bitmap_run().first;
+    let offset = first.0 * PAGE_BYTES as u64;
     let header =
-        PageHeader::decode(&bytes).map_err(|error| corrupt(path, offset, "a page".to_owned(), error.0.to_owned()))?;
-    if header.kind != Kind::Bitmap || header.page != run.first || header.file_id != meta.file_id {
+        PageHeader::decode(bytes).map_err(|error| corrupt(path, offset, "a page".to_owned(), error.0.to_owned()))?;
+    if header.kind != Kind::Bitmap || header.page != first || header.file_id != meta.file_id {
         return Err(corrupt(path, offset, "the bitmap of this file".to_owned(), format!("{header:?}")));
     }
-    let (used, holes) = bytes[PAGE_HEADER_BYTES..].split_at(payload_bytes / 2);
-    match (Bitmap::load(used, meta.pages), Bitmap::load(holes, meta.pages)) {
-        (Some(used), Some(holes)) => Ok((used, holes)),
-        _ => Err(corrupt(path, offset, format!("bits for {} pages", meta.pages), "bits behind the end".to_owned())),
-    }
+    Ok(())
 }
 
 /// `bytes` from `offset`, in as many reads as it takes.

@@ -17,11 +17,12 @@ use crate::{
 /// A verification of the newest checkpoint: run it as a background task. Its pages stay what they are meanwhile.
 #[must_use = "does nothing until it is run"]
 pub struct Verify<E: Env> {
-    env: E,
-    options: StoreOptions,
-    newest: Meta,
-    older: Option<Meta>,
-    _pin: Pin,
+    pub(crate) env: E,
+    pub(crate) options: StoreOptions,
+    pub(crate) newest: Meta,
+    pub(crate) older: Option<Meta>,
+    /// None of a file that nobody writes to.
+    pub(crate) _pin: Option<Pin>,
 }
 
 impl<E: Env> Store<E> {
@@ -33,7 +34,7 @@ impl<E: Env> Store<E> {
             options: self.options.clone(),
             newest: self.newest.clone(),
             older: self.older.clone(),
-            _pin: self.pins.pin(),
+            _pin: Some(self.pins.pin()),
         }
     }
 }

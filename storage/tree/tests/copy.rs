@@ -5,11 +5,11 @@ mod common;
 use std::{path::PathBuf, sync::Arc};
 
 use bytes::{BufMut, Bytes, BytesMut};
-use common::{Bed, SPECS, assert_same, options, some_body, some_head, some_key};
-use plinth_base::Prng;
+use common::{Bed, Model, SPECS, assert_same, options, some_body, some_head, some_key};
+use plinth_base::{AlignedBuf, Prng};
 use plinth_env::{Env, File, OpenMode, OpenOptions};
 use plinth_sim_env::{Sim, SimEnv, SimOptions};
-use plinth_tree::{CopyMeta, CopySource, CopyTarget, PAGE_BYTES, Store, StoreOptions, TreeError, check};
+use plinth_tree::{Blocks, CopyMeta, CopySource, CopyTarget, PAGE_BYTES, Store, StoreOptions, TreeError, check};
 
 fn copy_options() -> StoreOptions {
     StoreOptions { path: PathBuf::from("/copy"), ..options() }
@@ -41,6 +41,19 @@ async fn change(bed: &mut Bed, prng: &mut Prng, count: u64) {
     }
 }
 
+/// One part of what is missing.
+async fn copy_part(
+    source: &CopySource<SimEnv>,
+    target: &mut CopyTarget<SimEnv>,
+    bytes_max: usize,
+) -> Result<bool, TreeError> {
+    let Some((from, to)) = target.next() else { return Ok(false) };
+    let part = source.read(from, to, bytes_max, async |_| {}).await?;
+    assert!(from < part.until && part.until <= to, "{from} < {} <= {to}", part.until);
+    target.write((from, part.until), part.pages, async |_| {}).await?;
+    Ok(true)
+}
+
 /// All of it, a part at a time; `between` is what happens meanwhile.
 async fn copy(
     env: &SimEnv,
@@ -49,14 +62,17 @@ async fn copy(
     mut between: impl AsyncFnMut(&mut Prng),
 ) -> Result<Store<SimEnv>, TreeError> {
     let mut target = CopyTarget::create(env.clone(), copy_options(), meta_of(source)).await?;
-    loop {
+    between(prng).await;
+    while copy_part(source, &mut target, 1 << (10 + prng.below(9))).await? {
         between(prng).await;
-        let part = source.read(target.next(), 1 << (10 + prng.below(9)), async |_| {}).await?;
-        target.write(part.pages, async |_| {}).await?;
-        if part.is_last {
-            return target.finish(async |_| {}).await;
-        }
     }
+    target.finish(async |_| {}).await
+}
+
+/// What the newest durable generation holds.
+fn model_of(bed: &Bed, source: &CopySource<SimEnv>) -> Model {
+    let found = bed.frozen.iter().find(|(changes, _)| source.state()[..] == changes.to_le_bytes());
+    found.map(|(_, model)| model.clone()).unwrap_or_default()
 }
 
 #[test]
@@ -75,8 +91,7 @@ fn a_copy_is_the_generation_that_it_began_with_whatever_becomes_of_the_file() {
                 bed.start_checkpoint();
             }
             let source = bed.store.begin_copy();
-            let want = bed.frozen.iter().find(|(changes, _)| source.state()[..] == changes.to_le_bytes()).cloned();
-            let (_, want) = want.unwrap_or_default();
+            let want = model_of(&bed, &source);
             let mut store = copy(&env, &source, &mut prng, async |prng: &mut Prng| {
                 for _ in 0..prng.below(4) {
                     change(&mut bed, prng, 30).await;
@@ -110,8 +125,8 @@ fn a_copy_of_damaged_or_missing_pages_is_refused() {
         change(&mut bed, &mut prng, 300).await;
         bed.checkpoint().await;
         let source = bed.store.begin_copy();
-        let part = source.read(0, usize::MAX, async |_| {}).await.expect("the disk works");
-        assert!(part.is_last);
+        let part = source.read(0, u64::MAX, usize::MAX, async |_| {}).await.expect("the disk works");
+        assert_eq!(part.until, u64::MAX, "that is all");
         for _ in 0..20 {
             let mut pages = part.pages.to_vec();
             let at = prng.index(pages.len());
@@ -119,7 +134,7 @@ fn a_copy_of_damaged_or_missing_pages_is_refused() {
             // Behind a run's payload anything may stand: the checksum speaks of what is there.
             let mut target =
                 CopyTarget::create(env.clone(), copy_options(), meta_of(&source)).await.expect("there is room");
-            let written = target.write(pages.into(), async |_| {}).await;
+            let written = target.write((0, u64::MAX), pages.into(), async |_| {}).await;
             let finished = match written {
                 Ok(()) => target.finish(async |_| {}).await.map(drop),
                 Err(error) => Err(error),
@@ -128,7 +143,7 @@ fn a_copy_of_damaged_or_missing_pages_is_refused() {
                 let store = Store::open(env.clone(), copy_options(), true).await.expect("it is whole");
                 assert_same(&env, store.view(), &Arc::clone(store.pages()), &bed.model, &mut prng).await;
             }
-            env.remove_file(&copy_options().path).await.expect("it is there");
+            CopyTarget::remove(&env, &copy_options()).await.expect("the disk works");
         }
         let target = CopyTarget::create(env.clone(), copy_options(), meta_of(&source)).await.expect("there is room");
         assert!(target.finish(async |_| {}).await.is_err(), "nothing has come");
@@ -172,11 +187,130 @@ fn hostile_metas_and_parts_are_refused() {
             part(2, u32::MAX, PAGE_BYTES),
             Bytes::from_static(b"short"),
         ] {
-            assert!(target.write(bad, async |_| {}).await.is_err());
+            assert!(target.write((0, 16), bad, async |_| {}).await.is_err());
         }
-        target.write(part(5, 1, PAGE_BYTES), async |_| {}).await.expect("it comes next");
-        assert!(target.write(part(5, 1, PAGE_BYTES), async |_| {}).await.is_err(), "it has come");
+        assert!(target.write((8, 8), Bytes::new(), async |_| {}).await.is_err(), "nothing");
+        assert!(target.write((0, 8), part(8, 1, PAGE_BYTES), async |_| {}).await.is_err(), "behind what was asked for");
+        target.write((0, 8), part(5, 1, PAGE_BYTES), async |_| {}).await.expect("it was asked for");
+        assert_eq!(target.next().expect("most of it is missing").0, 8);
         let file = env.open(&copy_options().path, OpenOptions::cached(OpenMode::Read)).await.expect("it is there");
         assert!(file.len().await.expect("it is open") >= 6 * PAGE_BYTES as u64);
+    });
+}
+
+/// A copy is interrupted, resumed and moved to newer generations while its source changes, and is in the end the last generation that it became.
+#[test]
+fn a_copy_goes_on_after_crashes_and_becomes_that_of_newer_generations() {
+    let (mut resumed, mut moved) = (0, 0);
+    for seed in 0..40 {
+        let sim = Sim::new(seed, SimOptions::default());
+        let env = sim.env();
+        let mut prng = Prng::new(seed);
+        sim.block_on(async {
+            let mut bed = Bed::create(env.clone()).await;
+            let warm_up = 200 + prng.below(800);
+            change(&mut bed, &mut prng, warm_up).await;
+            bed.checkpoint().await;
+            let mut source = bed.store.begin_copy();
+            // What was changed since the generation that the target is known to copy.
+            let mut base: Option<(u64, Blocks)> = None;
+            let mut target =
+                Some(CopyTarget::create(env.clone(), copy_options(), meta_of(&source)).await.expect("there is room"));
+            let mut store = loop {
+                let bytes_max = 1 << (12 + prng.below(8));
+                let mut one = target.take().expect("it is there");
+                // Who doesn't know yet that there is a newer one gets nothing.
+                let is_current = one.generation() == source.generation();
+                if is_current && !copy_part(&source, &mut one, bytes_max).await.expect("the disk works") {
+                    break one.finish(async |_| {}).await.unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+                }
+                if prng.chance(1, 3) {
+                    change(&mut bed, &mut prng, 40).await;
+                    bed.checkpoint().await;
+                }
+                if prng.chance(1, 6) && bed.store.checkpoints().generation > source.generation() {
+                    let newer = bed.store.begin_copy();
+                    let changed = newer.changed_since(&source, async |_| {}).await.expect("the disk works");
+                    let (_, since) = base.get_or_insert_with(|| (source.generation(), Blocks::default()));
+                    since.add(&changed);
+                    source = newer;
+                    moved += 1;
+                }
+                if prng.chance(1, 8) {
+                    // The process ends, with or without having noted what it had.
+                    if prng.chance(2, 3) {
+                        one.save().await.expect("the disk works");
+                    }
+                    drop(one);
+                    let known = base.as_ref().map(|(generation, changed)| (*generation, changed));
+                    let (options, meta) = (copy_options(), meta_of(&source));
+                    let found = CopyTarget::resume(env.clone(), options.clone(), meta.clone(), known).await;
+                    one = match found.expect("the disk works") {
+                        Some(found) => found,
+                        None => CopyTarget::create(env.clone(), options, meta).await.expect("there is room"),
+                    };
+                    resumed += u64::from(one.left().0 < one.left().1);
+                    base = None;
+                } else if prng.chance(1, 2)
+                    && let Some((_, changed)) = base.take()
+                {
+                    one.advance(meta_of(&source), &changed).await.expect("it follows");
+                }
+                target = Some(one);
+            };
+            let want = model_of(&bed, &source);
+            assert_same(&env, store.view(), &Arc::clone(store.pages()), &want, &mut prng).await;
+            store.set_state(store.state().clone());
+            store.publish();
+            let checkpoint = store.begin_checkpoint().expect("there is something new");
+            store.finish_checkpoint(checkpoint.run(async |_| {}).await).expect("the disk works");
+            drop(store);
+            check(&env, &copy_options().path, SPECS).await.unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+            bed.wait_checkpoint().await.expect("the disk works");
+            drop(source);
+            common::assert_sound(&env).await;
+        });
+    }
+    assert!(resumed > 20 && moved > 20, "{resumed} resumed, {moved} moved");
+}
+
+#[test]
+fn a_copy_of_another_file_or_of_a_generation_that_nobody_knows_is_not_gone_on_with() {
+    let sim = Sim::new(3, SimOptions::default());
+    let env = sim.env();
+    let mut prng = Prng::new(3);
+    sim.block_on(async {
+        let mut bed = Bed::create(env.clone()).await;
+        change(&mut bed, &mut prng, 300).await;
+        bed.checkpoint().await;
+        let source = bed.store.begin_copy();
+        let resume = async |source: &CopySource<SimEnv>, base: Option<(u64, &Blocks)>| {
+            let found = CopyTarget::resume(env.clone(), copy_options(), meta_of(source), base).await;
+            found.expect("the disk works").map(|target| target.left())
+        };
+        assert_eq!(resume(&source, None).await, None, "nothing is there");
+        let mut target =
+            CopyTarget::create(env.clone(), copy_options(), meta_of(&source)).await.expect("there is room");
+        assert!(copy_part(&source, &mut target, 1).await.expect("the disk works"));
+        assert_eq!(resume(&source, None).await, None, "nothing was noted");
+        target.save().await.expect("the disk works");
+        let left = target.left();
+        assert!(left.0 < left.1);
+        drop(target);
+        assert_eq!(resume(&source, None).await, Some(left));
+        change(&mut bed, &mut prng, 100).await;
+        bed.checkpoint().await;
+        let newer = bed.store.begin_copy();
+        let changed = newer.changed_since(&source, async |_| {}).await.expect("the disk works");
+        assert!(changed.count() > 0);
+        assert_eq!(resume(&newer, None).await, None, "nobody says what has changed");
+        assert_eq!(resume(&newer, Some((source.generation() - 1, &changed))).await, None, "since something else");
+        assert!(resume(&newer, Some((source.generation(), &changed))).await.is_some());
+        let progress = PathBuf::from("/copy.progress");
+        let file = env.open(&progress, OpenOptions::direct(OpenMode::Write)).await.expect("it is there");
+        let (_, mut page) = file.read_at(PAGE_BYTES as u64, AlignedBuf::zeroed(PAGE_BYTES)).await;
+        page.as_mut_slice()[100] ^= 1;
+        file.write_at(PAGE_BYTES as u64, page).await.0.expect("the disk works");
+        assert_eq!(resume(&source, None).await, None, "what was noted is rotten");
     });
 }

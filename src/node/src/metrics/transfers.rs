@@ -11,6 +11,9 @@ use plinth_base::{
     metrics::{Histogram, HistogramSnapshot, TRANSFER_NS},
 };
 
+/// All of one.
+const WHOLE_PPM: u32 = 1_000_000;
+
 /// In one direction.
 #[derive(Default, Debug)]
 pub struct Transfers(Mutex<BTreeMap<MemberId, Counts>>);
@@ -20,6 +23,7 @@ struct Counts {
     succeeded: u64,
     failed: u64,
     under_way: u64,
+    done_ppm: u32,
     took: Histogram,
 }
 
@@ -34,6 +38,8 @@ pub struct TransferFigures {
     pub failed: u64,
     /// Those that have neither ended so nor so.
     pub under_way: u64,
+    /// How much of the one under way, or of the last one, was there, in millionths.
+    pub done_ppm: u32,
     /// How long the first ones took: nanoseconds, in [`TRANSFER_NS`].
     pub took: HistogramSnapshot,
 }
@@ -45,8 +51,19 @@ impl Transfers {
 
     /// One begins.
     pub(crate) fn begin(&self, peer: MemberId) {
-        let new = || Counts { succeeded: 0, failed: 0, under_way: 0, took: Histogram::new(TRANSFER_NS) };
-        self.all().entry(peer).or_insert_with(new).under_way += 1;
+        let took = || Histogram::new(TRANSFER_NS);
+        let new = || Counts { succeeded: 0, failed: 0, under_way: 0, done_ppm: 0, took: took() };
+        let mut all = self.all();
+        let counts = all.entry(peer).or_insert_with(new);
+        counts.under_way += 1;
+        counts.done_ppm = 0;
+    }
+
+    /// So much of the one under way is there.
+    pub(crate) fn note(&self, peer: MemberId, done_ppm: u32) {
+        if let Some(counts) = self.all().get_mut(&peer) {
+            counts.done_ppm = done_ppm;
+        }
     }
 
     /// One that had begun ends; `took` is how long it took, if it succeeded.
@@ -57,6 +74,7 @@ impl Transfers {
         match took {
             Some(took) => {
                 counts.succeeded += 1;
+                counts.done_ppm = WHOLE_PPM;
                 counts.took.observe_duration(took);
             }
             None => counts.failed += 1,
@@ -71,6 +89,7 @@ impl Transfers {
             succeeded: counts.succeeded,
             failed: counts.failed,
             under_way: counts.under_way,
+            done_ppm: counts.done_ppm,
             took: counts.took.snapshot(),
         };
         self.all().iter().map(figures).collect()

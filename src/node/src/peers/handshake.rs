@@ -10,7 +10,7 @@ use zerocopy::{
 };
 
 /// The one version of the protocol that this code speaks.
-pub const PROTOCOL_VERSION: u16 = 1;
+pub const PROTOCOL_VERSION: u16 = 2;
 
 const MAGIC: [u8; 8] = *b"plinthPR";
 

@@ -4,6 +4,7 @@
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use plinth_base::{GroupId, LogIndex, Term, codec::Malformed};
 use plinth_raft::Position;
+use plinth_tree::CopyPart;
 
 use super::frame::{FrameError, FrameHeader, put_frame};
 
@@ -22,26 +23,34 @@ pub enum Place {
         /// The last key that was sent.
         after: Option<Bytes>,
     },
-    /// Pages from this one on.
+    /// Pages from one on.
     Pages {
-        /// Its number.
+        /// Of this generation.
+        generation: u64,
+        /// The first one.
         from: u64,
+        /// The page behind the last one.
+        to: u64,
     },
 }
 
 impl Place {
     /// Where records begin.
     pub const RECORDS: Self = Self::Records { tree: 0, after: None };
-    /// Where pages begin.
-    pub const PAGES: Self = Self::Pages { from: 0 };
 
     /// Where nothing more comes.
     #[must_use]
     pub fn end(&self) -> Self {
-        match self {
+        match *self {
             Self::Records { .. } => Self::Records { tree: u8::MAX, after: None },
-            Self::Pages { .. } => Self::Pages { from: u64::MAX },
+            Self::Pages { generation, .. } => Self::Pages { generation, from: u64::MAX, to: u64::MAX },
         }
+    }
+
+    /// Whether it is that.
+    #[must_use]
+    pub fn is_end(&self) -> bool {
+        *self == self.end()
     }
 }
 
@@ -56,9 +65,9 @@ fn put_place(out: &mut BytesMut, place: &Place) {
             out.put_u8(*tree);
             out.put_slice(after.as_deref().unwrap_or_default());
         }
-        Place::Pages { from } => {
+        Place::Pages { generation, from, to } => {
             out.put_u8(PAGES_FROM);
-            out.put_u64_le(*from);
+            [generation, from, to].into_iter().for_each(|number| out.put_u64_le(*number));
         }
     }
 }
@@ -67,8 +76,45 @@ fn place(mut rest: Bytes) -> Result<Place, Malformed> {
     match u8(&mut rest)? {
         RECORDS_OF => Ok(Place::Records { tree: u8(&mut rest)?, after: None }),
         RECORDS_BEHIND => Ok(Place::Records { tree: u8(&mut rest)?, after: Some(rest) }),
-        PAGES_FROM => Ok(Place::Pages { from: u64(&mut rest)? }),
+        PAGES_FROM => Ok(Place::Pages { generation: u64(&mut rest)?, from: u64(&mut rest)?, to: u64(&mut rest)? }),
         _ => Err(Malformed("neither records nor pages")),
+    }
+}
+
+/// What a part consists of.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Content {
+    /// Records, one after the other, see [`SnapshotRecord`].
+    Records {
+        /// Themselves.
+        records: Bytes,
+        /// Nothing comes behind them.
+        is_last: bool,
+    },
+    /// Pages.
+    Pages(CopyPart),
+}
+
+const MORE_RECORDS: u8 = 0;
+const LAST_RECORDS: u8 = 1;
+const PAGES: u8 = 2;
+
+/// How a snapshot ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum Ending {
+    /// It isn't wanted, or isn't there any more.
+    Over,
+    /// It was installed.
+    Installed,
+    /// What came isn't what was written: somebody's disk is rotten.
+    Rotten,
+}
+
+impl Ending {
+    fn read(byte: u8) -> Result<Self, Malformed> {
+        const ALL: [Ending; 3] = [Ending::Over, Ending::Installed, Ending::Rotten];
+        ALL.into_iter().find(|ending| *ending as u8 == byte).ok_or(Malformed("an end that isn't one"))
     }
 }
 
@@ -85,6 +131,9 @@ pub enum SnapshotFrame {
         state: Bytes,
         /// The meta of the checkpoint whose pages it consists of; empty if it consists of records.
         meta: Bytes,
+        /// The snapshot's earlier checkpoint that the receiver was last known to copy, and the blocks with pages that were changed since, see
+        /// [`plinth_tree::Blocks`].
+        base: Option<(u64, Bytes)>,
     },
     /// The next part, please. Asked again, it is answered again.
     Ask {
@@ -92,6 +141,8 @@ pub enum SnapshotFrame {
         session: u64,
         /// Counts what was asked for.
         number: u64,
+        /// How much of it the receiver has, in millionths.
+        done_ppm: u32,
         /// Where it goes on.
         place: Place,
     },
@@ -101,15 +152,15 @@ pub enum SnapshotFrame {
         session: u64,
         /// Of the question.
         number: u64,
-        /// Nothing comes behind it.
-        is_last: bool,
-        /// Records, one after the other, see [`SnapshotRecord`]; or pages, see [`plinth_tree::CopyPart`].
-        content: Bytes,
+        /// What it consists of.
+        content: Content,
     },
-    /// No more of it: it was installed, isn't wanted, or isn't there any more.
+    /// No more of it.
     End {
         /// The snapshot.
         session: u64,
+        /// Why.
+        ending: Ending,
     },
 }
 
@@ -123,26 +174,44 @@ impl SnapshotFrame {
     /// Appends it as a frame.
     pub fn encode(&self, group: GroupId, out: &mut BytesMut) {
         match self {
-            Self::Offer { session, at, state, meta } => put_frame(out, SNAPSHOT_OFFER, group, |out| {
+            Self::Offer { session, at, state, meta, base } => put_frame(out, SNAPSHOT_OFFER, group, |out| {
                 out.put_u64_le(*session);
                 out.put_u64_le(at.index.0);
                 out.put_u64_le(at.term.0);
-                out.put_u32_le(u32::try_from(state.len()).expect("a state record is small"));
-                out.put_slice(state);
-                out.put_slice(meta);
+                for part in [state, meta] {
+                    out.put_u32_le(u32::try_from(part.len()).expect("a record or a page is small"));
+                    out.put_slice(part);
+                }
+                if let Some((generation, changed)) = base {
+                    out.put_u64_le(*generation);
+                    out.put_slice(changed);
+                }
             }),
-            Self::Ask { session, number, place } => put_frame(out, SNAPSHOT_ASK, group, |out| {
+            Self::Ask { session, number, done_ppm, place } => put_frame(out, SNAPSHOT_ASK, group, |out| {
                 out.put_u64_le(*session);
                 out.put_u64_le(*number);
+                out.put_u32_le(*done_ppm);
                 put_place(out, place);
             }),
-            Self::Part { session, number, is_last, content } => put_frame(out, SNAPSHOT_PART, group, |out| {
+            Self::Part { session, number, content } => put_frame(out, SNAPSHOT_PART, group, |out| {
                 out.put_u64_le(*session);
                 out.put_u64_le(*number);
-                out.put_u8((*is_last).into());
-                out.put_slice(content);
+                match content {
+                    Content::Records { records, is_last } => {
+                        out.put_u8(if *is_last { LAST_RECORDS } else { MORE_RECORDS });
+                        out.put_slice(records);
+                    }
+                    Content::Pages(CopyPart { pages, until }) => {
+                        out.put_u8(PAGES);
+                        out.put_u64_le(*until);
+                        out.put_slice(pages);
+                    }
+                }
             }),
-            Self::End { session } => put_frame(out, SNAPSHOT_END, group, |out| out.put_u64_le(*session)),
+            Self::End { session, ending } => put_frame(out, SNAPSHOT_END, group, |out| {
+                out.put_u64_le(*session);
+                out.put_u8(*ending as u8);
+            }),
         }
     }
 
@@ -157,18 +226,23 @@ impl SnapshotFrame {
         Ok(match header.kind() {
             SNAPSHOT_OFFER => {
                 let at = Position { index: LogIndex(u64(&mut rest)?), term: Term(u64(&mut rest)?) };
-                let length = rest.try_get_u32_le().map_err(|_| ENDS_EARLY)? as usize;
-                if length > rest.len() {
-                    return Err(ENDS_EARLY.into());
-                }
-                Self::Offer { session, at, state: rest.split_to(length), meta: rest }
+                let (state, meta) = (with_length(&mut rest)?, with_length(&mut rest)?);
+                let base = if rest.is_empty() { None } else { Some((u64(&mut rest)?, rest)) };
+                Self::Offer { session, at, state, meta, base }
             }
-            SNAPSHOT_ASK => Self::Ask { session, number: u64(&mut rest)?, place: place(rest)? },
+            SNAPSHOT_ASK => {
+                let (number, done_ppm) = (u64(&mut rest)?, rest.try_get_u32_le().map_err(|_| ENDS_EARLY)?);
+                Self::Ask { session, number, done_ppm, place: place(rest)? }
+            }
             SNAPSHOT_PART => {
-                let (number, is_last) = (u64(&mut rest)?, u8(&mut rest)? != 0);
-                Self::Part { session, number, is_last, content: rest }
+                let number = u64(&mut rest)?;
+                let content = match u8(&mut rest)? {
+                    PAGES => Content::Pages(CopyPart { until: u64(&mut rest)?, pages: rest }),
+                    kind => Content::Records { is_last: kind == LAST_RECORDS, records: rest },
+                };
+                Self::Part { session, number, content }
             }
-            _ => Self::End { session },
+            _ => Self::End { session, ending: Ending::read(u8(&mut rest)?)? },
         })
     }
 }
@@ -217,6 +291,11 @@ impl SnapshotRecord {
 
 const ENDS_EARLY: Malformed = Malformed("a message ends early");
 
+fn with_length(rest: &mut Bytes) -> Result<Bytes, Malformed> {
+    let length = rest.try_get_u32_le().map_err(|_| ENDS_EARLY)? as usize;
+    if length > rest.len() { Err(ENDS_EARLY) } else { Ok(rest.split_to(length)) }
+}
+
 fn u64(rest: &mut Bytes) -> Result<u64, Malformed> {
     rest.try_get_u64_le().map_err(|_| ENDS_EARLY)
 }
@@ -239,14 +318,24 @@ mod tests {
         let records = records.freeze();
         let place = Place::Records { tree: 3, after: Some(Bytes::from_static(b"k")) };
         let (state, meta) = (Bytes::from_static(b"state"), Bytes::from_static(b"meta"));
+        let last_records = Content::Records { records: records.clone(), is_last: true };
+        let part = CopyPart { pages: records.clone(), until: 70 };
         for sent in [
-            SnapshotFrame::Offer { session: 1, at, state: state.clone(), meta },
-            SnapshotFrame::Offer { session: 1, at, state, meta: Bytes::new() },
-            SnapshotFrame::Ask { session: 2, number: 9, place },
-            SnapshotFrame::Ask { session: 2, number: 9, place: Place::RECORDS },
-            SnapshotFrame::Ask { session: 2, number: 9, place: Place::PAGES.end() },
-            SnapshotFrame::Part { session: 3, number: 8, is_last: true, content: records.clone() },
-            SnapshotFrame::End { session: 4 },
+            SnapshotFrame::Offer { session: 1, at, state: state.clone(), meta: meta.clone(), base: None },
+            SnapshotFrame::Offer { session: 1, at, state: state.clone(), meta, base: Some((7, "blocks".into())) },
+            SnapshotFrame::Offer { session: 1, at, state, meta: Bytes::new(), base: None },
+            SnapshotFrame::Ask { session: 2, number: 9, done_ppm: 7, place },
+            SnapshotFrame::Ask { session: 2, number: 9, done_ppm: 7, place: Place::RECORDS },
+            SnapshotFrame::Ask {
+                session: 2,
+                number: 9,
+                done_ppm: 7,
+                place: Place::Pages { generation: 1, from: 2, to: 3 },
+            },
+            SnapshotFrame::Part { session: 3, number: 8, content: last_records },
+            SnapshotFrame::Part { session: 3, number: 8, content: Content::Pages(part) },
+            SnapshotFrame::End { session: 4, ending: Ending::Over },
+            SnapshotFrame::End { session: 4, ending: Ending::Rotten },
         ] {
             let mut out = BytesMut::new();
             sent.encode(GroupId(3), &mut out);

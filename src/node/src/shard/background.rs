@@ -219,6 +219,8 @@ impl<E: Env> Shard<E> {
         }
         self.force_oldest();
         self.look_after_outgoing();
+        self.look_after_recovering();
+        self.note_catch_ups();
         self.look_after_incoming();
         self.dismiss_members();
         let forgotten =

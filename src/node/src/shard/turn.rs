@@ -77,6 +77,7 @@ impl<E: Env> Shard<E> {
                 Completion::LoadedForLeases(at, question, asker) => self.answer_question(at, question, asker),
                 Completion::Fetched { at, peer, from, entries } => self.handle_fetched(at, peer, from, entries)?,
                 Completion::PartRead(at, peer, part) => self.send_part(at, peer, &part),
+                Completion::SnapshotMoved(at, whose, moved) => self.handle_snapshot_moved(at, whose, moved),
                 Completion::PartBuilt(at, session, built) => self.handle_built(at, session, built),
                 Completion::Placed(at, placed) => self.handle_placed(at, placed)?,
                 Completion::ResidentFound(at, asked, found) => self.handle_resident(at, asked, found),

@@ -1,6 +1,6 @@
 //! What is counted of the other members, with etcd's names. Families without a sample are left out.
 
-use plinth_node::{PromotionFigures, TransferFigures};
+use plinth_node::{CatchUp, CatchUpState, PromotionFigures, TransferFigures};
 
 use super::{
     MetricsSnapshot,
@@ -34,6 +34,9 @@ fn render_snapshots(way: &str, label: &str, verb: &str, transfers: &[TransferFig
     all().for_each(|(transfer, id)| out.sample(&[(label, id)], transfer.failed));
     out.family(&name("inflights_total"), Gauge, &format!("Total number of inflight snapshot {verb}"));
     all().for_each(|(transfer, id)| out.sample(&[(label, id)], transfer.under_way));
+    let progress = "How much of the snapshot under way, or of the last one, the receiver has.";
+    out.family(&format!("plinth_snapshot_{way}_progress_ratio"), Gauge, progress);
+    all().for_each(|(transfer, id)| out.sample(&[(label, id)], f64::from(transfer.done_ppm) / 1e6));
     let help = format!("Total latency distributions of v3 snapshot {verb}");
     out.family(&name("total_duration_seconds"), Histogram, &help);
     all().for_each(|(transfer, id)| out.histogram(&[(label, id)], &transfer.took, NS_PER_SECOND));
@@ -54,6 +57,20 @@ fn render_promotions(promotions: &PromotionFigures, out: &mut Exposition) {
     }
 }
 
+/// Writes how far the peers of a leader are behind it.
+fn render_catch_ups(peers: &[CatchUp], out: &mut Exposition) {
+    let ids: Vec<String> = peers.iter().map(|one| format!("{:x}", one.peer.0)).collect();
+    let help = "What a leader's peer does to have what the leader has: 1 for the one state that it is in.";
+    out.family("plinth_peer_catch_up_state", Gauge, help);
+    for (one, id) in peers.iter().zip(&ids) {
+        for state in CatchUpState::ALL {
+            out.sample(&[("To", id), ("state", state.name())], u64::from(state == one.state));
+        }
+    }
+    out.family("plinth_peer_behind_entries", Gauge, "Entries of a leader's log that its peer doesn't have durably.");
+    peers.iter().zip(&ids).for_each(|(one, id)| out.sample(&[("To", id)], one.behind));
+}
+
 /// Writes the families `etcd_network_*peer*`, `etcd_network_snapshot_*` and `etcd_server_learner_promote_*`.
 pub fn render(node: &MetricsSnapshot, out: &mut Exposition) {
     render_promotions(&node.promotions, out);
@@ -63,6 +80,9 @@ pub fn render(node: &MetricsSnapshot, out: &mut Exposition) {
         if !transfers.is_empty() {
             render_snapshots(way, label, verb, transfers, out);
         }
+    }
+    if !node.catch_ups.is_empty() {
+        render_catch_ups(&node.catch_ups, out);
     }
     if node.peers.is_empty() {
         return;
@@ -121,7 +141,8 @@ mod tests {
         };
         assert_eq!(text(Vec::new()), "");
         let took = HistogramSnapshot::empty(TRANSFER_NS);
-        let sent = TransferFigures { peer: MemberId(0xab), succeeded: 1, failed: 2, under_way: 3, took };
+        let sent =
+            TransferFigures { peer: MemberId(0xab), succeeded: 1, failed: 2, under_way: 3, done_ppm: 250_000, took };
         let mut out = Exposition::default();
         render(&MetricsSnapshot { snapshots_sent: vec![sent], ..Default::default() }, &mut out);
         let promotions = PromotionFigures { succeeded: 4, failed: [("not ready".to_owned(), 5)].into() };

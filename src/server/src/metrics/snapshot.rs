@@ -4,7 +4,7 @@ use plinth_base::{
     MemberId,
     metrics::{APPLY_NS, FLUSH_NS, HistogramSnapshot, SWEEP_MS, TTL_SECONDS, TURN_NS},
 };
-use plinth_node::{PromotionFigures, Taken, TransferFigures};
+use plinth_node::{CatchUp, PromotionFigures, Taken, TransferFigures};
 
 use crate::peers::PeerFigures;
 
@@ -152,6 +152,8 @@ pub struct MetricsSnapshot {
     pub snapshots_sent: Vec<TransferFigures>,
     /// And received.
     pub snapshots_received: Vec<TransferFigures>,
+    /// How far peers are behind, where this member leads.
+    pub catch_ups: Vec<CatchUp>,
     /// The other members.
     pub peers: Vec<PeerFigures>,
     /// What each executor counts about itself: names and counts, the same names for each.
@@ -226,6 +228,7 @@ impl Default for MetricsSnapshot {
             promotions: PromotionFigures::default(),
             snapshots_sent: Vec::new(),
             snapshots_received: Vec::new(),
+            catch_ups: Vec::new(),
             peers: Vec::new(),
             executors: Vec::new(),
         }

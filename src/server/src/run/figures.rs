@@ -28,6 +28,7 @@ pub(super) fn snapshot(api: &Api<UringEnv>, boot: &Boot) -> MetricsSnapshot {
         promotions: metrics.promotions.figures(),
         snapshots_sent: metrics.snapshots_sent.figures(),
         snapshots_received: metrics.snapshots_received.figures(),
+        catch_ups: metrics.catch_ups.figures(),
         is_learner: status.is_learner(),
         leader_changes_seen: status.leader_changes(),
         proposals_committed: status.commit(),

@@ -1,18 +1,20 @@
 //! A tree is made of a snapshot's pages, or built from its records, beside everything else.
 
-use std::{cell::Cell, future::poll_fn, io, rc::Rc, sync::Arc};
+use std::{cell::Cell, future::poll_fn, rc::Rc, sync::Arc};
 
 use bytes::Bytes;
 use plinth_base::{Mark, codec::Malformed};
 use plinth_env::{Env, PageError};
 use plinth_kv::trees::TREES;
-use plinth_tree::{CopyMeta, CopyTarget, NewBody, NewValue, Store, StoreOptions, TreeError, TreeId, put_pages_max};
+use plinth_tree::{
+    Blocks, CopyMeta, CopyPart, CopyTarget, NewBody, NewValue, Store, StoreOptions, TreeError, TreeId, put_pages_max,
+};
 
 use super::receive::{BuildError, Built};
 use crate::{
     budget::{Budget, Use},
     completions::Completions,
-    peers::{Place, SnapshotRecord},
+    peers::{Content, Place, SnapshotRecord},
 };
 
 /// With so many bytes of changed pages the tree is written.
@@ -27,17 +29,45 @@ const SETTLE_NODES: usize = 256;
 /// How much the file grows beyond what a record takes.
 const GROW_PAGES: u64 = 256;
 
+/// All there is.
+const WHOLE_PPM: u32 = 1_000_000;
+
+/// A checkpoint whose pages are offered.
+pub(super) struct OfferedPages {
+    pub(super) meta: CopyMeta,
+    /// An older generation, and blocks with pages that were changed since.
+    pub(super) base: Option<(u64, Blocks)>,
+}
+
+impl OfferedPages {
+    /// Whether a copy of `generation` can become one of this: what has changed since an even older one is more than what has changed since.
+    pub(super) fn follows(&self, generation: u64) -> bool {
+        self.base.as_ref().is_some_and(|(base, _)| (*base..self.meta.generation()).contains(&generation))
+    }
+}
+
+/// What the builder is given.
+pub(super) enum Step {
+    /// A part that was asked for.
+    Part(Place, Content),
+    /// A newer checkpoint takes the place of the one that is copied.
+    Advance(OfferedPages),
+    /// It may have been given up.
+    Wake,
+}
+
 /// The task that builds.
 pub(super) struct Builder<E: Env> {
     pub(super) env: E,
     pub(super) options: StoreOptions,
+    /// What has come is made durable after each so many bytes.
+    pub(super) save_bytes: u64,
     /// The checkpoint whose pages come; none if records come.
-    pub(super) meta: Option<CopyMeta>,
+    pub(super) pages: Option<OfferedPages>,
     /// The record of the root.
     pub(super) state: Bytes,
     pub(super) budget: Arc<Budget>,
-    /// Parts, and whether they are the last ones.
-    pub(super) parts: Completions<(Bytes, bool)>,
+    pub(super) steps: Completions<Step>,
     pub(super) is_given_up: Rc<Cell<bool>>,
 }
 
@@ -53,57 +83,100 @@ macro_rules! from {
 
 from! { TreeError => Tree, PageError => Page, Malformed => Malformed, }
 
+fn part_done(done: u64, all: u64) -> u32 {
+    u32::try_from(done * u64::from(WHOLE_PPM) / all.max(1)).unwrap_or(WHOLE_PPM)
+}
+
 impl<E: Env> Builder<E> {
-    /// Takes part after part, until the last one or until nobody wants it any more.
+    /// Takes part after part, until the last one or until nobody wants it any more. Pages that have come are kept then, for the next one to go on with.
     pub(super) async fn run(mut self, told: impl Fn(Built<E>)) -> Result<(), BuildError> {
-        let path = self.options.path.clone();
-        match self.env.remove_file(&path).await {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(BuildError::Io(path, error)),
-            _ => {}
-        }
-        let store = match self.meta.take() {
-            Some(meta) => self.copy(meta, &told).await?,
-            None => self.build(&told).await?,
+        let built = match self.pages.take() {
+            Some(pages) => self.copy(pages, &told).await,
+            None => self.build(&told).await,
         };
-        match store {
-            Some(store) => told(Built::Whole(Box::new(store))),
-            // What stays behind is removed before the next one.
-            None => drop(self.env.remove_file(&path).await),
+        match built {
+            Ok(Some(store)) => told(Built::Whole(Box::new(store))),
+            Ok(None) => {}
+            Err(error) => {
+                // What can't be removed now is when the next one comes.
+                drop(CopyTarget::remove(&self.env, &self.options).await);
+                return Err(error);
+            }
         }
         Ok(())
     }
 
     /// Of pages; none if it was given up.
-    async fn copy(&self, meta: CopyMeta, told: &impl Fn(Built<E>)) -> Result<Option<Store<E>>, BuildError> {
-        let mut target = CopyTarget::create(self.env.clone(), self.options.clone(), meta).await?;
-        loop {
-            let (pages, is_last) = self.next_part().await;
+    async fn copy(&self, pages: OfferedPages, told: &impl Fn(Built<E>)) -> Result<Option<Store<E>>, BuildError> {
+        let mut target = self.target(pages).await?;
+        let mut unsaved = 0;
+        while let Some((from, to)) = target.next() {
+            let (left, all) = target.left();
+            let generation = target.generation();
+            told(Built::Until(Place::Pages { generation, from, to }, part_done(all - left, all)));
+            let step = self.next_step().await;
             if self.is_given_up.get() {
+                if unsaved > 0 {
+                    target.save().await?;
+                }
                 return Ok(None);
             }
-            target.write(pages, self.paced()).await?;
-            if is_last {
-                break;
+            match step {
+                Step::Part(Place::Pages { from, to, .. }, Content::Pages(CopyPart { pages, until })) => {
+                    unsaved += pages.len() as u64;
+                    target.write((from, until.min(to)), pages, self.paced()).await?;
+                }
+                Step::Part(..) => return Err(Malformed("records where pages were asked for").into()),
+                Step::Advance(OfferedPages { meta, base }) => {
+                    let (_, changed) = base.expect("it follows");
+                    target.advance(meta, &changed).await?;
+                }
+                Step::Wake => {}
             }
-            told(Built::Until(Place::Pages { from: target.next() }));
+            if unsaved >= self.save_bytes {
+                target.save().await?;
+                unsaved = 0;
+            }
         }
+        told(Built::Complete);
         let mut store = target.finish(self.paced()).await?;
         Mark::SnapshotCopied.hit();
         // Both checkpoints of a tree have to be of use.
-        store.set_state(self.state.clone());
+        store.set_state(store.state().clone());
         self.write(&mut store).await?;
         Ok(Some(store))
     }
 
+    /// What is there of it, or a new file.
+    async fn target(&self, pages: OfferedPages) -> Result<CopyTarget<E>, BuildError> {
+        let (env, options) = (self.env.clone(), self.options.clone());
+        let base = pages.base.as_ref().map(|(generation, changed)| (*generation, changed));
+        if let Some(target) = CopyTarget::resume(env.clone(), options.clone(), pages.meta.clone(), base).await? {
+            let (left, all) = target.left();
+            plinth_base::log_info!("a snapshot goes on where it was", "blocks_left" => left, "blocks" => all);
+            return Ok(target);
+        }
+        Ok(CopyTarget::create(env, options, pages.meta).await?)
+    }
+
     /// From records; none if it was given up.
     async fn build(&self, told: &impl Fn(Built<E>)) -> Result<Option<Store<E>>, BuildError> {
+        CopyTarget::remove(&self.env, &self.options).await?;
         let mut store = Store::create(self.env.clone(), self.options.clone()).await?;
         let mut place = Place::RECORDS;
+        told(Built::Until(place.clone(), 0));
         loop {
-            let (mut records, is_last) = self.next_part().await;
+            let step = self.next_step().await;
             if self.is_given_up.get() {
+                drop(store);
+                CopyTarget::remove(&self.env, &self.options).await?;
                 return Ok(None);
             }
+            let (mut records, is_last) = match step {
+                Step::Part(_, Content::Records { records, is_last }) => (records, is_last),
+                Step::Part(..) | Step::Advance(_) => return Err(Malformed("pages where records were asked for").into()),
+                Step::Wake => continue,
+            };
             let mut count = 0;
             while !records.is_empty() {
                 let record = SnapshotRecord::take(&mut records)?;
@@ -115,6 +188,7 @@ impl<E: Env> Builder<E> {
                 }
             }
             if is_last {
+                told(Built::Complete);
                 Mark::SnapshotBuilt.hit();
                 // Both checkpoints of a tree have to be of use.
                 for _ in 0..2 {
@@ -126,16 +200,21 @@ impl<E: Env> Builder<E> {
             if store.dirty_bytes() >= DIRTY_BYTES_MAX {
                 self.write(&mut store).await?;
             }
-            told(Built::Until(place.clone()));
+            // How many there are nobody knows; trees come one after the other.
+            let done = match &place {
+                Place::Records { tree, .. } => part_done(u64::from(*tree), TREES.len() as u64),
+                Place::Pages { .. } => 0,
+            };
+            told(Built::Until(place.clone(), done));
         }
     }
 
-    async fn next_part(&self) -> (Bytes, bool) {
+    async fn next_step(&self) -> Step {
         loop {
-            if let Some(part) = self.parts.take() {
-                return part;
+            if let Some(step) = self.steps.take() {
+                return step;
             }
-            poll_fn(|cx| self.parts.poll_ready(cx)).await;
+            poll_fn(|cx| self.steps.poll_ready(cx)).await;
         }
     }
 

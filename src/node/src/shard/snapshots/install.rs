@@ -16,6 +16,7 @@ use crate::{
     bootstrap::{self, NodeError},
     group::configuration,
     message::Refusal,
+    peers::{Ending, SnapshotFrame},
     shard::{BackgroundWork, Completion},
 };
 
@@ -30,7 +31,7 @@ impl<E: Env> Shard<E> {
         let group = &mut self.groups[at];
         if !group.raft.wants_snapshot(position) && !bug!(OldSnapshotInstalled) {
             group.work.is_closed = false;
-            return self.give_incoming_up(at);
+            return self.give_incoming_up(at, Ending::Over);
         }
         // Nothing new begins on a tree that is about to go.
         group.work.is_closed = true;
@@ -69,7 +70,7 @@ impl<E: Env> Shard<E> {
             self.refuse(reply, Refusal::TimedOut);
         }
         self.step(at, Input::SnapshotInstalled { at: position, configuration });
-        self.send_snapshot_frame(at, from, &crate::peers::SnapshotFrame::End { session });
+        self.send_snapshot_frame(at, from, &SnapshotFrame::End { session, ending: Ending::Installed });
         Ok(())
     }
 }

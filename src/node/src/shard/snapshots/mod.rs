@@ -2,17 +2,19 @@
 //!
 //! The receiver asks for one part after the other, so that neither end holds more than one of them in memory, and a part that is lost is asked for again. What
 //! is offered are the pages of the newest checkpoint; who can't read them asks for records, and is offered those of the newest root. The sender keeps either
-//! until it is done, or nobody asks any more. The receiver makes a tree of its own beside the one it serves from, proves it, makes it durable, and puts it in
+//! until it is done, or nobody asks any more; pages that are held for too long are exchanged for those of a newer checkpoint. The receiver makes a tree of its own beside the one it serves from, proves it, makes it durable, and puts it in
 //! the other's place; only then does its log begin behind it.
 
 mod build;
 mod install;
 mod receive;
+mod recovery;
 mod send;
 
 pub(super) use install::Placed;
 pub(super) use receive::{Built, Incoming};
-pub(super) use send::Outgoing;
+pub(super) use recovery::Recovering;
+pub(super) use send::{Moved, Outgoing};
 
 use plinth_base::MemberId;
 use plinth_env::{Env, PeerLane};
@@ -21,18 +23,23 @@ use self::receive::Offer;
 use super::Shard;
 use crate::peers::SnapshotFrame;
 
+/// A member, as operators know it.
+fn name(member: MemberId) -> String {
+    format!("{:x}", member.0)
+}
+
 impl<E: Env> Shard<E> {
     pub(super) fn handle_snapshot_frame(&mut self, at: usize, peer: MemberId, frame: SnapshotFrame) {
         match frame {
-            SnapshotFrame::Offer { session, at: position, state, meta } => {
-                self.consider_offer(at, peer, &Offer { session, position, state, meta });
+            SnapshotFrame::Offer { session, at: position, state, meta, base } => {
+                self.consider_offer(at, peer, &Offer { session, position, state, meta, base });
             }
-            SnapshotFrame::Ask { session, number, place } => self.read_part(at, peer, session, number, place),
-            SnapshotFrame::Part { session, number, is_last, content } => {
-                self.take_part(at, peer, (session, number), is_last, content);
+            SnapshotFrame::Ask { session, number, place, done_ppm } => {
+                self.read_part(at, peer, (session, number), place, done_ppm);
             }
-            SnapshotFrame::End { session } => {
-                self.end_outgoing(at, peer, session);
+            SnapshotFrame::Part { session, number, content } => self.take_part(at, peer, (session, number), content),
+            SnapshotFrame::End { session, ending } => {
+                self.end_outgoing(at, peer, session, ending);
                 self.drop_incoming(at, peer, session);
             }
         }

@@ -1,22 +1,23 @@
 //! The receiver's side, up to a tree that is whole and durable under a name of its own.
 
-use std::{cell::Cell, fmt, io, path::PathBuf, rc::Rc, sync::Arc, time::Duration};
+use std::{cell::Cell, fmt, rc::Rc, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use plinth_base::{Instant, MemberId, codec::Malformed};
 use plinth_env::{Env, TaskQueue};
 use plinth_kv::State;
 use plinth_raft::Position;
-use plinth_tree::{CopyMeta, Store, TreeError};
+use plinth_tree::{Blocks, CopyMeta, CopyTarget, Store, TreeError};
 
 use super::{
     super::{Completion, Shard},
-    build::Builder,
+    build::{Builder, OfferedPages, Step},
+    name,
 };
 use crate::{
     bootstrap::{snapshot_path, tree_options},
     completions::Completions,
-    peers::{Place, SnapshotFrame},
+    peers::{Content, Ending, Place, SnapshotFrame},
 };
 
 /// A part that doesn't come is asked for again after this.
@@ -28,6 +29,12 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// The sender is given up when nothing has come for so long.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
 
+/// Nothing is taken from somebody else while the one that is under way has been heard of so lately.
+const HEARD_LATELY: Duration = Duration::from_secs(3);
+
+/// What has come of a snapshot that nobody goes on with is removed after so long.
+const LEFTOVER_MAX: Duration = Duration::from_secs(600);
+
 /// What the leader has.
 pub(super) struct Offer {
     pub(super) session: u64,
@@ -36,11 +43,13 @@ pub(super) struct Offer {
     pub(super) state: Bytes,
     /// The meta of its pages, if it consists of pages.
     pub(super) meta: Bytes,
+    /// What has changed since an earlier one of the same session.
+    pub(super) base: Option<(u64, Bytes)>,
 }
 
 /// What it consists of.
 enum Offered {
-    Pages(CopyMeta),
+    Pages(OfferedPages),
     /// Of another version of their format.
     OtherPages,
     Records,
@@ -52,11 +61,17 @@ impl Offer {
         if self.meta.is_empty() {
             return Ok((state, Offered::Records));
         }
-        match CopyMeta::decode(&self.meta, plinth_kv::trees::TREES)? {
-            None => Ok((state, Offered::OtherPages)),
-            Some(meta) if *meta.state() == self.state => Ok((state, Offered::Pages(meta))),
-            Some(_) => Err(Malformed("an offer with two states")),
+        let Some(meta) = CopyMeta::decode(&self.meta, plinth_kv::trees::TREES)? else {
+            return Ok((state, Offered::OtherPages));
+        };
+        if *meta.state() != self.state {
+            return Err(Malformed("an offer with two states"));
         }
+        let base = match &self.base {
+            Some((generation, changed)) => Some((*generation, Blocks::decode(changed)?)),
+            None => None,
+        };
+        Ok((state, Offered::Pages(OfferedPages { meta, base })))
     }
 }
 
@@ -65,8 +80,11 @@ pub(in crate::shard) struct Incoming<E: Env> {
     pub(super) at: usize,
     pub(super) from: MemberId,
     pub(super) session: u64,
+    /// Of the offer, until everything has come: then of what has come.
     pub(super) position: Position,
     pub(super) state: State,
+    /// The generation that is copied, if pages are.
+    generation: Option<u64>,
     /// What was asked for last.
     place: Place,
     /// When; none while a part is being put.
@@ -75,7 +93,9 @@ pub(in crate::shard) struct Incoming<E: Env> {
     began: Instant,
     /// When something last came.
     heard: Instant,
-    parts: Completions<(Bytes, bool)>,
+    /// How much is there, in millionths.
+    done_ppm: u32,
+    steps: Completions<Step>,
     /// The task that builds has to end.
     is_given_up: Rc<Cell<bool>>,
     /// Everything has come; nothing else is taken before it is in place.
@@ -87,16 +107,17 @@ pub(in crate::shard) struct Incoming<E: Env> {
 impl<E: Env> Drop for Incoming<E> {
     fn drop(&mut self) {
         self.is_given_up.set(true);
-        // Wakes it.
-        self.parts.push((Bytes::new(), false));
+        self.steps.push(Step::Wake);
     }
 }
 
-/// What has become of a part.
+/// What the task that builds says.
 pub(crate) enum Built<E: Env> {
-    /// It is in; the next one comes from there on.
-    Until(Place),
-    /// It was the last one, and everything is durable.
+    /// Everything so far is in, so many millionths of all; the next part comes from there on.
+    Until(Place, u32),
+    /// Nothing is missing any more.
+    Complete,
+    /// And everything is durable.
     Whole(Box<Store<E>>),
     /// It can't be used.
     Failed(BuildError),
@@ -107,7 +128,6 @@ pub(crate) enum Built<E: Env> {
 pub(crate) enum BuildError {
     Tree(TreeError),
     Page(plinth_env::PageError),
-    Io(PathBuf, io::Error),
     Malformed(Malformed),
 }
 
@@ -116,7 +136,6 @@ impl fmt::Display for BuildError {
         match self {
             Self::Tree(error) => error.fmt(f),
             Self::Page(error) => error.fmt(f),
-            Self::Io(path, error) => write!(f, "removing {}: {error}", path.display()),
             Self::Malformed(malformed) => write!(f, "what came means nothing here ({})", malformed.0),
         }
     }
@@ -126,51 +145,116 @@ impl<E: Env> Shard<E> {
     /// The leader has a snapshot for this member.
     pub(super) fn consider_offer(&mut self, at: usize, from: MemberId, offer: &Offer) {
         let Offer { session, position, .. } = *offer;
-        if self.incoming.as_ref().is_some_and(|incoming| (incoming.at, incoming.session) == (at, session)) {
-            // It is under way, and what was lost on it is asked for again.
-            return;
-        }
-        let refusal = SnapshotFrame::End { session };
+        let refusal = SnapshotFrame::End { session, ending: Ending::Over };
         let Ok((state, content)) = offer.read() else { return self.send_snapshot_frame(at, from, &refusal) };
+        let content = match content {
+            Offered::Pages(pages) if self.is_under_way(at, session) => match self.follow(pages) {
+                // It can't go on from what is there.
+                Some(pages) => Offered::Pages(pages),
+                None => return,
+            },
+            // What was lost on it is asked for again.
+            _ if self.is_under_way(at, session) => return,
+            content => content,
+        };
         let is_sound = state.applied == position.index && state.cluster_id == self.cluster;
-        // What has just failed fails again: most likely the disk is full.
-        let has_failed = self.snapshot_failed.is_some_and(|since| self.now.since(since) < RETRY_AFTER);
-        let is_busy =
-            has_failed || self.incoming.as_ref().is_some_and(|incoming| incoming.at != at || incoming.is_whole);
         if !is_sound || !self.groups[at].raft.wants_snapshot(position) {
             return self.send_snapshot_frame(at, from, &refusal);
         }
-        if is_busy {
+        // What has just failed fails again: most likely the disk is full.
+        let has_failed = self.snapshot_failed.is_some_and(|since| self.now.since(since) < RETRY_AFTER);
+        let is_busy = |incoming: &Incoming<E>| {
+            // A leader that has lost its office goes on with what it began.
+            let is_alive = incoming.from != from && self.now.since(incoming.heard) < HEARD_LATELY;
+            incoming.at != at || incoming.is_whole || is_alive
+        };
+        if has_failed || self.incoming.as_ref().is_some_and(is_busy) {
             // It is offered again.
             return;
         }
-        let (meta, first) = match content {
-            Offered::Pages(meta) if self.options.reads_pages => (Some(meta), Place::PAGES),
-            Offered::Records => (None, Place::RECORDS),
+        let pages = match content {
+            Offered::Pages(pages) if self.options.reads_pages => Some(pages),
+            Offered::Records => None,
             Offered::Pages(_) | Offered::OtherPages => {
-                let ask = SnapshotFrame::Ask { session, number: 0, place: Place::RECORDS };
+                let ask = SnapshotFrame::Ask { session, number: 0, place: Place::RECORDS, done_ppm: 0 };
                 return self.send_snapshot_frame(at, from, &ask);
             }
         };
-        plinth_base::log_info!(
-            "this member is far behind: it gets a snapshot",
-            "from" => format!("{:x}", from.0).as_str(),
-            "entry" => position.index.0
-        );
-        // One that was under way is void.
+        // One that was under way is void, but for what the next one finds of use in it.
         self.end_incoming(|_| true, false);
         if self.is_building.replace(true) {
             // It has the file until it has ended; then it is offered again.
             return;
         }
-        let (parts, is_given_up) = (Completions::new(), Rc::new(Cell::new(false)));
+        plinth_base::log_info!(
+            "this member is far behind: it gets a snapshot",
+            "from" => name(from).as_str(),
+            "entry" => position.index.0
+        );
+        let generation = pages.as_ref().map(|pages| pages.meta.generation());
+        let steps = Completions::new();
+        let is_given_up = self.build(at, session, pages, &state, steps.clone());
+        self.incoming = Some(Incoming {
+            at,
+            from,
+            session,
+            position,
+            state,
+            generation,
+            place: Place::RECORDS,
+            asked: None,
+            number: 0,
+            began: self.now,
+            heard: self.now,
+            done_ppm: 0,
+            steps,
+            is_given_up,
+            is_whole: false,
+            store: None,
+        });
+        self.metrics.snapshots_received.begin(from);
+    }
+
+    fn is_under_way(&self, at: usize, session: u64) -> bool {
+        self.incoming.as_ref().is_some_and(|incoming| (incoming.at, incoming.session) == (at, session))
+    }
+
+    /// The sender has moved to a newer checkpoint, or says again that it has. Gives the offer back if what is under way can't become that.
+    fn follow(&mut self, pages: OfferedPages) -> Option<OfferedPages> {
+        let incoming = self.incoming.as_mut()?;
+        let generation = pages.meta.generation();
+        let copied = incoming.generation.filter(|_| !incoming.is_whole)?;
+        if copied >= generation {
+            return None;
+        }
+        if !pages.follows(copied) {
+            return Some(pages);
+        }
+        // A part of the older one that comes from now on may lack what has changed.
+        (incoming.asked, incoming.generation) = (None, Some(generation));
+        incoming.number += 1;
+        incoming.steps.push(Step::Advance(pages));
+        None
+    }
+
+    /// Starts the task that makes a tree of what comes.
+    fn build(
+        &self,
+        at: usize,
+        session: u64,
+        pages: Option<OfferedPages>,
+        state: &State,
+        steps: Completions<Step>,
+    ) -> Rc<Cell<bool>> {
+        let is_given_up = Rc::new(Cell::new(false));
         let builder = Builder {
             env: self.env.clone(),
             options: tree_options(&self.options, snapshot_path(&self.options, self.groups[at].id)),
-            meta,
+            save_bytes: self.options.snapshot_save_bytes,
+            pages,
             state: state.encode(),
             budget: Arc::clone(&self.budget),
-            parts: parts.clone(),
+            steps,
             is_given_up: Rc::clone(&is_given_up),
         };
         let (completions, is_building) = (self.completions.clone(), Rc::clone(&self.is_building));
@@ -182,82 +266,112 @@ impl<E: Env> Shard<E> {
                 completions.push(Completion::PartBuilt(at, session, Built::Failed(error)));
             }
         });
-        self.incoming = Some(Incoming {
-            at,
-            from,
-            session,
-            position,
-            state,
-            place: first.clone(),
-            asked: None,
-            number: 0,
-            began: self.now,
-            heard: self.now,
-            parts,
-            is_given_up,
-            is_whole: false,
-            store: None,
-        });
-        self.metrics.snapshots_received.begin(from);
-        self.ask_for_part(first);
+        is_given_up
     }
 
     fn ask_for_part(&mut self, place: Place) {
         let now = self.now;
         let Some(incoming) = &mut self.incoming else { return };
         (incoming.place, incoming.asked) = (place.clone(), Some(now));
-        let Incoming { at, from, session, number, .. } = *incoming;
-        self.send_snapshot_frame(at, from, &SnapshotFrame::Ask { session, number, place });
+        let Incoming { at, from, session, number, done_ppm, .. } = *incoming;
+        self.send_snapshot_frame(at, from, &SnapshotFrame::Ask { session, number, place, done_ppm });
     }
 
-    pub(super) fn take_part(&mut self, at: usize, from: MemberId, name: (u64, u64), is_last: bool, content: Bytes) {
+    pub(super) fn take_part(&mut self, at: usize, from: MemberId, name: (u64, u64), content: Content) {
         let now = self.now;
         let Some(incoming) = &mut self.incoming else { return };
         let is_asked = incoming.asked.is_some() && incoming.at == at && incoming.from == from;
         if is_asked && (incoming.session, incoming.number) == name {
             (incoming.asked, incoming.heard) = (None, now);
             incoming.number += 1;
-            incoming.is_whole = is_last;
-            incoming.parts.push((content, is_last));
+            incoming.steps.push(Step::Part(incoming.place.clone(), content));
         }
     }
 
     pub(in crate::shard) fn handle_built(&mut self, at: usize, session: u64, built: Built<E>) {
         let Some(incoming) = self.incoming.as_mut().filter(|incoming| incoming.session == session) else { return };
         match built {
-            Built::Until(place) => self.ask_for_part(place),
-            Built::Whole(store) => incoming.store = Some(*store),
-            Built::Failed(error) => {
-                plinth_base::log_error!("a snapshot can't be used", "reason" => plinth_base::log::Value::display(&error));
-                self.snapshot_failed = Some(self.now);
-                self.give_incoming_up(at);
+            Built::Until(place, done_ppm) => {
+                incoming.done_ppm = done_ppm;
+                self.metrics.snapshots_received.note(incoming.from, done_ppm);
+                let is_of_older =
+                    matches!(place, Place::Pages { generation, .. } if Some(generation) != incoming.generation);
+                if !is_of_older {
+                    self.ask_for_part(place);
+                }
             }
+            Built::Complete => {
+                incoming.is_whole = true;
+                self.say_that_all_is_there();
+            }
+            Built::Whole(store) => match State::decode(store.state()) {
+                Ok(state) => {
+                    incoming.position = Position { index: state.applied, term: state.applied_term };
+                    incoming.state = state;
+                    incoming.store = Some(*store);
+                }
+                Err(malformed) => self.fail_incoming(at, &BuildError::Malformed(malformed)),
+            },
+            Built::Failed(error) => self.fail_incoming(at, &error),
         }
+    }
+
+    fn fail_incoming(&mut self, at: usize, error: &BuildError) {
+        plinth_base::log_error!("a snapshot can't be used", "reason" => plinth_base::log::Value::display(error));
+        self.snapshot_failed = Some(self.now);
+        let is_rotten = matches!(error, BuildError::Tree(TreeError::Corrupt(_)));
+        self.give_incoming_up(at, if is_rotten { Ending::Rotten } else { Ending::Over });
     }
 
     /// Asks again, or no more.
     pub(in crate::shard) fn look_after_incoming(&mut self) {
         let now = self.now;
-        let Some(incoming) = &mut self.incoming else { return };
-        let Incoming { at, from, session, number, .. } = *incoming;
+        let Some(incoming) = &mut self.incoming else { return self.remove_leftover() };
+        let at = incoming.at;
         if incoming.is_whole && now.since(incoming.heard) >= ASK_AGAIN {
-            // Proving it takes time, in which the sender must not think that nobody wants it any more.
-            incoming.heard = now;
-            let ask = SnapshotFrame::Ask { session, number, place: incoming.place.end() };
-            return self.send_snapshot_frame(at, from, &ask);
+            return self.say_that_all_is_there();
         }
         let Some(since) = incoming.asked else { return };
         if now.since(incoming.heard) >= SILENCE_MAX {
-            self.give_incoming_up(at);
+            self.give_incoming_up(at, Ending::Over);
         } else if now.since(since) >= ASK_AGAIN {
             let place = incoming.place.clone();
             self.ask_for_part(place);
         }
     }
 
-    pub(super) fn give_incoming_up(&mut self, at: usize) {
+    /// Proving it takes time, in which the sender must not think that nobody wants it any more.
+    fn say_that_all_is_there(&mut self) {
+        let Some(incoming) = &mut self.incoming else { return };
+        incoming.heard = self.now;
+        let Incoming { at, from, session, number, done_ppm, .. } = *incoming;
+        let ask = SnapshotFrame::Ask { session, number, place: incoming.place.end(), done_ppm };
+        self.send_snapshot_frame(at, from, &ask);
+    }
+
+    /// What came of a snapshot that nobody goes on with takes room.
+    fn remove_leftover(&mut self) {
+        if self.leftover_since.is_none_or(|since| self.now.since(since) < LEFTOVER_MAX)
+            || self.is_building.replace(true)
+        {
+            return;
+        }
+        self.leftover_since = None;
+        let ids = self.groups.iter().map(|group| group.id);
+        let options: Vec<_> = ids.map(|id| tree_options(&self.options, snapshot_path(&self.options, id))).collect();
+        let (env, is_building) = (self.env.clone(), Rc::clone(&self.is_building));
+        self.env.spawn(TaskQueue::Background, async move {
+            for options in &options {
+                // What can't be removed now is when the next one comes.
+                drop(CopyTarget::remove(&env, options).await);
+            }
+            is_building.set(false);
+        });
+    }
+
+    pub(super) fn give_incoming_up(&mut self, at: usize, ending: Ending) {
         if let Some(incoming) = self.end_incoming(|_| true, false) {
-            let end = SnapshotFrame::End { session: incoming.session };
+            let end = SnapshotFrame::End { session: incoming.session, ending };
             self.send_snapshot_frame(at, incoming.from, &end);
         }
     }
@@ -278,6 +392,7 @@ impl<E: Env> Shard<E> {
     ) -> Option<Incoming<E>> {
         let incoming = self.incoming.take_if(|incoming| is_meant(incoming))?;
         let took = is_in_place.then(|| self.now.since(incoming.began));
+        self.leftover_since = (!is_in_place).then_some(self.now);
         self.metrics.snapshots_received.end(incoming.from, took);
         Some(incoming)
     }

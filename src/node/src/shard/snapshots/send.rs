@@ -3,36 +3,45 @@
 use std::{rc::Rc, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
-use plinth_base::{Instant, LogIndex, Mark, MemberId};
+use plinth_base::{Instant, LogIndex, Mark, MemberId, log::Value};
 use plinth_env::{Env, TaskQueue};
 use plinth_kv::State;
-use plinth_raft::{Input, Position};
-use plinth_tree::{CopySource, Missing, TreeId, View};
+use plinth_raft::{Input, Position, Role};
+use plinth_tree::{Blocks, CopySource, Missing, TreeError, TreeId, View};
 
-use super::super::{Completion, Shard};
+use super::{
+    super::{Completion, Shard},
+    name,
+};
 use crate::{
     budget::Use,
-    peers::{Place, SnapshotFrame, SnapshotRecord},
+    peers::{Content as PartContent, Ending, Place, SnapshotFrame, SnapshotRecord},
     published::Root,
 };
-
-/// Bytes of one part, and one record more.
-const PART_BYTES: usize = 256 << 10;
 
 /// Records that are read before others have their turn.
 const SLICE_RECORDS: usize = 128;
 
-/// An offer that nobody has taken up is made again after this: the receiver may have been busy with another one.
+/// An offer is made again when nothing was asked for so long: the receiver may have been busy with another one, or have started anew.
 const OFFER_AGAIN: Duration = Duration::from_secs(1);
 
-/// A receiver that asks for nothing for so long is gone, or has changed its mind.
-const SILENCE_MAX: Duration = Duration::from_secs(10);
+/// A receiver that asks for nothing for so long is gone, or has changed its mind: until then it can go on where it was. Who leads no more has less patience:
+/// its successor offers one, too.
+const SILENCE_MAX: Duration = Duration::from_secs(120);
+const SILENCE_MAX_OF_FOLLOWERS: Duration = Duration::from_secs(10);
+
+/// What a pin may hold, as a part of the pages in use, if that is more than the limit.
+const PINNED_DIVISOR: u64 = 4;
+
+/// How often the limits of a pin are doubled at most: that is for ever.
+const DOUBLED_MAX: u32 = 16;
 
 /// A snapshot under way to a peer.
 pub(in crate::shard) struct Outgoing<E: Env> {
     at: usize,
     peer: MemberId,
     session: u64,
+    /// What the receiver is known to have when it has got everything: entries behind it are needed then.
     position: Position,
     content: Content<E>,
     used: Instant,
@@ -40,42 +49,93 @@ pub(in crate::shard) struct Outgoing<E: Env> {
     offered: Instant,
     /// When the first part was asked for.
     began: Option<Instant>,
-    /// The last part was asked for.
+    /// The receiver has everything.
     is_sent: bool,
 }
 
 /// What a snapshot consists of.
 enum Content<E: Env> {
-    Pages(Rc<CopySource<E>>),
+    Pages(Pages<E>),
     Records(Arc<Root<E::Pages>>),
+}
+
+/// A checkpoint, and what the receiver has of it or of an older one.
+struct Pages<E: Env> {
+    source: Rc<CopySource<E>>,
+    position: Position,
+    pinned: Instant,
+    /// How often it became that of a newer checkpoint.
+    moves: u32,
+    /// It is about to.
+    is_moving: bool,
+    /// The generation that the receiver spoke of last, and blocks with pages that were changed since.
+    base: Option<(u64, Blocks)>,
+}
+
+impl<E: Env> Pages<E> {
+    /// Of the newest checkpoint, if there is one.
+    fn pin(source: CopySource<E>, now: Instant) -> Option<Self> {
+        let position = position_of(&source)?;
+        Some(Self { source: Rc::new(source), position, pinned: now, moves: 0, is_moving: false, base: None })
+    }
+
+    /// The receiver copies this generation.
+    fn confirm(&mut self) {
+        let generation = self.source.generation();
+        if self.base.as_ref().is_none_or(|(base, _)| *base != generation) {
+            self.base = Some((generation, Blocks::default()));
+        }
+    }
+
+    /// A newer checkpoint takes its place; `changed` are the blocks with pages that only that one uses.
+    fn advance(&mut self, source: Rc<CopySource<E>>, changed: &Blocks, now: Instant) {
+        if let Some(position) = position_of(&source) {
+            self.position = position;
+        }
+        if let Some((_, since)) = &mut self.base {
+            since.add(changed);
+        }
+        (self.source, self.pinned, self.is_moving) = (source, now, false);
+        self.moves = (self.moves + 1).min(DOUBLED_MAX);
+    }
+}
+
+fn position_of<E: Env>(source: &CopySource<E>) -> Option<Position> {
+    let state = State::decode(source.state()).ok()?;
+    Some(Position { index: state.applied, term: state.applied_term })
 }
 
 impl<E: Env> Outgoing<E> {
     fn offer(&self) -> SnapshotFrame {
-        let (state, meta) = match &self.content {
-            Content::Pages(source) => (source.state().clone(), source.meta()),
-            Content::Records(root) => (root.snapshot.view().state().clone(), Bytes::new()),
+        let (at, state, meta, base) = match &self.content {
+            Content::Pages(Pages { source, position, base, .. }) => {
+                let is_newer = |(generation, _): &&(u64, Blocks)| *generation != source.generation();
+                let base = base.as_ref().filter(is_newer).map(|(generation, changed)| (*generation, changed.encode()));
+                (*position, source.state().clone(), source.meta(), base)
+            }
+            Content::Records(root) => (self.position, root.snapshot.view().state().clone(), Bytes::new(), None),
         };
-        SnapshotFrame::Offer { session: self.session, at: self.position, state, meta }
+        SnapshotFrame::Offer { session: self.session, at, state, meta, base }
     }
 }
+
+/// A newer checkpoint, and what has changed up to it.
+pub(crate) type Moved<E> = Result<(Rc<CopySource<E>>, Blocks), TreeError>;
 
 impl<E: Env> Shard<E> {
     /// Offers the pages of the newest checkpoint.
     pub(in crate::shard) fn offer_snapshot(&mut self, at: usize, peer: MemberId) {
         Mark::SnapshotOffered.hit();
-        let source = self.groups[at].store.begin_copy();
-        let Ok(state) = State::decode(source.state()) else {
+        let Some(pages) = Pages::pin(self.groups[at].store.begin_copy(), self.now) else {
             // There is none yet.
             return self.offer_records(at, peer);
         };
         plinth_base::log_info!(
             "a member lacks entries that are gone: it gets a snapshot",
-            "peer" => format!("{:x}", peer.0).as_str(),
-            "entry" => state.applied.0
+            "peer" => name(peer).as_str(),
+            "entry" => pages.position.index.0
         );
-        let position = Position { index: state.applied, term: state.applied_term };
-        self.offer(at, peer, position, Content::Pages(Rc::new(source)));
+        self.offer(at, peer, pages.position, Content::Pages(pages));
     }
 
     /// The same for somebody who can't read these pages: the records of the newest published root.
@@ -88,6 +148,7 @@ impl<E: Env> Shard<E> {
     fn offer(&mut self, at: usize, peer: MemberId, position: Position, content: Content<E>) {
         let session = self.env.random_u64();
         self.end_all_outgoing(|outgoing| (outgoing.at, outgoing.peer) == (at, peer));
+        self.recovering.retain(|recovering| (recovering.at, recovering.peer) != (at, peer));
         let outgoing = Outgoing {
             at,
             peer,
@@ -113,47 +174,68 @@ impl<E: Env> Shard<E> {
     }
 
     /// Entries up to this one are in all snapshots that are under way: those behind are needed when they have arrived.
-    pub(in crate::shard) fn entries_in_snapshots(&self, at: usize) -> Option<LogIndex> {
+    pub(super) fn entries_in_outgoing(&self, at: usize) -> Option<LogIndex> {
         self.outgoing.iter().filter(|outgoing| outgoing.at == at).map(|outgoing| outgoing.position.index).min()
     }
 
     /// Reads what is asked for, beside everything else.
-    pub(super) fn read_part(&mut self, at: usize, peer: MemberId, session: u64, number: u64, place: Place) {
-        let mut paced = self.paced(Use::Snapshot);
+    pub(super) fn read_part(
+        &mut self,
+        at: usize,
+        peer: MemberId,
+        (session, number): (u64, u64),
+        place: Place,
+        ppm: u32,
+    ) {
+        let (mut paced, part_bytes) = (self.paced(Use::Snapshot), self.options.snapshot_part_bytes);
         let is_asked = |outgoing: &&mut Outgoing<E>| (outgoing.peer, outgoing.session) == (peer, session);
         let Some(outgoing) = self.outgoing.iter_mut().find(is_asked) else {
-            return self.send_snapshot_frame(at, peer, &SnapshotFrame::End { session });
+            return self.send_snapshot_frame(at, peer, &SnapshotFrame::End { session, ending: Ending::Over });
         };
         outgoing.used = self.now;
-        if let (Content::Pages(_), Place::Records { .. }) = (&outgoing.content, &place) {
-            return self.offer_records(at, peer);
-        }
         if outgoing.began.replace(outgoing.began.unwrap_or(self.now)).is_none() {
             self.metrics.snapshots_sent.begin(peer);
         }
+        self.metrics.snapshots_sent.note(peer, ppm);
         let (env, completions) = (self.env.clone(), self.completions.clone());
-        let frame = move |content, is_last| SnapshotFrame::Part { session, number, is_last, content };
+        let frame = move |content| SnapshotFrame::Part { session, number, content };
         let is_unreadable = |error: &dyn std::fmt::Display| {
             // The receiver gives up in the end.
             plinth_base::log_error!(
                 "a page of a snapshot can't be read: its receiver doesn't get it",
-                "error" => plinth_base::log::Value::display(error)
+                "error" => Value::display(error)
             );
         };
-        match (&outgoing.content, place) {
-            (Content::Pages(source), Place::Pages { from }) => {
-                let source = Rc::clone(source);
+        let is_end = place.is_end();
+        outgoing.is_sent |= is_end;
+        match (&mut outgoing.content, place) {
+            (Content::Pages(_), Place::Records { .. }) => self.offer_records(at, peer),
+            (Content::Pages(pages), Place::Pages { generation, from, to }) => {
+                if generation == pages.source.generation() {
+                    pages.confirm();
+                    outgoing.position = pages.position;
+                } else if !is_end {
+                    // It doesn't know yet that there is a newer one.
+                    let offer = outgoing.offer();
+                    return self.send_snapshot_frame(at, peer, &offer);
+                }
+                if is_end {
+                    return;
+                }
+                let source = Rc::clone(&pages.source);
                 self.env.spawn(TaskQueue::Background, async move {
-                    match source.read(from, PART_BYTES, paced).await {
-                        Ok(part) => completions.push(Completion::PartRead(at, peer, frame(part.pages, part.is_last))),
+                    match source.read(from, to, part_bytes, paced).await {
+                        Ok(part) => completions.push(Completion::PartRead(at, peer, frame(PartContent::Pages(part)))),
                         Err(error) => is_unreadable(&error),
                     }
                 });
             }
+            (Content::Records(_), Place::Records { .. }) if is_end => {}
             (Content::Records(root), Place::Records { tree, after }) => {
                 let root = Arc::clone(root);
                 self.env.spawn(TaskQueue::Background, async move {
-                    let mut part = Part { tree, after, records: BytesMut::new(), is_last: false };
+                    let mut part =
+                        Part { tree, after, records: BytesMut::new(), bytes_max: part_bytes, is_last: false };
                     loop {
                         match part.read(root.snapshot.view().passing()) {
                             Ok(true) => break,
@@ -166,45 +248,125 @@ impl<E: Env> Shard<E> {
                         }
                     }
                     paced(part.records.len()).await;
-                    completions.push(Completion::PartRead(at, peer, frame(part.records.freeze(), part.is_last)));
+                    let content = PartContent::Records { records: part.records.freeze(), is_last: part.is_last };
+                    completions.push(Completion::PartRead(at, peer, frame(content)));
                 });
             }
-            _ => self.end_outgoing(at, peer, session),
+            (Content::Records(_), Place::Pages { .. }) => self.end_outgoing(at, peer, session, Ending::Over),
         }
     }
 
     pub(in crate::shard) fn send_part(&mut self, at: usize, peer: MemberId, part: &SnapshotFrame) {
-        if let SnapshotFrame::Part { session, is_last: true, .. } = part
-            && let Some(outgoing) = self.outgoing.iter_mut().find(|outgoing| outgoing.session == *session)
-        {
-            outgoing.is_sent = true;
-        }
         self.send_snapshot_frame(at, peer, part);
     }
 
-    pub(super) fn end_outgoing(&mut self, at: usize, peer: MemberId, session: u64) {
-        let is_ended = |outgoing: &Outgoing<E>| (outgoing.peer, outgoing.session) == (peer, session);
-        if !self.end_all_outgoing(is_ended).is_empty() {
-            self.step(at, Input::SnapshotEnded { peer });
+    /// The receiver says how it ended.
+    pub(super) fn end_outgoing(&mut self, at: usize, peer: MemberId, session: u64, ending: Ending) {
+        let is_meant = |outgoing: &&mut Outgoing<E>| (outgoing.peer, outgoing.session) == (peer, session);
+        let Some(outgoing) = self.outgoing.iter_mut().find(is_meant) else { return };
+        outgoing.is_sent &= ending == Ending::Installed;
+        let position = outgoing.position;
+        self.end_all_outgoing(|outgoing| (outgoing.peer, outgoing.session) == (peer, session));
+        self.step(at, Input::SnapshotEnded { peer });
+        match ending {
+            Ending::Installed => self.await_recovery(at, peer, position.index),
+            Ending::Rotten => {
+                plinth_base::log_error!(
+                    "what a member got of a snapshot isn't what was written: this member's tree file is scrubbed now",
+                    "peer" => name(peer).as_str()
+                );
+                self.scrub_now(at);
+            }
+            Ending::Over => {}
         }
     }
 
-    /// Offers again what nobody has taken up, and lets go of what nobody asks for any more.
+    /// Offers again what nobody has asked for, moves what is pinned too long, and lets go of what nobody asks for any more.
     pub(in crate::shard) fn look_after_outgoing(&mut self) {
         let now = self.now;
-        let mut offers = Vec::new();
-        for outgoing in &mut self.outgoing {
-            if outgoing.began.is_none() && now.since(outgoing.offered) >= OFFER_AGAIN {
-                outgoing.offered = now;
-                offers.push((outgoing.at, outgoing.peer, outgoing.offer()));
-            }
-        }
-        for (at, peer, offer) in offers {
-            self.send_snapshot_frame(at, peer, &offer);
-        }
-        for (at, peer) in self.end_all_outgoing(|outgoing| now.since(outgoing.used) >= SILENCE_MAX) {
+        let leads = |shard: &Self, at: usize| shard.groups[at].raft.role() == Role::Leader;
+        let is_lost = |outgoing: &Outgoing<E>| {
+            let silence = if leads(self, outgoing.at) { SILENCE_MAX } else { SILENCE_MAX_OF_FOLLOWERS };
+            now.since(outgoing.used) >= silence
+        };
+        let lost: Vec<u64> = self.outgoing.iter().filter(|one| is_lost(one)).map(|one| one.session).collect();
+        for (at, peer) in self.end_all_outgoing(|outgoing| lost.contains(&outgoing.session)) {
             self.step(at, Input::SnapshotEnded { peer });
         }
+        for number in 0..self.outgoing.len() {
+            let at = self.outgoing[number].at;
+            if !leads(self, at) {
+                continue;
+            }
+            self.move_if_pinned_for_long(number);
+            let outgoing = &mut self.outgoing[number];
+            if now.since(outgoing.offered.max(outgoing.used)) >= OFFER_AGAIN {
+                outgoing.offered = now;
+                let (peer, offer) = (outgoing.peer, outgoing.offer());
+                self.send_snapshot_frame(at, peer, &offer);
+            }
+        }
+    }
+
+    /// Takes the newest checkpoint in the place of one whose pages can't be used again for too long, or that are too many. Each time the limits are doubled: so a
+    /// snapshot comes to its end however much is written meanwhile.
+    fn move_if_pinned_for_long(&mut self, number: usize) {
+        let outgoing = &mut self.outgoing[number];
+        let (at, peer, session) = (outgoing.at, outgoing.peer, outgoing.session);
+        let Content::Pages(pages) = &mut outgoing.content else { return };
+        let group = &self.groups[at];
+        let newest = group.store.checkpoints().generation;
+        if pages.is_moving || newest == pages.source.generation() {
+            return;
+        }
+        let in_use_bytes = u64::try_from(group.published.status.in_use_bytes()).unwrap_or(0);
+        let bytes_max = self.options.pin_bytes_max.max(in_use_bytes / PINNED_DIVISOR) << pages.moves;
+        let is_old = self.now.since(pages.pinned) >= self.options.pin_age_max * (1 << pages.moves);
+        if !is_old && group.store.pending_bytes() < bytes_max {
+            return;
+        }
+        pages.is_moving = true;
+        let (older, newer) = (Rc::clone(&pages.source), Rc::new(group.store.begin_copy()));
+        let (completions, paced) = (self.completions.clone(), self.paced(Use::Snapshot));
+        self.env.spawn(TaskQueue::Background, async move {
+            let changed = newer.changed_since(&older, paced).await;
+            completions.push(Completion::SnapshotMoved(at, (peer, session), changed.map(|changed| (newer, changed))));
+        });
+    }
+
+    pub(in crate::shard) fn handle_snapshot_moved(
+        &mut self,
+        at: usize,
+        (peer, session): (MemberId, u64),
+        moved: Moved<E>,
+    ) {
+        let now = self.now;
+        let is_meant = |outgoing: &&mut Outgoing<E>| (outgoing.peer, outgoing.session) == (peer, session);
+        let Some(outgoing) = self.outgoing.iter_mut().find(is_meant) else { return };
+        let Content::Pages(pages) = &mut outgoing.content else { return };
+        let (source, changed) = match moved {
+            Ok(moved) => moved,
+            Err(error) => {
+                plinth_base::log_error!(
+                    "what has changed in a tree file can't be read: a snapshot is begun anew",
+                    "peer" => name(peer).as_str(),
+                    "error" => Value::display(&error)
+                );
+                return self.end_outgoing(at, peer, session, Ending::Over);
+            }
+        };
+        Mark::SnapshotMoved.hit();
+        pages.advance(source, &changed, now);
+        let entry = pages.position.index.0;
+        outgoing.offered = now;
+        let offer = outgoing.offer();
+        plinth_base::log_info!(
+            "a snapshot takes long: it goes on as one of a newer checkpoint",
+            "peer" => name(peer).as_str(),
+            "entry" => entry,
+            "changed_blocks" => changed.count()
+        );
+        self.send_snapshot_frame(at, peer, &offer);
     }
 
     /// Lets go of some, and says of which groups and whose they were.
@@ -225,6 +387,8 @@ struct Part {
     tree: u8,
     after: Option<Bytes>,
     records: BytesMut,
+    /// And one record more.
+    bytes_max: usize,
     is_last: bool,
 }
 
@@ -232,7 +396,7 @@ impl Part {
     /// A slice; true when the part is full, or nothing comes any more.
     fn read<P: plinth_env::PageSource>(&mut self, view: View<'_, P>) -> Result<bool, Missing> {
         for _ in 0..SLICE_RECORDS {
-            if self.records.len() >= PART_BYTES {
+            if self.records.len() >= self.bytes_max {
                 return Ok(true);
             }
             let trees = plinth_kv::trees::TREES.len();

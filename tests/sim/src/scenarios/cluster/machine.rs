@@ -94,6 +94,10 @@ impl Member {
             request_timeout: settings.request_timeout(),
             // Often so little that whoever was away for a while needs a snapshot.
             catch_up_log_bytes: [64 << 10, 1 << 20, 64 << 20][prng.index(3)],
+            pin_age_max: Duration::from_millis([100, 2_000, 60_000][prng.index(3)]),
+            pin_bytes_max: [1 << 10, 256 << 20][prng.index(2)],
+            snapshot_part_bytes: [1 << 10, 20 << 10, 256 << 10][prng.index(3)],
+            snapshot_save_bytes: [1 << 10, 100 << 10, 64 << 20][prng.index(3)],
             // Else it is as one that has another format of pages.
             reads_pages: prng.chance(3, 4),
             append_bytes_max: [1, 4_000, 512 << 10][prng.index(3)],

@@ -1,0 +1,181 @@
+//! The file that pages are copied from.
+
+use std::{cell::RefCell, rc::Rc};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use futures_util::future::join_all;
+use plinth_base::{AlignedBuf, limits::IO_BYTES_MAX};
+use plinth_env::{Env, File, OpenMode, OpenOptions};
+
+use super::{
+    RUN_HEADER_BYTES,
+    blocks::{BLOCK_PAGES, Blocks},
+};
+use crate::{
+    error::TreeError,
+    layout::PAGE_BYTES,
+    meta::{META_PAGES, Meta},
+    space::Pin,
+    store::{Store, StoreOptions},
+    stored_bitmap::{StoredBitmap, WINDOW_PAGES},
+};
+
+/// Reads that are under way at once.
+const READS_MAX: usize = 32;
+
+/// The newest durable generation, which stays as it is as long as this is there.
+pub struct CopySource<E: Env> {
+    env: E,
+    options: StoreOptions,
+    meta: Meta,
+    used: RefCell<Option<Rc<StoredBitmap<E::File>>>>,
+    _pin: Pin,
+}
+
+/// Some pages.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CopyPart {
+    /// For [`CopyTarget::write`](super::CopyTarget::write).
+    pub pages: Bytes,
+    /// All pages below are in it, from the one that was asked for on.
+    pub until: u64,
+}
+
+impl<E: Env> Store<E> {
+    /// Holds the newest durable generation, to be copied.
+    #[must_use]
+    pub fn begin_copy(&self) -> CopySource<E> {
+        let (env, options, _pin) = (self.env.clone(), self.options.clone(), self.pin_newest());
+        CopySource { env, options, meta: self.newest.clone(), used: RefCell::default(), _pin }
+    }
+}
+
+impl<E: Env> CopySource<E> {
+    /// The owner's record in it.
+    #[must_use]
+    pub fn state(&self) -> &Bytes {
+        &self.meta.trees.state
+    }
+
+    /// Its number.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.meta.generation
+    }
+
+    /// What the copy begins with.
+    #[must_use]
+    pub fn meta(&self) -> Bytes {
+        self.meta.encode(self.options.trees).into()
+    }
+
+    /// Reads pages of `from..to` past the page cache, whole blocks, until they are about `bytes_max`. After each read `pace` is called with its bytes.
+    ///
+    /// # Errors
+    /// The file can't be read, or its bitmap isn't what was written.
+    pub async fn read(
+        &self,
+        from: u64,
+        to: u64,
+        bytes_max: usize,
+        mut pace: impl AsyncFnMut(usize),
+    ) -> Result<CopyPart, TreeError> {
+        let used = self.used(&mut pace).await?;
+        let (runs, until) = self.runs(&used, from, to, (bytes_max / PAGE_BYTES).max(1) as u64).await?;
+        let step = (IO_BYTES_MAX / PAGE_BYTES) as u64;
+        let pieces: Vec<(u64, u64)> = runs
+            .into_iter()
+            .flat_map(|(first, pages)| {
+                (0..pages).step_by(step as usize).map(move |at| (first + at, step.min(pages - at)))
+            })
+            .collect();
+        let mut out = BytesMut::new();
+        for batch in pieces.chunks(READS_MAX) {
+            let read = |(first, pages): &(u64, u64)| {
+                let buf = AlignedBuf::zeroed(usize::try_from(*pages).expect("a part is small") * PAGE_BYTES);
+                used.file().read_at(first * PAGE_BYTES as u64, buf)
+            };
+            for ((first, pages), (result, buf)) in batch.iter().zip(join_all(batch.iter().map(read)).await) {
+                result?;
+                out.reserve(RUN_HEADER_BYTES + buf.len());
+                out.put_u64_le(*first);
+                out.put_u32_le(u32::try_from(*pages).expect("a part is small"));
+                out.put_slice(buf.as_slice());
+                pace(buf.len()).await;
+            }
+        }
+        Ok(CopyPart { pages: out.freeze(), until })
+    }
+
+    /// Used pages from `from` on in whole blocks, at least one block of them and no more than it takes to come to `pages_max`. And where they end.
+    async fn runs(
+        &self,
+        used: &StoredBitmap<E::File>,
+        from: u64,
+        to: u64,
+        pages_max: u64,
+    ) -> Result<(Vec<(u64, u64)>, u64), TreeError> {
+        let end = to.min(self.meta.pages);
+        let (mut runs, mut left): (Vec<(u64, u64)>, u64) = (Vec::new(), pages_max);
+        let mut at = from.max(META_PAGES);
+        while at < end {
+            let (number, base) = (at / WINDOW_PAGES, at / WINDOW_PAGES * WINDOW_PAGES);
+            let window = used.window(number).await?;
+            // To the end of the block, of the window, or of what was asked for.
+            while at < end && at / WINDOW_PAGES == number {
+                let first = base + window.find(true, at - base);
+                let block_end = ((first / BLOCK_PAGES + 1) * BLOCK_PAGES).min(end);
+                if first >= (base + window.len()).min(end) {
+                    at = (base + WINDOW_PAGES).min(end);
+                    break;
+                }
+                let mut in_block = 0;
+                for (first, pages) in window.runs(first - base).map(|(first, pages)| (base + first, pages)) {
+                    if first >= block_end {
+                        break;
+                    }
+                    let pages = pages.min(block_end - first);
+                    in_block += pages;
+                    match runs.last_mut() {
+                        Some((last, length)) if *last + *length == first => *length += pages,
+                        _ => runs.push((first, pages)),
+                    }
+                }
+                at = block_end;
+                left = left.saturating_sub(in_block);
+                if left == 0 {
+                    return Ok((runs, at));
+                }
+            }
+        }
+        Ok((runs, at.max(to)))
+    }
+
+    /// Blocks with pages that this generation uses and `older` didn't. Both are held, so all other pages are the same. After each read `pace` is called with its bytes.
+    ///
+    /// # Errors
+    /// The file can't be read, or a bitmap isn't what was written.
+    pub async fn changed_since(&self, older: &Self, mut pace: impl AsyncFnMut(usize)) -> Result<Blocks, TreeError> {
+        let (newer, older) = (self.used(&mut pace).await?, older.used(&mut pace).await?);
+        let mut changed = Blocks::none_of(newer.pages());
+        for number in 0..newer.pages().div_ceil(WINDOW_PAGES) {
+            let added = newer.window(number).await?.minus(&*older.window(number).await?);
+            for (first, pages) in added.runs(0) {
+                changed.insert(number * WINDOW_PAGES + first, pages);
+            }
+            pace(PAGE_BYTES).await;
+        }
+        Ok(changed)
+    }
+
+    async fn used(&self, pace: &mut impl AsyncFnMut(usize)) -> Result<Rc<StoredBitmap<E::File>>, TreeError> {
+        if let Some(used) = &*self.used.borrow() {
+            return Ok(Rc::clone(used));
+        }
+        let path = &self.options.path;
+        let file = self.env.open(path, OpenOptions::direct(OpenMode::Read)).await?;
+        let used = Rc::new(StoredBitmap::open(file, &self.meta, path, pace).await?);
+        *self.used.borrow_mut() = Some(Rc::clone(&used));
+        Ok(used)
+    }
+}

@@ -1,0 +1,191 @@
+//! The file that pages are copied to.
+
+use std::io;
+
+use bytes::{Buf, Bytes};
+use plinth_base::{AlignedBuf, Mark, limits::IO_BYTES_MAX};
+use plinth_env::{Env, File, OpenMode, OpenOptions};
+
+use super::{
+    CopyMeta, RUN_HEADER_BYTES,
+    blocks::Blocks,
+    progress::{Progress, remove_if_there},
+};
+use crate::{
+    error::TreeError,
+    layout::PAGE_BYTES,
+    meta::{META_PAGES, Meta},
+    store::{Store, StoreOptions},
+    verify::Verify,
+};
+
+/// A file that pages are written to.
+///
+/// Invariant: every page that its meta's generation uses, and that is not in a missing block, was written as that generation has it.
+pub struct CopyTarget<E: Env> {
+    env: E,
+    options: StoreOptions,
+    file: E::File,
+    meta: Meta,
+    missing: Blocks,
+}
+
+impl<E: Env> CopyTarget<E> {
+    /// Makes the file, with room for all of it. What another copy has left behind is removed.
+    ///
+    /// # Errors
+    /// It can't be made; most likely the disk is full.
+    pub async fn create(env: E, options: StoreOptions, meta: CopyMeta) -> Result<Self, TreeError> {
+        let CopyMeta(meta) = meta;
+        Self::remove(&env, &options).await?;
+        let file = env.open(&options.path, OpenOptions::direct(OpenMode::CreateNew)).await?;
+        file.allocate(0, meta.pages * PAGE_BYTES as u64).await?;
+        let missing = Blocks::all_of(meta.pages);
+        Ok(Self { env, options, file, meta, missing })
+    }
+
+    /// Goes on with a copy that was interrupted, if what is there is of the same file and of the same generation, or of generation `base`, since which blocks have
+    /// changed.
+    ///
+    /// # Errors
+    /// The disk is full, or fails.
+    pub async fn resume(
+        env: E,
+        options: StoreOptions,
+        meta: CopyMeta,
+        base: Option<(u64, &Blocks)>,
+    ) -> Result<Option<Self>, TreeError> {
+        let Some(Progress { meta: found, missing }) = Progress::load(&env, &options.path, options.trees).await else {
+            return Ok(None);
+        };
+        let generation = found.generation;
+        let is_same = generation == meta.0.generation;
+        if found.file_id != meta.0.file_id || !is_same && base.is_none_or(|(base, _)| base != generation) {
+            return Ok(None);
+        }
+        let Ok(file) = env.open(&options.path, OpenOptions::direct(OpenMode::Write)).await else { return Ok(None) };
+        if file.len().await? < found.pages * PAGE_BYTES as u64 {
+            return Ok(None);
+        }
+        let mut target = Self { env, options, file, meta: found, missing };
+        if let Some((_, changed)) = base.filter(|_| !is_same) {
+            target.advance(meta, changed).await?;
+        }
+        Mark::CopyResumed.hit();
+        Ok(Some(target))
+    }
+
+    /// Removes the file and what is known of it.
+    ///
+    /// # Errors
+    /// One is there and can't be removed.
+    pub async fn remove(env: &E, options: &StoreOptions) -> Result<(), TreeError> {
+        Progress::remove(env, &options.path).await?;
+        Ok(remove_if_there(env, &options.path).await?)
+    }
+
+    /// Becomes a copy of a newer generation of the same file. `changed` are the blocks with pages that only the newer one uses.
+    ///
+    /// # Errors
+    /// The disk is full, or this is of another file.
+    pub async fn advance(&mut self, meta: CopyMeta, changed: &Blocks) -> Result<(), TreeError> {
+        let CopyMeta(meta) = meta;
+        if meta.file_id != self.meta.file_id || meta.pages < self.meta.pages || changed.file_pages() != meta.pages {
+            return Err(invalid("a later generation that isn't one"));
+        }
+        self.file.allocate(0, meta.pages * PAGE_BYTES as u64).await?;
+        self.missing.add(changed);
+        self.meta = meta;
+        Ok(())
+    }
+
+    /// The generation that it will be.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.meta.generation
+    }
+
+    /// Pages `from..to` that are to be asked for next. None if nothing is missing.
+    #[must_use]
+    pub fn next(&self) -> Option<(u64, u64)> {
+        self.missing.first_run()
+    }
+
+    /// Blocks that are missing, and all that there are.
+    #[must_use]
+    pub fn left(&self) -> (u64, u64) {
+        (self.missing.count(), self.missing.count_of_file())
+    }
+
+    /// Writes all pages of `from..until` that the sender has. After each write `pace` is called with its bytes.
+    ///
+    /// # Errors
+    /// It can't be written, or isn't a part of these pages.
+    pub async fn write(
+        &mut self,
+        (from, until): (u64, u64),
+        mut part: Bytes,
+        mut pace: impl AsyncFnMut(usize),
+    ) -> Result<(), TreeError> {
+        if until <= from {
+            return Err(invalid("none of those that were asked for"));
+        }
+        let (mut next, end) = (from.max(META_PAGES), until.min(self.meta.pages));
+        while !part.is_empty() {
+            if part.len() < RUN_HEADER_BYTES {
+                return Err(invalid("they end early"));
+            }
+            let (first, pages) = (part.get_u64_le(), u64::from(part.get_u32_le()));
+            if first < next || first >= end || pages == 0 || pages > end - first {
+                return Err(invalid("not those that come next"));
+            }
+            let bytes = usize::try_from(pages).map_or(usize::MAX, |pages| pages.saturating_mul(PAGE_BYTES));
+            if bytes > part.len() || bytes > IO_BYTES_MAX {
+                return Err(invalid("they end early"));
+            }
+            let mut buf = AlignedBuf::zeroed(bytes);
+            buf.as_mut_slice().copy_from_slice(&part.split_to(bytes));
+            self.file.write_at(first * PAGE_BYTES as u64, buf).await.0?;
+            next = first + pages;
+            pace(bytes).await;
+        }
+        self.missing.remove(from, until);
+        Ok(())
+    }
+
+    /// Makes durable what is there, so that another process can go on with it.
+    ///
+    /// # Errors
+    /// It can't be written.
+    pub async fn save(&self) -> Result<(), TreeError> {
+        self.file.sync().await?;
+        let meta = self.meta.encode(self.options.trees);
+        Ok(Progress::save(&self.env, &self.options.path, &meta, &self.missing).await?)
+    }
+
+    /// Nothing is missing: proves every page, then makes the meta durable. What is returned has one checkpoint; the next one makes it two.
+    ///
+    /// # Errors
+    /// It can't be written, or what came isn't what the meta speaks of.
+    pub async fn finish(self, pace: impl AsyncFnMut(usize)) -> Result<Store<E>, TreeError> {
+        // Whoever interrupts the proof finds that only the proof is left to do.
+        self.save().await?;
+        let Self { env, options, file, meta, .. } = self;
+        let (newest, older) = (meta.clone(), None);
+        let verify = Verify { env: env.clone(), options: options.clone(), newest, older, _pin: None };
+        verify.run(pace).await?;
+        // From here on the file may change.
+        Progress::remove(&env, &options.path).await?;
+        let mut metas = AlignedBuf::zeroed(META_PAGES as usize * PAGE_BYTES);
+        let at = meta.slot().0 as usize * PAGE_BYTES;
+        metas.as_mut_slice()[at..][..PAGE_BYTES].copy_from_slice(&meta.encode(options.trees));
+        file.write_at(0, metas).await.0?;
+        file.sync().await?;
+        drop(file);
+        Store::open(env, options, true).await
+    }
+}
+
+fn invalid(what: &str) -> TreeError {
+    io::Error::new(io::ErrorKind::InvalidData, format!("pages of a tree: {what}")).into()
+}
