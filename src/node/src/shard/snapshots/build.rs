@@ -130,6 +130,8 @@ impl<E: Env> Builder<E> {
                 Step::Advance(OfferedPages { meta, base }) => {
                     let (_, changed) = base.expect("it follows");
                     target.advance(meta, &changed).await?;
+                    // What is noted of the older one is soon of no use.
+                    unsaved = self.save_bytes;
                 }
                 Step::Wake => {}
             }

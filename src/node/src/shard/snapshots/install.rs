@@ -58,6 +58,7 @@ impl<E: Env> Shard<E> {
         let state = state.clone();
         Mark::SnapshotInstalled.hit();
         plinth_base::log_info!("the snapshot is in place", "entry" => position.index.0, "revision" => state.revision);
+        self.drop_outgoing(at);
         let configuration = configuration(&state.electorate);
         self.wal.start_group(self.groups[at].id, position.index, position.term);
         let group = &mut self.groups[at];

@@ -369,6 +369,13 @@ impl<E: Env> Shard<E> {
         self.send_snapshot_frame(at, peer, &offer);
     }
 
+    /// The group's tree is another one.
+    pub(super) fn drop_outgoing(&mut self, at: usize) {
+        for (at, peer) in self.end_all_outgoing(|outgoing| outgoing.at == at) {
+            self.step(at, Input::SnapshotEnded { peer });
+        }
+    }
+
     /// Lets go of some, and says of which groups and whose they were.
     fn end_all_outgoing(&mut self, are_ended: impl Fn(&Outgoing<E>) -> bool) -> Vec<(usize, MemberId)> {
         let ended: Vec<Outgoing<E>> = self.outgoing.extract_if(.., |outgoing| are_ended(outgoing)).collect();
