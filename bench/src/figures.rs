@@ -21,8 +21,13 @@
 //! | `load` | what the load itself costs, and whether it sees a server that stands still |
 //! | `fio` | `plinth-bench fsync` beside fio |
 //! | `cluster-put`, `cluster-range` | clusters of three members in turns |
+//! | `catch-up` | puts while a new member catches up, heartbeats, and the leader's memory |
+//! | `background` | puts beside checkpoints, a compaction, a backup, a scrub |
 
 mod aim;
+mod background;
+mod beside;
+mod catch_up;
 mod cluster;
 mod compaction;
 mod count;
@@ -57,7 +62,7 @@ use crate::{
     results,
 };
 
-const PARTS: [&str; 19] = [
+const PARTS: [&str; 21] = [
     "put",
     "range",
     "single",
@@ -77,6 +82,8 @@ const PARTS: [&str; 19] = [
     "fio",
     "cluster-put",
     "cluster-range",
+    "catch-up",
+    "background",
 ];
 /// Of values in lists.
 const LIST_VALUE_BYTES: usize = 1024;
@@ -96,6 +103,8 @@ struct Figures {
     filled_large_pair: Option<Filled>,
     /// Versions that a compaction removes.
     revisions: u64,
+    /// What checkpoints write of changes.
+    changes_bytes: u64,
 }
 
 /// What a part gave.
@@ -117,6 +126,7 @@ usage: plinth-bench figures [PART...] [options]
   --idle-seconds S    while it is; default 60
   --large-keys N      keys of 1 KiB in the large database; default 1000000
   --revisions N       superseded versions that a compaction removes; default 1000000
+  --changes N         MiB of changes that checkpoints write; default 1024
   --keys N, --key-bytes N, --value-bytes N
                       as `load` has them
 {}",
@@ -134,6 +144,7 @@ pub fn command(mut args: Args) -> Result<(), Failure> {
     let mut lab = Lab::new(&mut args)?;
     lab.take_shape(&mut args)?;
     let (idle, large, revisions) = if lab.is_quick { (2.0, 20_000, 100_000) } else { (60.0, 1_000_000, 1_000_000) };
+    let changes_mib = if lab.is_quick { 16 } else { 1024 };
     let mut figures = Figures {
         idle: (
             seconds("--idle-wait", args.value("--idle-wait", idle)?)?,
@@ -145,6 +156,7 @@ pub fn command(mut args: Args) -> Result<(), Failure> {
         filled_large: None,
         filled_large_pair: None,
         revisions: args.value("--revisions", revisions)?,
+        changes_bytes: args.value("--changes", changes_mib)? << 20,
     };
     let parts = args.words();
     args.finish()?;
@@ -195,6 +207,8 @@ impl Figures {
             "fio" => fio::run(self),
             "cluster-put" => cluster::puts(self),
             "cluster-range" => cluster::ranges(self),
+            "catch-up" => catch_up::run(self),
+            "background" => background::run(self),
             _ => unreachable!("the names were checked"),
         }
     }

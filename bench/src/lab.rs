@@ -28,7 +28,7 @@ use crate::{
     peer,
     procfs::Disturbance,
     results::{self, Document, ProgramFacts},
-    server::{Home, Kind, Program, Server},
+    server::{Cluster, Home, Kind, Program, Server, Start},
 };
 
 /// The options that all of them take.
@@ -225,10 +225,40 @@ impl Lab {
 
     /// Starts `program` on a fresh copy of `filled`.
     pub fn start_on_copy(&self, program: &Program, filled: &Path, cores: &[usize]) -> Result<Server, Failure> {
+        self.start_on_copy_with(program, filled, cores, &[])
+    }
+
+    /// The same with flags.
+    pub fn start_on_copy_with(
+        &self,
+        program: &Program,
+        filled: &Path,
+        cores: &[usize],
+        flags: &[String],
+    ) -> Result<Server, Failure> {
         let copy = self.copy_of(&Home::alone(filled.to_path_buf()))?;
-        let mut server = program.start(copy.dir(), cores)?;
+        let mut server = program.start_as(Start { data_dir: copy.dir(), cores, peers: &[], member: 0, flags })?;
         server.wait_until_ready()?;
         Ok(server)
+    }
+
+    /// Makes a home in `dir` for `members` of `program`, has them write the keys of `shape` so many times, and stops them cleanly.
+    pub fn fill_members(
+        &self,
+        dir: PathBuf,
+        program: &Program,
+        members: usize,
+        flags: &[String],
+        (shape, rounds): (Shape, u64),
+    ) -> Result<Home, Failure> {
+        let home = Home::new(dir, members)?;
+        let mut cluster = Cluster::start(program, &home, &self.cores_of(&home), flags)?;
+        cluster.wait_until_ready()?;
+        for _ in 0..rounds {
+            self.write_all(cluster.leader()?, shape)?;
+        }
+        cluster.stop()?;
+        Ok(home)
     }
 
     /// Runs, again while it is disturbed and may be repeated. What remains disturbed says so itself.

@@ -39,7 +39,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 pub use client::call_once;
 pub use command::command;
-pub use drive::{call_timed, fill, run, run_during};
+pub use drive::{call_timed, fill, give_way, run, run_during};
 pub use keys::Distribution;
 pub use options::{plan_of, seconds};
 pub use pace::Pace;

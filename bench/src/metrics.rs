@@ -2,7 +2,7 @@
 
 mod spread;
 
-pub use spread::{Spread, Within};
+pub use spread::{Spread, Within, quantile};
 
 /// The text, in Prometheus's format.
 #[derive(Clone, Debug)]
@@ -13,6 +13,12 @@ impl Metrics {
     #[must_use]
     pub fn value(&self, name: &str) -> f64 {
         self.samples(name).map(|(_, value)| value).sum()
+    }
+
+    /// The value of the sample with exactly these labels, as in `{use="scrub"}`; 0 if there is none.
+    #[must_use]
+    pub fn labelled(&self, name: &str, labels: &str) -> f64 {
+        self.samples(name).filter(|(known, _)| *known == labels).map(|(_, value)| value).sum()
     }
 
     /// Whether there is such a metric.
@@ -35,22 +41,31 @@ impl Metrics {
         values(self).iter().zip(values(before)).map(|(now, then)| now - then).collect()
     }
 
-    /// The buckets of a histogram without labels that filled since `before`: upper bound and count, not cumulated.
+    /// The buckets of a histogram that filled since `before`, summed over its labels: upper bound and count, not cumulated. What wasn't there before had nothing.
     #[must_use]
     pub fn buckets_since(&self, before: &Self, name: &str) -> Vec<(f64, f64)> {
-        let name = format!("{name}_bucket");
-        let counts =
-            |metrics: &Self| metrics.samples(&name).map(|(labels, count)| (bound(labels), count)).collect::<Vec<_>>();
+        let before = before.buckets(name);
         let mut below = 0.0;
-        counts(self)
-            .iter()
-            .zip(counts(before))
-            .map(|((bound, now), (_, then))| {
-                let count = now - then - below;
-                below = now - then;
-                (*bound, count)
-            })
-            .collect()
+        let since = self.buckets(name).into_iter().map(|(bound, now)| {
+            let then = before.iter().find(|(known, _)| *known == bound).map_or(0.0, |(_, then)| *then);
+            let count = now - then - below;
+            below = now - then;
+            (bound, count)
+        });
+        since.collect()
+    }
+
+    /// Upper bounds and cumulated counts of a histogram, summed over its labels.
+    fn buckets(&self, name: &str) -> Vec<(f64, f64)> {
+        let mut buckets: Vec<(f64, f64)> = Vec::new();
+        for (labels, count) in self.samples(&format!("{name}_bucket")) {
+            let bound = bound(labels);
+            match buckets.iter_mut().find(|(known, _)| *known == bound) {
+                Some((_, sum)) => *sum += count,
+                None => buckets.push((bound, count)),
+            }
+        }
+        buckets
     }
 
     /// Labels and values of a metric, in the order of the text.
@@ -84,5 +99,15 @@ mod tests {
         assert_eq!((after.since(&before, "a"), after.since(&before, "ab"), after.value("none")), (3.0, 0.0, 0.0));
         assert_eq!(after.by_executor_since(&before, "requests"), [1.0, 16.0]);
         assert_eq!(after.buckets_since(&before, "h"), [(0.1, 2.0), (f64::INFINITY, 5.0)]);
+        assert_eq!(after.labelled("plinth_executor_requests_total", "{executor=\"1\"}"), 17.0);
+    }
+
+    #[test]
+    fn a_histogram_of_several_is_summed_and_one_that_is_new_had_nothing() {
+        let peer = |to: &str, fast: u64, all: u64| {
+            format!("l_bucket{{To=\"{to}\",le=\"0.01\"}} {fast}\nl_bucket{{To=\"{to}\",le=\"+Inf\"}} {all}\n")
+        };
+        let (before, after) = (Metrics(peer("a", 2, 3)), Metrics(peer("a", 7, 9) + &peer("b", 1, 1)));
+        assert_eq!(after.buckets_since(&before, "l"), [(0.01, 6.0), (f64::INFINITY, 1.0)]);
     }
 }

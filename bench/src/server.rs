@@ -15,8 +15,10 @@ use std::{
 
 use plinth_client::{Client, http_request};
 use plinth_rpc::etcdserverpb::{
-    CompactionRequest, CompactionResponse, MoveLeaderRequest, MoveLeaderResponse, RangeRequest, StatusResponse,
+    CompactionRequest, CompactionResponse, MemberAddRequest, MemberAddResponse, MemberRemoveRequest,
+    MemberRemoveResponse, MoveLeaderRequest, MoveLeaderResponse, RangeRequest, StatusResponse,
 };
+use prost::Message;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::runtime::{Builder, Runtime};
 
@@ -132,12 +134,31 @@ impl Server {
 
     /// Asks this server, which leads, to let the member of that id lead.
     pub fn move_leader(&self, target_id: u64) -> Result<(), Failure> {
-        let (endpoint, request) = (self.endpoint, MoveLeaderRequest { target_id });
-        let path = "/etcdserverpb.Maintenance/MoveLeader";
-        let answer = self
-            .runtime
-            .block_on(async { Client::connect(endpoint).await?.unary::<MoveLeaderResponse>(path, &request).await });
-        answer.map(drop).map_err(|status| self.trouble(&format!("MoveLeader: {status}")))
+        let request = MoveLeaderRequest { target_id };
+        self.ask::<MoveLeaderResponse>("/etcdserverpb.Maintenance/MoveLeader", &request).map(drop)
+    }
+
+    /// Has the member of that id removed from the cluster.
+    pub fn remove_member(&self, id: u64) -> Result<(), Failure> {
+        let request = MemberRemoveRequest { id };
+        self.ask::<MemberRemoveResponse>("/etcdserverpb.Cluster/MemberRemove", &request).map(drop)
+    }
+
+    /// Has a member added to the cluster that others reach at `peer`.
+    pub fn add_member(&self, peer: SocketAddr) -> Result<(), Failure> {
+        let request = MemberAddRequest { peer_ur_ls: vec![format!("http://{peer}")], is_learner: false };
+        self.ask::<MemberAddResponse>("/etcdserverpb.Cluster/MemberAdd", &request).map(drop)
+    }
+
+    /// How far it has applied raft's log.
+    pub fn applied_index(&self) -> Result<u64, Failure> {
+        Ok(self.whole_status()?.raft_applied_index)
+    }
+
+    fn ask<A: Message + Default>(&self, path: &'static str, request: &impl Message) -> Result<A, Failure> {
+        let endpoint = self.endpoint;
+        let answer = self.runtime.block_on(async { Client::connect(endpoint).await?.unary::<A>(path, request).await });
+        answer.map_err(|status| self.trouble(&format!("{path}: {status}")))
     }
 
     fn whole_status(&self) -> Result<StatusResponse, Failure> {
@@ -149,12 +170,7 @@ impl Server {
     /// Compacts at a revision, and waits until what it leaves behind is removed.
     pub fn compact(&self, revision: i64) -> Result<(), Failure> {
         let request = CompactionRequest { revision, physical: true };
-        let endpoint = self.endpoint;
-        let answer: Result<CompactionResponse, _> = self
-            .runtime
-            .block_on(async { Client::connect(endpoint).await?.unary("/etcdserverpb.KV/Compact", &request).await });
-        answer.map_err(|status| self.trouble(&format!("Compact: {status}")))?;
-        Ok(())
+        self.ask::<CompactionResponse>("/etcdserverpb.KV/Compact", &request).map(drop)
     }
 
     /// Its /metrics.

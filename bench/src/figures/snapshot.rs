@@ -1,21 +1,23 @@
 //! What a snapshot of a large database costs those who put meanwhile, and the server's memory.
 
+use std::path::Path;
+
 use plinth_rpc::etcdserverpb::SnapshotRequest;
 
 use super::{
     Figures, Part,
     aim::Aim,
+    beside::{CLIENTS, Puts, add_pair},
     table::{Sheet, in_turns},
 };
 use crate::{
     failure::Failure,
     lab::Lab,
-    load::{self, Clients, Op, Outcome},
+    load::{self, Pace},
     memory::growth_during,
     server::{Kind, Program},
 };
 
-const CLIENTS: Clients = Clients { connections: 8, streams: 64 };
 const PATH: &str = "/etcdserverpb.Maintenance/Snapshot";
 const GROWTH_MIB_MAX: f64 = 16.0;
 const GROWTH: &str = "memory growth, no puts, MiB";
@@ -42,34 +44,9 @@ pub(super) fn run(figures: &mut Figures) -> Result<Part, Failure> {
     Ok(Part { text, json: table.to_json(), aims })
 }
 
-fn measure(lab: &Lab, program: &Program, large: &std::path::Path) -> Result<Sheet, Failure> {
-    let mut sheet = Sheet::default();
-    let without = lab.turn(program, large, Op::Put, CLIENTS)?;
-    let (beside, given) = lab.undisturbed(
-        |(puts, _): &(Outcome, Result<u64, Failure>)| puts.disturbance,
-        || {
-            let server = lab.start_on_copy(program, large, &[lab.server_core])?;
-            let endpoint = server.endpoint();
-            let plan = lab.plan(&server, Op::Put, CLIENTS);
-            // A server may give a snapshot up: that is a result, and no reason to lose the others.
-            let snapshot = || Ok(load::call_once(endpoint, PATH, &SnapshotRequest {}));
-            let (puts, given) = load::run_during(&plan, snapshot)?;
-            server.stop()?;
-            puts.expect_no_errors()?;
-            Ok((puts, given))
-        },
-    )?;
-    sheet.add_puts(", without", &without);
-    sheet.add_puts(", beside it", &beside);
-    let p99 = |puts: &Outcome| puts.latencies.quantile_us(0.99).unwrap_or(f64::NAN);
-    sheet.add("put p99, in parts of that without", 2, p99(&beside) / p99(&without));
-    if let Err(why) = &given {
-        println!("given up after {:.1} s: {why}\n", beside.elapsed.as_secs_f64());
-    }
-    sheet.add(GIVEN_UP, 0, f64::from(u8::from(given.is_err())));
-    let mib = given.map_or(f64::NAN, |bytes| bytes as f64 / MIB);
-    sheet.add("snapshot beside puts, MiB", 0, mib);
-    sheet.add("snapshot beside puts, MiB/s", 0, mib / beside.elapsed.as_secs_f64());
+fn measure(lab: &Lab, program: &Program, large: &Path) -> Result<Sheet, Failure> {
+    let puts = Puts { lab, program, filled: large, shape: lab.method.shape, pace: Pace::Closed };
+    let mut sheet = beside_puts(&puts)?;
     // Puts have memory of their own: what the snapshot takes shows only without them.
     let server = lab.start_in_place(program, large)?;
     let once = || load::call_timed(server.endpoint(), lab.load_core, PATH, &SnapshotRequest {});
@@ -79,5 +56,25 @@ fn measure(lab: &Lab, program: &Program, large: &std::path::Path) -> Result<Shee
     sheet.add("snapshot, no puts, MiB/s", 0, bytes as f64 / MIB / took.as_secs_f64());
     sheet.add(GROWTH, 1, growth);
     sheet.add("memory growth of a second one, MiB", 1, again);
+    Ok(sheet)
+}
+
+/// Puts without a snapshot, and beside one that is read as fast as it comes.
+pub fn beside_puts(puts: &Puts<'_>) -> Result<Sheet, Failure> {
+    let without = puts.without(&[])?;
+    let (beside, given) = puts.beside(&[], |server| {
+        load::give_way();
+        // A server may give a snapshot up: that is a result, and no reason to lose the others.
+        Ok(load::call_once(server.endpoint(), PATH, &SnapshotRequest {}))
+    })?;
+    let mut sheet = Sheet::default();
+    add_pair(&mut sheet, &without, &beside);
+    if let Err(why) = &given {
+        println!("given up after {:.1} s: {why}\n", beside.elapsed.as_secs_f64());
+    }
+    sheet.add(GIVEN_UP, 0, f64::from(u8::from(given.is_err())));
+    let mib = given.map_or(f64::NAN, |bytes| bytes as f64 / MIB);
+    sheet.add("snapshot beside puts, MiB", 0, mib);
+    sheet.add("snapshot beside puts, MiB/s", 0, mib / beside.elapsed.as_secs_f64());
     Ok(sheet)
 }

@@ -32,11 +32,12 @@ impl Sheet {
         self.disturbed += usize::from(disturbance.is_too_much());
     }
 
-    /// Rate and p99 of a run of puts. `how` tells it from the turn's other runs.
+    /// Rate, p99 and p99.9 of a run of puts. `how` tells it from the turn's other runs.
     pub fn add_puts(&mut self, how: &str, puts: &Outcome) {
         self.note(puts.disturbance);
         self.add(format!("puts per second{how}"), 0, puts.per_second());
         self.add(format!("put p99{how}, µs"), 0, puts.latencies.quantile_us(0.99).unwrap_or(f64::NAN));
+        self.add(format!("put p99.9{how}, µs"), 0, puts.latencies.quantile_us(0.999).unwrap_or(f64::NAN));
     }
 
     fn value(&self, name: &str) -> f64 {
@@ -63,6 +64,20 @@ pub fn in_turns(
         eprintln!("{title}: turn {} of {}", turn + 1, lab.method.turns);
         table.plinth.push(measure(&lab.plinth)?);
         table.etcd.push(measure(&lab.etcd()?)?);
+    }
+    Ok(table)
+}
+
+/// The same of plinth alone, for what its peer doesn't have.
+pub fn in_turns_alone(
+    lab: &Lab,
+    title: &'static str,
+    mut measure: impl FnMut(&Program) -> Result<Sheet, Failure>,
+) -> Result<Table, Failure> {
+    let mut table = Table { title, plinth: Vec::new(), etcd: Vec::new() };
+    for turn in 0..lab.method.turns {
+        eprintln!("{title}: turn {} of {}", turn + 1, lab.method.turns);
+        table.plinth.push(measure(&lab.plinth)?);
     }
     Ok(table)
 }

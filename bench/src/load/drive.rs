@@ -12,6 +12,8 @@ use prost::Message;
 use super::{Op, Outcome, Pace, Plan, client::call_once, engine::Engine, keys::Distribution, thread::on_own_thread};
 use crate::failure::Failure;
 
+const NICE_MAX: i32 = 19;
+
 /// Runs a plan.
 ///
 /// # Errors
@@ -53,6 +55,12 @@ pub fn run_during<T: Send>(
             Ok((outcome?, given?))
         })
     })
+}
+
+/// The calling thread gives way to the load on the core that they share: what the load waits for it would count as the server's.
+pub fn give_way() {
+    // Whoever may not do it is measured with the disadvantage.
+    rustix::process::nice(NICE_MAX).ok();
 }
 
 /// One call on a connection of its own from a thread on `core`, its answer read as fast as it comes: its length, and how long it took.

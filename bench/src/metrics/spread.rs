@@ -48,7 +48,8 @@ impl Metrics {
 }
 
 /// Where a quantile of buckets lies that have an upper bound in seconds and a count each.
-fn quantile(buckets: &[(f64, f64)], quantile: f64) -> Option<Within> {
+#[must_use]
+pub fn quantile(buckets: &[(f64, f64)], quantile: f64) -> Option<Within> {
     let wanted = quantile * buckets.iter().map(|(_, count)| count).sum::<f64>();
     let (mut below, mut low) = (0.0, 0.0);
     for (high, count) in buckets {

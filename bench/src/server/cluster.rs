@@ -17,6 +17,9 @@ pub const MEMBERS: usize = 3;
 /// How long a cluster whose members all answer may take to agree on who leads it.
 const LEADER_WAIT_MAX: Duration = Duration::from_secs(30);
 const LEADER_POLL: Duration = Duration::from_millis(10);
+/// How long it may refuse a new member.
+const MEMBER_WAIT_MAX: Duration = Duration::from_secs(30);
+const MEMBER_PAUSE: Duration = Duration::from_millis(200);
 
 /// Where a cluster's data lies, and where its members talk to each other: both go together, because members remember the addresses.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -39,6 +42,10 @@ pub struct Lead {
 #[derive(Debug)]
 pub struct Cluster {
     members: Vec<Server>,
+    program: Program,
+    home: Home,
+    cores: Vec<usize>,
+    flags: Vec<String>,
 }
 
 impl Home {
@@ -91,13 +98,52 @@ impl Cluster {
     /// Starts every member on `cores`, which they share. A plinth, whose threads stay where they are, leaves the first core to the first member: else the shards of all
     /// would be there, and the other cores idle. On machines of their own they would have a core each.
     pub fn start(program: &Program, home: &Home, cores: &[usize], flags: &[String]) -> Result<Self, Failure> {
-        let dirs = home.member_dirs();
-        let start = |(member, data_dir): (usize, &PathBuf)| {
-            let is_beside = member > 0 && program.kind == Kind::Plinth && cores.len() > 1;
-            let cores = if is_beside { &cores[1..] } else { cores };
-            program.start_as(Start { data_dir, cores, peers: &home.peers, member, flags })
-        };
-        Ok(Self { members: dirs.iter().enumerate().map(start).collect::<Result<_, _>>()? })
+        let (program, home) = (program.clone(), home.clone());
+        let mut cluster = Self { members: Vec::new(), program, home, cores: cores.to_vec(), flags: flags.to_vec() };
+        for member in 0..cluster.home.member_dirs().len() {
+            let server = cluster.start_member(member, flags)?;
+            cluster.members.push(server);
+        }
+        Ok(cluster)
+    }
+
+    fn start_member(&self, member: usize, flags: &[String]) -> Result<Server, Failure> {
+        let is_beside = member > 0 && self.program.kind == Kind::Plinth && self.cores.len() > 1;
+        let cores = if is_beside { &self.cores[1..] } else { &self.cores };
+        let data_dir = &self.home.member_dirs()[member];
+        self.program.start_as(Start { data_dir, cores, peers: &self.home.peers, member, flags })
+    }
+
+    /// Stops the last member, which doesn't lead, and throws its data away; the cluster has a new member without data in its place, which doesn't run.
+    pub fn replace_last(&mut self) -> Result<(), Failure> {
+        let last = self.members.pop().expect("a cluster has members");
+        let id = last.standing()?.id;
+        last.stop()?;
+        let (number, leader) = (self.members.len(), self.leader()?);
+        leader.remove_member(id)?;
+        let dir = &self.home.member_dirs()[number];
+        std::fs::remove_dir_all(dir).map_err(Failure::file(dir, "removing"))?;
+        let deadline = Instant::now() + MEMBER_WAIT_MAX;
+        loop {
+            match leader.add_member(self.home.peers[number]) {
+                Ok(()) => return Ok(()),
+                Err(failure) if Instant::now() > deadline => return Err(failure),
+                // A cluster whose members changed just now may refuse for a while.
+                Err(_) => thread::sleep(MEMBER_PAUSE),
+            }
+        }
+    }
+
+    /// Starts the member that was added last. It isn't one of [`Self::members`] until it is handed over.
+    pub fn start_new(&self) -> Result<Server, Failure> {
+        let mut flags = self.flags.clone();
+        flags.extend(["--initial-cluster-state", "existing"].map(str::to_owned));
+        self.start_member(self.members.len(), &flags)
+    }
+
+    /// Takes the member in that was started so.
+    pub fn admit(&mut self, member: Server) {
+        self.members.push(member);
     }
 
     /// Waits until every member answers a linearizable range; gives how long that took from the first one's start on.

@@ -1,12 +1,7 @@
 //! Filled directories. Every turn gets a copy; scenarios that begin alike share the original.
 
 use super::{Scenario, Side};
-use crate::{
-    failure::Failure,
-    lab::Lab,
-    load::Shape,
-    server::{Cluster, Home},
-};
+use crate::{failure::Failure, lab::Lab, load::Shape, server::Home};
 
 /// What is filled so far.
 #[derive(Default, Debug)]
@@ -38,13 +33,8 @@ impl Homes {
         let Content { shape, rounds, flags, .. } = &content;
         let times = if *rounds == 1 { String::new() } else { format!(", {rounds} times") };
         eprintln!("filling {} with {} keys of {} bytes{times}", side.name, shape.keys, shape.value_bytes);
-        let home = Home::new(lab.path(&format!("filled-{}", self.0.len()))?, members)?;
-        let mut cluster = Cluster::start(&side.program, &home, &lab.cores_of(&home), flags)?;
-        cluster.wait_until_ready()?;
-        for _ in 0..*rounds {
-            lab.write_all(cluster.leader()?, *shape)?;
-        }
-        cluster.stop()?;
+        let dir = lab.path(&format!("filled-{}", self.0.len()))?;
+        let home = lab.fill_members(dir, &side.program, members, flags, (*shape, *rounds))?;
         self.0.push((content, home.clone()));
         Ok(home)
     }

@@ -22,38 +22,64 @@ const ISSUE_2: &[Step] = &[
     Step { name: "3 simulation", command: &["cargo", "xtask", "sim", "--seeds", "100"], needs: &[] },
 ];
 
-/// Issue 5: clusters. A name is also a word of the command line.
-const ISSUE_5: &[Step] = &[
-    Step { name: "sim", command: &["cargo", "xtask", "sim", "--cluster", "--seeds", "2000"], needs: &[] },
-    Step { name: "known-bugs", command: &["cargo", "xtask", "sim", "--known-bugs"], needs: &[] },
-    Step { name: "e2e", command: &["cargo", "xtask", "e2e", "--cluster"], needs: &[] },
-    Step {
-        name: "stalls",
-        command: &["cargo", "xtask", "e2e", "--stalls", "--long"],
-        needs: &[Need::Root, Need::Fuse],
-    },
-];
+/// An issue that is shown by steps and by figures. Every step's name and every part's is a word of the command line.
+struct Issue {
+    number: &'static str,
+    steps: &'static [Step],
+    /// Of `plinth-bench figures`.
+    parts: &'static [&'static str],
+    /// Where their results go.
+    results: &'static str,
+}
+
+/// Issue 5: clusters.
+const ISSUE_5: Issue = Issue {
+    number: "5",
+    steps: &[
+        Step { name: "sim", command: &["cargo", "xtask", "sim", "--cluster", "--seeds", "2000"], needs: &[] },
+        Step { name: "known-bugs", command: &["cargo", "xtask", "sim", "--known-bugs"], needs: &[] },
+        Step { name: "e2e", command: &["cargo", "xtask", "e2e", "--cluster"], needs: &[] },
+    ],
+    parts: &["cluster-put", "cluster-range"],
+    results: "figures-5.json",
+};
+
+/// Issue 6: slow disks and large snapshots.
+const ISSUE_6: Issue = Issue {
+    number: "6",
+    steps: &[
+        Step { name: "sim", command: &["cargo", "xtask", "sim", "--stalls", "--seeds", "1000"], needs: &[] },
+        Step {
+            name: "stalls",
+            command: &["cargo", "xtask", "e2e", "--stalls", "--long"],
+            needs: &[Need::Root, Need::Fuse],
+        },
+    ],
+    parts: &["catch-up", "background"],
+    results: "figures-6.json",
+};
 const FIGURES: &str = "figures";
 
 /// Parts of `plinth-bench figures`, by issue.
 const FIGURES_2: [&str; 7] = ["put", "range", "single", "path", "idle", "pressure", "restart"];
 const FIGURES_3: [&str; 6] = ["watch", "list", "count", "compaction", "snapshot", "size"];
 const FIGURES_4: [&str; 4] = ["fio", "load", "same", "probe"];
-const FIGURES_5: [&str; 2] = ["cluster-put", "cluster-range"];
 
 pub(crate) const USAGE: &str = "\
 usage: cargo xtask accept 2 [proofs | figures | PART...] [options of `plinth-bench figures`]
        cargo xtask accept 3 [figures | PART...] [options of `plinth-bench figures`]
        cargo xtask accept 4 [figures | PART...] [options of `plinth-bench figures`]
        cargo xtask accept 4 versus [SCENARIO...] [options of `plinth-bench versus`]
-       cargo xtask accept 5 [sim] [known-bugs] [e2e] [stalls] [figures | PART...] [options of `plinth-bench figures`]
+       cargo xtask accept 5 [sim] [known-bugs] [e2e] [figures | PART...] [options of `plinth-bench figures`]
+       cargo xtask accept 6 [sim] [stalls] [figures | PART...] [options of `plinth-bench figures`]
   proofs   conformance, crashes, simulation
   figures  all figures of the issue; PART: put, range, single, path, idle, pressure, restart (2);
            watch, list, count, compaction, snapshot, size (3); fio, load, same, probe (4);
-           cluster-put, cluster-range (5)
-  sim, known-bugs, e2e, stalls
-           simulated clusters, known bugs that the simulation must find, clusters of processes, such whose disks stall
-  2 and 5 without a word: all; figures come last";
+           cluster-put, cluster-range (5); catch-up, background (6)
+  sim, known-bugs, e2e
+           simulated clusters (6: such whose disks stall), known bugs that the simulation must find, clusters of processes
+  stalls   clusters of processes whose disks stall
+  2, 5 and 6 without a word: all; figures come last";
 
 pub(crate) fn run(args: &[String]) -> Outcome {
     let Some((issue, rest)) = args.split_first() else { return Err(Failure::Text(USAGE.to_owned())) };
@@ -68,20 +94,21 @@ pub(crate) fn run(args: &[String]) -> Outcome {
         ("4", Some("figures")) => figures("figures-4.json", &FIGURES_4, &rest[1..]),
         ("4", Some("versus")) => versus(&rest[1..]),
         ("4", _) => figures("figures-4.json", &FIGURES_4, rest),
-        ("5", _) => clusters(rest),
+        ("5", _) => accept(&ISSUE_5, rest),
+        ("6", _) => accept(&ISSUE_6, rest),
         _ => Err(Failure::Text(format!("there are no commands for issue {issue}\n{USAGE}"))),
     }
 }
 
-/// What `args` name of issue 5, all of it if they name nothing, in its own order. Figures are made even if a proof failed: both are wanted.
-fn clusters(args: &[String]) -> Outcome {
-    let chosen = Chosen::of(args)?;
+/// What `args` name of an issue, all of it if they name nothing, in its own order. Figures are made even if a proof failed: both are wanted.
+fn accept(issue: &Issue, args: &[String]) -> Outcome {
+    let chosen = Chosen::of(issue, args)?;
     let proofs = if chosen.steps.is_empty() { Ok(()) } else { run_steps(&chosen.steps) };
-    let figures = chosen.figures.map_or(Ok(()), |args| figures("figures-5.json", &FIGURES_5, &args));
+    let figures = chosen.figures.map_or(Ok(()), |args| figures(issue.results, issue.parts, &args));
     proofs.and(figures)
 }
 
-/// What the arguments of `accept 5` ask for.
+/// What arguments ask for.
 struct Chosen {
     steps: Vec<Step>,
     /// Parts, all if none is named, and options; nothing if no figures are wanted.
@@ -89,17 +116,18 @@ struct Chosen {
 }
 
 impl Chosen {
-    fn of(args: &[String]) -> Result<Self, Failure> {
+    fn of(issue: &Issue, args: &[String]) -> Result<Self, Failure> {
         // Options come behind the words; what follows one may be its value.
         let count = args.iter().take_while(|arg| !arg.starts_with('-')).count();
         let (words, options) = args.split_at(count);
-        let is_part = |word: &str| FIGURES_5.contains(&word);
-        let is_known = |word: &String| word == FIGURES || is_part(word) || ISSUE_5.iter().any(|step| step.name == word);
+        let is_part = |word: &str| issue.parts.contains(&word);
+        let is_step = |word: &str| issue.steps.iter().any(|step| step.name == word);
+        let is_known = |word: &String| word == FIGURES || is_part(word) || is_step(word);
         if let Some(unknown) = words.iter().find(|word| !is_known(word)) {
-            return Err(Failure::Text(format!("issue 5 has no part {unknown:?}\n{USAGE}")));
+            return Err(Failure::Text(format!("issue {} has no part {unknown:?}\n{USAGE}", issue.number)));
         }
         let wants = |name: &str| words.is_empty() || words.iter().any(|word| word == name);
-        let steps = ISSUE_5.iter().filter(|step| wants(step.name)).copied().collect();
+        let steps = issue.steps.iter().filter(|step| wants(step.name)).copied().collect();
         let parts = words.iter().filter(|word| is_part(word));
         let wants_figures = wants(FIGURES) || words.iter().any(|word| is_part(word));
         Ok(Self { steps, figures: wants_figures.then(|| parts.chain(options).cloned().collect()) })
@@ -139,20 +167,23 @@ fn bench(results: &str, args: &[String], mut all: Vec<String>) -> Outcome {
 mod tests {
     use super::*;
 
-    fn chosen(words: &str) -> (Vec<&'static str>, Option<String>) {
+    fn chosen(issue: &Issue, words: &str) -> (Vec<&'static str>, Option<String>) {
         let args: Vec<String> = words.split_whitespace().map(str::to_owned).collect();
-        let Ok(chosen) = Chosen::of(&args) else { panic!("{words} are known") };
+        let Ok(chosen) = Chosen::of(issue, &args) else { panic!("{words} are known") };
         (chosen.steps.iter().map(|step| step.name).collect(), chosen.figures.map(|args| args.join(" ")))
     }
 
     #[test]
-    fn parts_of_issue_5_run_in_its_order_and_options_are_for_the_figures() {
+    fn parts_of_an_issue_run_in_its_order_and_options_are_for_the_figures() {
         let figures = |args: &str| Some(args.to_owned());
-        assert_eq!(chosen(""), (vec!["sim", "known-bugs", "e2e", "stalls"], figures("")));
-        assert_eq!(chosen("--quick"), (vec!["sim", "known-bugs", "e2e", "stalls"], figures("--quick")));
-        assert_eq!(chosen("figures --turns 2"), (vec![], figures("--turns 2")));
-        assert_eq!(chosen("cluster-put --turns 2"), (vec![], figures("cluster-put --turns 2")));
-        assert_eq!(chosen("e2e sim"), (vec!["sim", "e2e"], None));
-        assert!(Chosen::of(&["nothing".to_owned()]).is_err());
+        let all = vec!["sim", "known-bugs", "e2e"];
+        assert_eq!(chosen(&ISSUE_5, ""), (all.clone(), figures("")));
+        assert_eq!(chosen(&ISSUE_5, "--quick"), (all, figures("--quick")));
+        assert_eq!(chosen(&ISSUE_5, "figures --turns 2"), (vec![], figures("--turns 2")));
+        assert_eq!(chosen(&ISSUE_5, "cluster-put --turns 2"), (vec![], figures("cluster-put --turns 2")));
+        assert_eq!(chosen(&ISSUE_5, "e2e sim"), (vec!["sim", "e2e"], None));
+        assert_eq!(chosen(&ISSUE_6, "stalls"), (vec!["stalls"], None));
+        assert_eq!(chosen(&ISSUE_6, "background"), (vec![], figures("background")));
+        assert!(Chosen::of(&ISSUE_6, &["known-bugs".to_owned()]).is_err());
     }
 }

@@ -1,0 +1,250 @@
+//! What it costs a cluster, and those who put meanwhile, that a member without data catches up with a large database.
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use super::{
+    Figures, Part,
+    aim::Aim,
+    beside::{CLIENTS, P99, add_pair},
+    table::{Sheet, in_turns},
+};
+use crate::{
+    failure::Failure,
+    lab::Lab,
+    load::{self, Op, Outcome, Pace, Plan},
+    memory::growth_during,
+    metrics::{Metrics, quantile},
+    procfs::{Disturbance, memory_bytes},
+    server::{Cluster, Home, Kind, MEMBERS, Program, Server},
+};
+
+const P99_MAX: f64 = 1.5;
+const LATENESS_MS_MAX: f64 = 20.0;
+/// One that hasn't caught up by then doesn't.
+const CATCH_UP_MAX: Duration = Duration::from_secs(600);
+const POLL: Duration = Duration::from_millis(50);
+/// A member has caught up when it is no further behind than what is put in this time.
+const BEHIND_MAX: Duration = Duration::from_millis(100);
+const LATENESS: &str = "plinth_heartbeat_lateness_seconds";
+const LATE_HEARTBEATS: &str = "etcd_server_heartbeat_send_failures_total";
+/// Puts that the leader let wait for its log's device, or for memory.
+const HELD: &str = "plinth_proposals_held_total";
+const MIB: f64 = (1 << 20) as f64;
+
+pub(super) fn run(figures: &mut Figures) -> Result<Part, Failure> {
+    let (lab, etcd) = (&figures.lab, figures.lab.etcd()?);
+    let fill = |program: &Program| {
+        eprintln!("filling {MEMBERS} members of {} with {} keys", program.kind.name(), figures.large.keys);
+        let dir = lab.path(&format!("{}-members", program.kind.name()))?;
+        lab.fill_members(dir, program, MEMBERS, &[], (figures.large, 1))
+    };
+    let (plinth_home, etcd_home) = (fill(&lab.plinth)?, fill(&etcd)?);
+    let mut lateness = Vec::new();
+    let table = in_turns(lab, "catch-up", |program| {
+        let home = if program.kind == Kind::Plinth { &plinth_home } else { &etcd_home };
+        let turn = lab.undisturbed(Turn::disturbance, || Turn::take(lab, program, home))?;
+        if program.kind == Kind::Plinth {
+            add_buckets(&mut lateness, &turn.beside.lateness);
+        }
+        Ok(turn.to_sheet())
+    })?;
+    let live = figures.large.keys as f64 * (figures.large.key_bytes + figures.large.value_bytes) as f64 / MIB;
+    let text = format!(
+        "Three members with {} keys of {} bytes ({live:.0} MiB), which share all cores with the load. A follower is replaced by a new member without data. Puts {CLIENTS} to the leader, in an open loop at half of the rate \
+         that a closed one reached just before, counted from the start of the new member until it is no further behind than what is put in {} ms; and before, without it. Lateness is from when a heartbeat was due until it \
+         was written, by the bounds of a histogram; of all turns together: {}.\n\n{}",
+        figures.large.keys,
+        figures.large.value_bytes,
+        BEHIND_MAX.as_millis(),
+        lateness_text(&lateness),
+        table.to_text()
+    );
+    let aims = vec![
+        Aim::at_most(
+            "heartbeat lateness p99.9 while a member catches up, ms",
+            LATENESS_MS_MAX,
+            at_most_ms(&lateness, 0.999),
+        ),
+        Aim::at_most(
+            "put p99 while a member catches up, in parts of that without",
+            P99_MAX,
+            table.median(Kind::Plinth, P99),
+        ),
+    ];
+    Ok(Part { text, json: table.to_json(), aims })
+}
+
+/// Upper bounds in seconds, and how many heartbeats were late by that.
+type Buckets = Vec<(f64, f64)>;
+
+/// What a turn of one server gave.
+struct Turn {
+    /// Of a closed loop, per second.
+    reached: f64,
+    without: Window,
+    beside: Window,
+    caught_up: Option<Duration>,
+    has_led_on: bool,
+}
+
+/// Puts, and the leader meanwhile.
+struct Window {
+    puts: Outcome,
+    lateness: Buckets,
+    late: f64,
+    held: f64,
+    /// Before the window.
+    memory_mib: f64,
+    growth_mib: f64,
+}
+
+impl Turn {
+    fn take(lab: &Lab, program: &Program, filled: &Home) -> Result<Self, Failure> {
+        let home = lab.copy_of(filled)?;
+        let mut cluster = Cluster::start(program, &home, &lab.cores_of(&home), &[])?;
+        cluster.wait_until_ready()?;
+        let lead = cluster.lead_by_first()?;
+        let reached = load::run(&plan(lab, &cluster, Pace::Closed))?.per_second();
+        let pace = Pace::Open { rate: reached / 2.0 };
+        let look_on = || {
+            thread::sleep(lab.method.measured);
+            Ok(())
+        };
+        let (without, ()) = Window::measure(&plan(lab, &cluster, pace), &cluster.members()[0], look_on)?;
+        cluster.replace_last()?;
+        let behind_max = (reached / 2.0 * BEHIND_MAX.as_secs_f64()) as u64;
+        let leader = &cluster.members()[0];
+        let (beside, (member, caught_up)) =
+            Window::measure(&plan(lab, &cluster, pace), leader, || catch_up(&cluster, leader, behind_max))?;
+        cluster.admit(member);
+        let has_led_on = cluster.await_lead()? == lead;
+        cluster.stop()?;
+        Ok(Self { reached, without, beside, caught_up, has_led_on })
+    }
+
+    /// That of the run that was disturbed more.
+    fn disturbance(&self) -> Disturbance {
+        let (without, beside) = (self.without.puts.disturbance, self.beside.puts.disturbance);
+        if without.is_too_much() { without } else { beside }
+    }
+
+    fn to_sheet(&self) -> Sheet {
+        let mut sheet = Sheet::default();
+        sheet.add("puts per second, closed loop", 0, self.reached);
+        add_pair(&mut sheet, &self.without.puts, &self.beside.puts);
+        sheet.add("caught up after, s", 2, self.caught_up.map_or(f64::NAN, |after| after.as_secs_f64()));
+        for (how, window) in [(", without", &self.without), (", beside it", &self.beside)] {
+            sheet.add(format!("heartbeats{how}"), 0, count(&window.lateness));
+            for (name, part) in [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999), ("most", 1.0)] {
+                let name = format!("heartbeat lateness {name}{how}, at most ms");
+                sheet.add(name, 2, at_most_ms(&window.lateness, part));
+            }
+            sheet.add(format!("heartbeats late by an interval{how}"), 0, window.late);
+            sheet.add(format!("puts that the leader held{how}"), 0, window.held);
+            let failed: u64 = window.puts.errors.iter().map(|errors| errors.count).sum();
+            sheet.add(format!("puts that failed{how}"), 0, failed as f64);
+            sheet.add(format!("leader's memory before{how}, MiB"), 1, window.memory_mib);
+            sheet.add(format!("leader's memory at most{how}, MiB"), 1, window.memory_mib + window.growth_mib);
+        }
+        sheet.add("leader changed", 0, f64::from(u8::from(!self.has_led_on)));
+        sheet
+    }
+}
+
+impl Window {
+    /// Puts for as long as `work` takes.
+    fn measure<T: Send>(
+        plan: &Plan,
+        leader: &Server,
+        work: impl FnOnce() -> Result<T, Failure> + Send,
+    ) -> Result<(Self, T), Failure> {
+        let pid = leader.pid();
+        let memory = || {
+            memory_bytes(pid)
+                .map_err(|error| Failure::Trouble(format!("looking at the memory of process {pid}: {error}")))
+        };
+        let (puts, (given, before, after, memory_bytes, growth_mib)) = load::run_during(plan, || {
+            let (before, memory_bytes) = (Metrics(leader.metrics()?), memory()?);
+            let (given, growth_mib) = growth_during(pid, work)?;
+            Ok((given, before, Metrics(leader.metrics()?), memory_bytes, growth_mib))
+        })?;
+        let window = Self {
+            puts,
+            lateness: after.buckets_since(&before, LATENESS),
+            late: after.since(&before, LATE_HEARTBEATS),
+            held: if after.has(HELD) { after.since(&before, HELD) } else { f64::NAN },
+            memory_mib: memory_bytes as f64 / MIB,
+            growth_mib,
+        };
+        Ok((window, given))
+    }
+}
+
+/// All members run on all cores, and so does the load.
+fn plan(lab: &Lab, cluster: &Cluster, pace: Pace) -> Plan {
+    let members = cluster.members();
+    let watched = members.iter().map(Server::watched).collect();
+    Plan { pace, watched, core: None, ..lab.plan_at(members[0].endpoint(), Op::Put, CLIENTS) }
+}
+
+/// Starts the new member, and waits until it has applied what the leader has, but for `behind_max` entries; says how long that took, if it happened.
+fn catch_up(cluster: &Cluster, leader: &Server, behind_max: u64) -> Result<(Server, Option<Duration>), Failure> {
+    let (began, member) = (Instant::now(), cluster.start_new()?);
+    while began.elapsed() < CATCH_UP_MAX {
+        // A member that has nothing yet may not answer.
+        if let Ok(applied) = member.applied_index()
+            && applied + behind_max >= leader.applied_index()?
+        {
+            return Ok((member, Some(began.elapsed())));
+        }
+        thread::sleep(POLL);
+    }
+    Ok((member, None))
+}
+
+/// No number of none: a server without the metric has sent heartbeats all the same.
+fn count(buckets: &Buckets) -> f64 {
+    if buckets.is_empty() { f64::NAN } else { buckets.iter().map(|(_, count)| count).sum() }
+}
+
+/// The upper bound of where a part of all heartbeats lies; no number if there were none.
+fn at_most_ms(buckets: &Buckets, part: f64) -> f64 {
+    let within = quantile(buckets, part).filter(|_| count(buckets) > 0.0);
+    within.map_or(f64::NAN, |within| within.high_us.unwrap_or(f64::INFINITY) / 1000.0)
+}
+
+fn add_buckets(sum: &mut Buckets, more: &Buckets) {
+    if sum.is_empty() {
+        sum.clone_from(more);
+        return;
+    }
+    assert!(sum.len() == more.len(), "all histograms have the same bounds");
+    sum.iter_mut().zip(more).for_each(|((_, count), (_, more))| *count += more);
+}
+
+fn lateness_text(buckets: &Buckets) -> String {
+    let parts = [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999), ("most", 1.0)];
+    let parts = parts.map(|(name, part)| format!("{name} {} ms", at_most_ms(buckets, part)));
+    format!("{} heartbeats, {}", count(buckets), parts.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lateness_is_told_by_the_bound_below_which_it_lies() {
+        let mut buckets = vec![(0.01, 998.0), (0.02, 2.0), (f64::INFINITY, 0.0)];
+        assert_eq!(
+            (at_most_ms(&buckets, 0.5), at_most_ms(&buckets, 0.999), at_most_ms(&buckets, 1.0)),
+            (10.0, 20.0, 20.0)
+        );
+        assert!(at_most_ms(&Vec::new(), 0.5).is_nan());
+        let more = vec![(0.01, 0.0), (0.02, 0.0), (f64::INFINITY, 1000.0)];
+        add_buckets(&mut buckets, &more);
+        assert_eq!(at_most_ms(&buckets, 0.999), f64::INFINITY);
+    }
+}
