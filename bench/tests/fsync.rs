@@ -122,18 +122,23 @@ fn a_run_leaves_a_document_and_nothing_else() {
     let (dir, out) = (scratch(), scratch());
     let json = out.path().join("deep/results.json");
     let json_arg = json.display().to_string();
-    let output = run(&["--quick", "--anyway", "--seconds", "0.02", "--json", &json_arg], dir.path());
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
-    assert!(text.contains("13 cells of 0.02 s") && text.contains("| write, fdatasync | 4096 | 1 |"), "{text}");
-    assert!(text.contains("- the method to use: **"), "{text}");
+    // On a busy disk a short time gives too few writes to choose a method by, and then situations are not measured.
+    let runs = ["0.02", "0.2", "2"].into_iter().map(|seconds| {
+        let output = run(&["--quick", "--anyway", "--seconds", seconds, "--json", &json_arg], dir.path());
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+        assert!(text.contains(&format!("13 cells of {seconds} s")), "{text}");
+        let document: Value = serde_json::from_slice(&fs::read(&json).expect("there")).expect("JSON");
+        (text, document)
+    });
+    let cells_of = |document: &Value| document["results"]["cells"].as_array().expect("a list").clone();
+    let whole = runs.into_iter().find(|(_, document)| cells_of(document).len() == 13);
+    let (text, document) = whole.expect("some method makes a few writes durable in two seconds");
+    assert!(text.contains("| write, fdatasync | 4096 | 1 |") && text.contains("- the method to use: **"), "{text}");
     assert!(is_empty(dir.path()), "its files are gone");
-    let document: Value = serde_json::from_slice(&fs::read(&json).expect("there")).expect("JSON");
     assert_eq!(document["command"], "fsync");
     assert!(document["format"].is_string() && document["machine"]["facts"]["kernel"].is_string());
-    let cells = document["results"]["cells"].as_array().expect("a list");
-    assert_eq!(cells.len(), 13);
-    for cell in cells.iter().filter(|cell| cell["not_possible"].is_null()) {
+    for cell in cells_of(&document).iter().filter(|cell| cell["not_possible"].is_null()) {
         let counts = cell["latency_ns_and_count"].as_array().expect("pairs");
         let counted: u64 = counts.iter().filter_map(|pair| pair[1].as_u64()).sum();
         let series = cell["flushes_of_each_second"].as_array().expect("a list");

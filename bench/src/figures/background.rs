@@ -1,12 +1,11 @@
 //! What goes on in the background, and what it costs those who put meanwhile: checkpoints, a compaction, a backup, a scrub, each against none.
 
 use std::{
-    fmt::Write,
     thread,
     time::{Duration, Instant},
 };
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
     Figures, Part,
@@ -33,7 +32,7 @@ const RATE_OF_CHANGES: f64 = 2000.0;
 const CHANGE_BYTES: usize = 64;
 /// Keys that lie together on a few pages.
 const KEYS_TOGETHER: u64 = 1000;
-/// Checkpoints that write so little take longer than anybody waits.
+/// What checkpoints have not written by then is not waited for.
 const CHECKPOINTS_MAX: Duration = Duration::from_secs(600);
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 const BACKGROUND_BYTES: &str = "plinth_background_bytes_total";
@@ -52,17 +51,23 @@ pub(super) fn run(figures: &mut Figures) -> Result<Part, Failure> {
     let history = History::new(figures)?;
     let large = figures.filled_large_pair.as_ref().expect("it was just filled");
     let all = [
-        ("1 GiB of changes in checkpoints", checkpoints(figures, large)?),
-        ("a compaction", compactions(figures, &history)?),
-        ("a backup", backups(figures, large)?),
-        ("a scrub", scrubs(figures, large)?),
+        ("checkpoints", checkpoints(figures, large)),
+        ("a compaction", compactions(figures, &history)),
+        ("a backup", backups(figures, large)),
+        ("a scrub", scrubs(figures, large)),
     ];
     let (mut text, mut json, mut aims) = (String::new(), Vec::new(), Vec::new());
-    for (what, (about, table)) in &all {
-        write!(text, "{about}\n\n{}\n", table.to_text()).expect("a string takes everything");
-        json.push(json!({ "beside": what, "turns": table.to_json() }));
-        let what = format!("put p99 beside {what}, in parts of that without");
-        aims.push(Aim::at_most(what, P99_MAX, table.median(Kind::Plinth, P99)));
+    for (what, told) in all {
+        // One that fails is told, and its aim is not reached: the others are not thrown away for it.
+        let (told, turns, p99) = match told {
+            Ok((about, table)) => {
+                (format!("{about}\n\n{}\n", table.to_text()), table.to_json(), table.median(Kind::Plinth, P99))
+            }
+            Err(failure) => (format!("Beside {what} FAILED: {failure}\n\n"), Value::Null, f64::NAN),
+        };
+        text += &told;
+        json.push(json!({ "beside": what, "turns": turns }));
+        aims.push(Aim::at_most(format!("put p99 beside {what}, in parts of that without"), P99_MAX, p99));
     }
     Ok(Part { text, json: json.into(), aims })
 }

@@ -33,7 +33,6 @@ impl Puts<'_> {
             let server = self.start(flags)?;
             let puts = load::run(&self.plan(&server))?;
             server.stop()?;
-            puts.expect_no_errors()?;
             Ok(puts)
         };
         self.lab.undisturbed(|puts: &Outcome| puts.disturbance, run)
@@ -49,7 +48,6 @@ impl Puts<'_> {
             let server = self.start(flags)?;
             let (puts, given) = load::run_during(&self.plan(&server), || work(&server))?;
             server.stop()?;
-            puts.expect_no_errors()?;
             Ok((puts, given))
         };
         self.lab.undisturbed(|(puts, _): &(Outcome, T)| puts.disturbance, run)
@@ -70,10 +68,13 @@ impl Puts<'_> {
     }
 }
 
-/// Both runs of a pair, and how they compare.
+/// Both runs of a pair, and how they compare. Puts that failed have no latency; how many did is told.
 pub fn add_pair(sheet: &mut Sheet, without: &Outcome, beside: &Outcome) {
-    sheet.add_puts(", without", without);
-    sheet.add_puts(", beside it", beside);
+    for (how, puts) in [(", without", without), (", beside it", beside)] {
+        sheet.add_puts(how, puts);
+        let failed: u64 = puts.errors.iter().map(|errors| errors.count).sum();
+        sheet.add(format!("puts that failed{how}"), 0, failed as f64);
+    }
     let ratio = |quantile| {
         let of = |puts: &Outcome| puts.latencies.quantile_us(quantile).unwrap_or(f64::NAN);
         of(beside) / of(without)

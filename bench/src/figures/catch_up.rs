@@ -144,8 +144,6 @@ impl Turn {
             }
             sheet.add(format!("heartbeats late by an interval{how}"), 0, window.late);
             sheet.add(format!("puts that the leader held{how}"), 0, window.held);
-            let failed: u64 = window.puts.errors.iter().map(|errors| errors.count).sum();
-            sheet.add(format!("puts that failed{how}"), 0, failed as f64);
             sheet.add(format!("leader's memory before{how}, MiB"), 1, window.memory_mib);
             sheet.add(format!("leader's memory at most{how}, MiB"), 1, window.memory_mib + window.growth_mib);
         }
