@@ -463,11 +463,12 @@ impl<E: Env> Group<E> {
         self.feed.tell(|hub| answer(hub, Reply::News));
     }
 
-    /// Applies what is committed, as far as the budget goes.
+    /// Applies what is committed, as far as the budget goes; if nothing may begin, no more than what has begun.
     pub(crate) fn apply(
         &mut self,
         clock: impl Fn() -> Instant,
         budget: &mut Budget,
+        may_begin: bool,
         metrics: &ShardMetrics,
     ) -> Result<Applied, NodeError> {
         let mut now = clock();
@@ -492,6 +493,9 @@ impl<E: Env> Group<E> {
             }
             // Once for the entry: a slice that goes on with it has all of its budget to get somewhere.
             if self.apply_began.is_none() {
+                if !may_begin {
+                    return Ok(Applied::All);
+                }
                 budget.spend();
             }
             let began = *self.apply_began.get_or_insert(now);

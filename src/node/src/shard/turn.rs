@@ -157,11 +157,14 @@ impl<E: Env> Shard<E> {
         let mut is_busy = false;
         let env = self.env.clone();
         for at in 0..self.groups.len() {
-            if self.waits_for_memory(at) {
+            let waits = self.waits_for_memory(at);
+            let group = &mut self.groups[at];
+            // What is half done is done: it has changed pages already.
+            if waits && !group.is_applying() {
                 continue;
             }
             let mut budget = Budget::new(self.options.apply_budget);
-            match self.groups[at].apply(|| env.now(), &mut budget, &self.metrics)? {
+            match group.apply(|| env.now(), &mut budget, !waits, &self.metrics)? {
                 Applied::All => {}
                 Applied::More => is_busy = true,
                 Applied::Missing(missing) => self.load_pages(at, missing),
@@ -181,7 +184,7 @@ impl<E: Env> Shard<E> {
     /// something is under way that makes room.
     fn waits_for_memory(&mut self, at: usize) -> bool {
         let group = &mut self.groups[at];
-        if group.held_bytes() < self.options.dirty_bytes_max || group.is_applying() {
+        if group.held_bytes() < self.options.dirty_bytes_max {
             return false;
         }
         Mark::ApplyWaited.hit();

@@ -116,7 +116,7 @@ fn writes_that_use_up_the_memory_do_not_keep_a_sweep_from_its_end() {
             env.sleep(Duration::from_millis(10)).await;
             above_half += u32::from(handle.metrics.changed_page_bytes.get() >= half as i64);
         }
-        assert!(above_half >= 15, "the writers hardly ever leave half of the memory free: {above_half} of 30");
+        assert!(above_half > 15, "the writers leave half of the memory free for short times only: {above_half} of 30");
         let began = env.now();
         compact(&api, last).await;
         let took = env.now().since(began);

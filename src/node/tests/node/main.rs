@@ -3,6 +3,7 @@
 mod compaction;
 mod leases;
 mod maintenance;
+mod memory;
 mod ranges;
 mod scrub;
 mod stall;
