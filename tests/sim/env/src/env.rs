@@ -46,7 +46,10 @@ impl SimEnv {
             return Err(stale_handle());
         }
         let host = self.host;
-        let admission = self.world.disk(host).admit(kind, path, 0);
+        let admission = match kind {
+            OpKind::Sync => self.world.disk(host).admit_flush(self.world.now().0, kind, path, 0),
+            _ => self.world.disk(host).admit(kind, path, 0),
+        };
         let (completer, completed) = completion();
         let end = move |world: &Rc<World>, fate| {
             let result = action(&mut world.disk(host), admission, fate);

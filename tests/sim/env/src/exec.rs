@@ -134,10 +134,12 @@ impl std::error::Error for Stopped {}
 pub(crate) struct Bounds {
     pub(crate) until_ns: u64,
     pub(crate) disk_events: u64,
+    /// Until the frame that the network waits for.
+    pub(crate) frame: bool,
 }
 
 impl Bounds {
-    pub(crate) const NONE: Self = Self { until_ns: u64::MAX, disk_events: u64::MAX };
+    pub(crate) const NONE: Self = Self { until_ns: u64::MAX, disk_events: u64::MAX, frame: false };
 }
 
 /// The simulated machines: what a `Sim` and its environments share.
@@ -314,7 +316,8 @@ impl World {
         let main_waker = self.waker(MAIN);
         for _ in 0..self.polls_max {
             self.fire_due(bounds);
-            if self.clock_ns.get() >= bounds.until_ns || self.disk_events.get() >= bounds.disk_events {
+            let is_over = self.clock_ns.get() >= bounds.until_ns || self.disk_events.get() >= bounds.disk_events;
+            if is_over || self.has_frame_come(bounds) {
                 return Err(Stopped::Limit);
             }
             match self.pick() {
@@ -338,9 +341,13 @@ impl World {
         Err(Stopped::Livelock(self.describe_waiting()))
     }
 
+    fn has_frame_come(&self, bounds: Bounds) -> bool {
+        bounds.frame && self.net.borrow().has_awaited_come()
+    }
+
     /// Runs the events that are due.
     fn fire_due(self: &Rc<Self>, bounds: Bounds) {
-        while self.disk_events.get() < bounds.disk_events {
+        while self.disk_events.get() < bounds.disk_events && !self.has_frame_come(bounds) {
             let event = {
                 let mut events = self.events.borrow_mut();
                 match events.first_entry() {

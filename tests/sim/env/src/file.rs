@@ -61,8 +61,27 @@ impl SimFile {
         bytes: usize,
         action: impl FnOnce(&mut Disk, Admission, Fate) -> T + 'static,
     ) -> Completion<T> {
+        let admission = self.world.disk(self.host).admit(kind, &self.path, bytes as u64);
+        self.start_admitted(admission, action)
+    }
+
+    /// The same for what returns when something is durable.
+    fn start_flush<T: 'static>(
+        &self,
+        kind: OpKind,
+        bytes: usize,
+        action: impl FnOnce(&mut Disk, Admission, Fate) -> T + 'static,
+    ) -> Completion<T> {
+        let admission = self.world.disk(self.host).admit_flush(self.world.now().0, kind, &self.path, bytes as u64);
+        self.start_admitted(admission, action)
+    }
+
+    fn start_admitted<T: 'static>(
+        &self,
+        admission: Admission,
+        action: impl FnOnce(&mut Disk, Admission, Fate) -> T + 'static,
+    ) -> Completion<T> {
         let host = self.host;
-        let admission = self.world.disk(host).admit(kind, &self.path, bytes as u64);
         let (completer, completed) = completion();
         let end = move |world: &Rc<World>, fate| {
             let value = action(&mut world.disk(host), admission, fate);
@@ -77,12 +96,17 @@ impl SimFile {
             return (Err(error), buf);
         }
         let inode = self.inode;
-        let written = self.start(OpKind::Write, buf.len(), move |disk, admission, fate| {
+        let bytes = buf.len();
+        let write = move |disk: &mut Disk, admission: Admission, fate| {
             // Interrupted, it is a write like any other: there whole, in part or not at all.
             let durably = durably && fate == Fate::Done;
             (disk.write(inode, offset, buf.as_slice(), durably, admission.fails), buf)
-        });
-        written.await
+        };
+        if durably {
+            self.start_flush(OpKind::Write, bytes, write).await
+        } else {
+            self.start(OpKind::Write, bytes, write).await
+        }
     }
 
     /// A write with a sync linked to it, which starts even if nobody waits for the write.
@@ -101,7 +125,7 @@ impl SimFile {
             }
             let (seq, admission) = {
                 let mut disk = world.disk(host);
-                (disk.last_seq(self.inode), disk.admit(OpKind::Sync, &self.path, 0))
+                (disk.last_seq(self.inode), disk.admit_flush(world.now().0, OpKind::Sync, &self.path, 0))
             };
             let sync_end = move |world: &Rc<World>, fate| {
                 let synced = match fate {
@@ -175,7 +199,7 @@ impl File for SimFile {
         async move {
             file.check()?;
             let (inode, seq) = (file.inode, file.world.disk(file.host).last_seq(file.inode));
-            let synced = file.start(OpKind::Sync, 0, move |disk, admission, fate| match fate {
+            let synced = file.start_flush(OpKind::Sync, 0, move |disk, admission, fate| match fate {
                 Fate::Done => disk.sync(inode, seq, admission.fails),
                 Fate::Interrupted => Ok(()),
             });

@@ -134,6 +134,10 @@ pub(crate) struct Net {
     /// Directions that carry nothing, and how many cuts there were when each began.
     cuts: BTreeMap<(HostId, HostId), u64>,
     cut_count: u64,
+    /// Frames that came, by sender, receiver and lane.
+    frames: BTreeMap<(HostId, HostId, PeerLane), u64>,
+    /// Somebody waits until there are so many.
+    awaited: Option<((HostId, HostId, PeerLane), u64)>,
     counts: BTreeMap<&'static str, u64>,
 }
 
@@ -156,12 +160,27 @@ impl Net {
             links: BTreeMap::new(),
             cuts: BTreeMap::new(),
             cut_count: 0,
+            frames: BTreeMap::new(),
+            awaited: None,
             counts: BTreeMap::new(),
         }
     }
 
     pub(crate) fn counts(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
         self.counts.iter().map(|(name, count)| (*name, *count))
+    }
+
+    pub(crate) fn frames(&self, from: HostId, to: HostId, lane: PeerLane) -> u64 {
+        self.frames.get(&(from, to, lane)).copied().unwrap_or_default()
+    }
+
+    /// From now on the next frame is waited for.
+    pub(crate) fn await_frame(&mut self, from: HostId, to: HostId, lane: PeerLane) {
+        self.awaited = Some(((from, to, lane), self.frames(from, to, lane) + 1));
+    }
+
+    pub(crate) fn has_awaited_come(&self) -> bool {
+        self.awaited.is_some_and(|((from, to, lane), count)| self.frames(from, to, lane) >= count)
     }
 
     fn count(&mut self, what: &'static str) {
@@ -234,6 +253,7 @@ impl Net {
         direction.under_way_bytes -= frame.len();
         if link.gone != Some(to) {
             let peer = link.members[usize::from(from != low)];
+            *self.frames.entry((from, to, lane)).or_default() += 1;
             self.endpoints[to.0].push(PeerEvent::Received { peer, lane, frame });
         }
     }

@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use plinth_base::Instant;
 use plinth_env::PeerLane;
 
 use crate::{
@@ -19,7 +20,7 @@ use crate::{
     env::SimEnv,
     exec::{Bounds, HostId, Stopped, World},
     net::NetOptions,
-    options::{Faults, OpKind, SimOptions, as_ns},
+    options::{Faults, Latency, OpKind, SimOptions, as_ns},
 };
 
 /// How far a run may go.
@@ -249,6 +250,27 @@ impl Sim {
         self.world.reset_lane(HostId(a), HostId(b), lane);
     }
 
+    /// Frames that have come from host `from` to host `to` on a lane so far.
+    #[must_use]
+    pub fn frames(&self, from: usize, to: usize, lane: PeerLane) -> u64 {
+        self.world.net.borrow().frames(HostId(from), HostId(to), lane)
+    }
+
+    /// Runs spawned tasks until one more frame has come from host `from` to host `to` on a lane, and not a poll longer; false if none comes within `max`.
+    ///
+    /// # Panics
+    ///
+    /// When the tasks run in circles.
+    #[must_use]
+    pub fn run_until_frame(&self, from: usize, to: usize, lane: PeerLane, max: Duration) -> bool {
+        self.world.net.borrow_mut().await_frame(HostId(from), HostId(to), lane);
+        let bounds = Bounds { frame: true, ..self.bounds(Limit::Time(max)) };
+        if let Err(stopped @ (Stopped::Deadlock(_) | Stopped::Livelock(_))) = self.world.drive(None, bounds) {
+            panic!("seed {}: {stopped}", self.seed);
+        }
+        self.world.net.borrow().has_awaited_come()
+    }
+
     /// How often each kind of fault struck so far on any machine, sorted by name.
     #[must_use]
     pub fn faults(&self) -> Vec<(&'static str, u64)> {
@@ -349,6 +371,28 @@ impl SimHost<'_> {
     /// Lets one operation take `delay` longer; which one, as with [`Sim::fail_op`].
     pub fn delay_op(self, kind: OpKind, path_part: &str, skip: u64, delay: Duration) {
         self.sim.world.disk(self.id).plan(kind, path_part, skip, Effect::Delay(delay));
+    }
+
+    /// Flushes of paths that contain `path_part` are stuck: those that begin from now on end when `duration` has passed, or later. Crashes change nothing of that.
+    pub fn stick_flushes(self, path_part: &str, duration: Duration) {
+        let until_ns = self.sim.world.now().0.saturating_add(as_ns(duration));
+        self.sim.world.disk(self.id).flushes.stick(path_part, until_ns);
+    }
+
+    /// Flushes of paths that contain `path_part` take so much longer from now on.
+    pub fn slow_flushes(self, path_part: &str, latency: Latency) {
+        self.sim.world.disk(self.id).flushes.slow(path_part, latency);
+    }
+
+    /// Flushes that begin from now on are neither stuck nor slow.
+    pub fn free_flushes(self) {
+        self.sim.world.disk(self.id).flushes.free();
+    }
+
+    /// When the first flush began that was stuck, of those that aren't freed.
+    #[must_use]
+    pub fn stuck_since(self) -> Option<Instant> {
+        self.sim.world.disk(self.id).flushes.stuck_since_ns().map(Instant)
     }
 
     /// Makes the disk larger or smaller; what is on it stays.

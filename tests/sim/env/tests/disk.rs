@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, io, path::Path, time::Duration};
 
 use plinth_base::{AlignedBuf, BLOCK_BYTES};
 use plinth_env::{Env, File, OpenMode, OpenOptions, SyncMethod, TaskQueue};
-use plinth_sim_env::{Chance, Faults, Limit, OpKind, Sim, SimEnv, SimFile, SimOptions, Stopped};
+use plinth_sim_env::{Chance, Faults, Latency, Limit, OpKind, Sim, SimEnv, SimFile, SimOptions, Stopped};
 
 const FILE: &str = "/data/file";
 
@@ -331,4 +331,35 @@ fn directories_list_sorted_entries() {
     let entries = sim.block_on(env.list_dir(Path::new("/data"))).expect("it exists");
     let listed: Vec<_> = entries.iter().map(|e| (e.name.as_str(), e.is_dir, e.bytes)).collect();
     assert_eq!(listed, [("a", false, 5), ("file", false, 8192), ("sub", true, 0)]);
+}
+
+#[test]
+fn flush_is_stuck_or_slow_while_other_operations_go_on() {
+    for method in [SyncMethod::WriteDsync, SyncMethod::LinkedSync, SyncMethod::ThreadDsync] {
+        let sim = sim_with_file(1, 4);
+        let (env, host) = (sim.env(), sim.host(0));
+        sim.block_on(async {
+            let file = open(&env, method).await;
+            let quick = Duration::from_millis(50);
+            host.stick_flushes("/data", Duration::from_secs(2));
+            assert_eq!(host.stuck_since(), None);
+            let began = env.now();
+            file.write_at(0, filled(1, 1)).await.0.expect("no faults are set");
+            assert!(env.now().since(began) < quick);
+            file.write_durable(0, filled(2, 1)).await.0.expect("no faults are set");
+            let (since, took) = (host.stuck_since().expect("one had to wait"), env.now().since(began));
+            assert!(since.since(began) < 2 * quick, "{since:?}");
+            assert!((Duration::from_secs(2)..Duration::from_secs(2) + quick).contains(&took), "{took:?}");
+            host.free_flushes();
+            host.slow_flushes("/data", Latency::fixed(Duration::from_millis(300)));
+            let began = env.now();
+            file.sync().await.expect("no faults are set");
+            assert!(env.now().since(began) >= Duration::from_millis(300));
+            host.free_flushes();
+            file.sync().await.expect("no faults are set");
+            assert!(env.now().since(began) < Duration::from_millis(300) + 2 * quick);
+        });
+        let counted = sim.faults();
+        assert!(counted.contains(&("flush slow", 1)) && counted.contains(&("flush stuck", 1)), "{counted:?}");
+    }
 }

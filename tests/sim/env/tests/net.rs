@@ -193,3 +193,20 @@ fn resets_lose_frames_and_never_double_or_reorder_them() {
     }
     assert!(lost > 0, "something was lost");
 }
+
+#[test]
+fn run_stops_at_the_frame_that_it_waits_for() {
+    let (sim, (first, _), (_, heard)) = pair(1);
+    for number in 0..3 {
+        assert_eq!(first.send(id(1), PeerLane::Bulk, frame(number)), Ok(()));
+    }
+    for count in 1..=3 {
+        assert!(sim.run_until_frame(0, 1, PeerLane::Bulk, MILLI * 100));
+        assert_eq!(sim.frames(0, 1, PeerLane::Bulk), count);
+        assert!(numbers(&heard, id(0), PeerLane::Bulk).len() < 3, "nobody has taken the last one");
+    }
+    let before = sim.elapsed();
+    assert!(!sim.run_until_frame(0, 1, PeerLane::Bulk, MILLI * 100));
+    assert_eq!(sim.elapsed() - before, MILLI * 100);
+    assert_eq!((sim.frames(1, 0, PeerLane::Bulk), sim.frames(0, 1, PeerLane::Log)), (0, 0));
+}

@@ -4,6 +4,7 @@
 //! current run names exists; only a crash forgets inodes, those that no name leads to any more.
 
 mod counters;
+mod flushes;
 mod image;
 mod inode;
 mod names;
@@ -23,7 +24,7 @@ pub(crate) use image::{Block, Image};
 pub(crate) use inode::Change;
 pub(crate) use names::InodeId;
 
-use self::{counters::Counters, inode::Inode, names::NameOp, names::Names};
+use self::{counters::Counters, flushes::Flushes, inode::Inode, names::NameOp, names::Names};
 use crate::{
     options::{Chance, Faults, Latencies, OpKind, SimOptions, as_ns},
     trace::Trace,
@@ -74,6 +75,7 @@ pub(crate) struct Disk {
     pub(crate) faults: Faults,
     latencies: Latencies,
     planned: Vec<Planned>,
+    pub(crate) flushes: Flushes,
     prng: Prng,
     pub(crate) counters: Counters,
     pub(crate) trace: Trace,
@@ -89,6 +91,7 @@ impl Disk {
             faults: options.faults.clone(),
             latencies: options.latencies,
             planned: Vec::new(),
+            flushes: Flushes::default(),
             prng,
             counters: Counters::default(),
             trace: Trace::default(),
@@ -137,6 +140,16 @@ impl Disk {
         self.planned.retain(|p| p.skip != u64::MAX);
         if fails {
             self.counters.add(name);
+        }
+        Admission { delay_ns, fails }
+    }
+
+    /// The same for what returns when something is durable.
+    pub(crate) fn admit_flush(&mut self, now_ns: u64, kind: OpKind, path: &Path, bytes: u64) -> Admission {
+        let Admission { delay_ns, fails } = self.admit(kind, path, bytes);
+        let (delay_ns, what) = self.flushes.delay(now_ns, path, delay_ns, &mut self.prng);
+        if let Some(what) = what {
+            self.counters.add(what);
         }
         Admission { delay_ns, fails }
     }
