@@ -51,6 +51,14 @@ pub enum Bug {
     OldSnapshotInstalled,
     /// The log begins behind a snapshot before it is durable that the snapshot has taken the tree's place (`plinth-node`).
     InstallRecordEarly,
+    /// The hard limit of a stalled log is never reached (`plinth-node`).
+    HardStallIgnored,
+    /// A leader's heartbeats wait for its disk (`plinth-node`).
+    HeartbeatWaitsForLog,
+    /// A leader hands over as soon as its log is late (`plinth-raft`).
+    StallFleesEarly,
+    /// A member whose snapshot came to nothing is never sent another one (`plinth-raft`).
+    SnapshotNotRepeated,
     /// A root holds the applied index, and all of the state record, of the root before (`plinth-kv`).
     AppliedNotInRoot,
     /// A checkpoint writes over pages that the newest durable one and published roots still use (`plinth-tree`).
@@ -85,6 +93,10 @@ impl Bug {
         Bug::CheckpointAheadOfLog,
         Bug::OldSnapshotInstalled,
         Bug::InstallRecordEarly,
+        Bug::HardStallIgnored,
+        Bug::HeartbeatWaitsForLog,
+        Bug::StallFleesEarly,
+        Bug::SnapshotNotRepeated,
         Bug::AppliedNotInRoot,
         Bug::PageReusedEarly,
         Bug::FlushRetried,

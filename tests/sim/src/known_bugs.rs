@@ -38,6 +38,10 @@ pub const KNOWN_BUGS: &[(Bug, &str)] = &[
     (Bug::DeposedLeaderRevokes, "cluster"),
     (Bug::OldSnapshotInstalled, "cluster"),
     (Bug::InstallRecordEarly, "cluster"),
+    (Bug::HardStallIgnored, "stalls"),
+    (Bug::HeartbeatWaitsForLog, "stalls"),
+    (Bug::StallFleesEarly, "stalls"),
+    (Bug::SnapshotNotRepeated, "stalls"),
 ];
 
 /// Looks for every bug. One line for each, and one that counts them; true if all were found.

@@ -25,6 +25,7 @@ const TESTS_CARGO: Step =
 const AFTER_TESTS: &[Step] = &[
     Step { name: "simulation", command: &["cargo", "xtask", "sim", "--seeds", "20"], needs: &[] },
     Step { name: "simulated clusters", command: &["cargo", "xtask", "sim", "--cluster", "--seeds", "200"], needs: &[] },
+    Step { name: "simulated stalls", command: &["cargo", "xtask", "sim", "--stalls", "--seeds", "100"], needs: &[] },
     Step { name: "peers", command: &["cargo", "xtask", "peers"], needs: &[] },
     Step {
         name: "conformance of etcd",

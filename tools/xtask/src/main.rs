@@ -27,8 +27,8 @@ usage: cargo xtask COMMAND
   crash [--runs N] ...                     crash a server under load, look for lost writes
   e2e [--cluster | --stalls [--long]] [NAME]
                                            what operators see of the real binary, of clusters of it, and of those whose disks stall
-  sim [--cluster] [--seeds N] [--from S] ...
-                                           run the simulator: all scenarios, or that of whole clusters
+  sim [--cluster | --stalls] [--seeds N] [--from S] ...
+                                           run the simulator: all scenarios, or that of whole clusters, or that of clusters whose disks stall
   sim --known-bugs                         how many seeds each known bug takes until it is found
   fresh-start                              start a server as the README says, use it, stop it, start it again
   peers [3.5|3.4]                          put etcd 3.5.1 and Debian's etcd 3.4 under target/peers

@@ -10,11 +10,12 @@ pub(crate) fn run(args: &[String]) -> Outcome {
         return find_known_bugs(args);
     }
     // Runs of one scenario, replays and experiments are about something else.
-    if !args.iter().any(|arg| ["--cluster", "--scenario", "--seed"].contains(&arg.as_str())) {
+    if !args.iter().any(|arg| ["--cluster", "--stalls", "--scenario", "--seed"].contains(&arg.as_str())) {
         test_known_bugs()?;
     }
     let args = args.iter().flat_map(|arg| match arg.as_str() {
         "--cluster" => vec!["--scenario", "cluster"],
+        "--stalls" => vec!["--scenario", "stalls"],
         arg => vec![arg],
     });
     let mut cargo = command("cargo", &["run", "--quiet", "--package", "plinth-sim", "--profile", PROFILE, "--"]);

@@ -12,7 +12,7 @@
 
 use std::time::Duration;
 
-use plinth_base::{Instant, log_info, log_warn};
+use plinth_base::{Instant, bug, log_info, log_warn};
 use plinth_raft::Stall;
 
 use crate::metrics::ShardMetrics;
@@ -62,7 +62,7 @@ impl StallWatch {
     /// Looks at the clock; once per turn. What has changed, if something has.
     pub(super) fn look(&mut self, now: Instant, metrics: &ShardMetrics) -> Option<Stall> {
         let stall = match self.began.map(|began| now.since(began)) {
-            Some(waiting) if waiting >= self.hard => Stall::Hard,
+            Some(waiting) if waiting >= self.hard && !bug!(HardStallIgnored) => Stall::Hard,
             Some(waiting) if waiting >= self.soft => Stall::Soft,
             _ => Stall::None,
         };

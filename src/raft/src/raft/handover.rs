@@ -7,7 +7,7 @@
 use std::{cmp::Reverse, time::Duration};
 
 use bytes::Bytes;
-use plinth_base::{Instant, LogIndex, MemberId, Term};
+use plinth_base::{Instant, LogIndex, MemberId, Term, bug};
 
 use super::{Raft, Role, Stall};
 use crate::{Body, Effects, Fled};
@@ -97,7 +97,7 @@ impl Raft {
 
     /// The log's device has been silent for so long that nothing should depend on it.
     pub(super) fn is_stuck(&self) -> bool {
-        self.stall == Stall::Hard
+        self.stall == Stall::Hard || bug!(StallFleesEarly) && self.stall == Stall::Soft
     }
 
     /// Gives the others something to make durable while the own disk doesn't, unless they were given it not long ago.

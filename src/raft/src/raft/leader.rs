@@ -205,6 +205,7 @@ impl Raft {
     pub(super) fn handle_snapshot_ended(&mut self, peer: MemberId) {
         if let Some(progress) = self.peers.get_mut(&peer)
             && progress.mode == Mode::Snapshot
+            && !bug!(SnapshotNotRepeated)
         {
             progress.probe();
             // It may have got further than the snapshot by another way.

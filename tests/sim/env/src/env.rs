@@ -47,7 +47,7 @@ impl SimEnv {
         }
         let host = self.host;
         let admission = match kind {
-            OpKind::Sync => self.world.disk(host).admit_flush(self.world.now().0, kind, path, 0),
+            OpKind::Sync => self.world.disk(host).admit_flush(self.world.now().0, (kind, false), path, 0),
             _ => self.world.disk(host).admit(kind, path, 0),
         };
         let (completer, completed) = completion();

@@ -72,6 +72,7 @@ impl SimFile {
         bytes: usize,
         action: impl FnOnce(&mut Disk, Admission, Fate) -> T + 'static,
     ) -> Completion<T> {
+        let kind = (kind, kind == OpKind::Write);
         let admission = self.world.disk(self.host).admit_flush(self.world.now().0, kind, &self.path, bytes as u64);
         self.start_admitted(admission, action)
     }
@@ -125,7 +126,7 @@ impl SimFile {
             }
             let (seq, admission) = {
                 let mut disk = world.disk(host);
-                (disk.last_seq(self.inode), disk.admit_flush(world.now().0, OpKind::Sync, &self.path, 0))
+                (disk.last_seq(self.inode), disk.admit_flush(world.now().0, (OpKind::Sync, true), &self.path, 0))
             };
             let sync_end = move |world: &Rc<World>, fate| {
                 let synced = match fate {

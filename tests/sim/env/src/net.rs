@@ -126,6 +126,13 @@ impl Endpoint {
     }
 }
 
+/// A frame that somebody waits for.
+pub(crate) struct Awaited {
+    pub(crate) way: (HostId, HostId, PeerLane),
+    pub(crate) is_meant: fn(&[u8]) -> bool,
+    pub(crate) has_come: bool,
+}
+
 pub(crate) struct Net {
     prng: Prng,
     pub(crate) options: NetOptions,
@@ -134,10 +141,7 @@ pub(crate) struct Net {
     /// Directions that carry nothing, and how many cuts there were when each began.
     cuts: BTreeMap<(HostId, HostId), u64>,
     cut_count: u64,
-    /// Frames that came, by sender, receiver and lane.
-    frames: BTreeMap<(HostId, HostId, PeerLane), u64>,
-    /// Somebody waits until there are so many.
-    awaited: Option<((HostId, HostId, PeerLane), u64)>,
+    awaited: Option<Awaited>,
     counts: BTreeMap<&'static str, u64>,
 }
 
@@ -160,7 +164,6 @@ impl Net {
             links: BTreeMap::new(),
             cuts: BTreeMap::new(),
             cut_count: 0,
-            frames: BTreeMap::new(),
             awaited: None,
             counts: BTreeMap::new(),
         }
@@ -170,17 +173,13 @@ impl Net {
         self.counts.iter().map(|(name, count)| (*name, *count))
     }
 
-    pub(crate) fn frames(&self, from: HostId, to: HostId, lane: PeerLane) -> u64 {
-        self.frames.get(&(from, to, lane)).copied().unwrap_or_default()
-    }
-
-    /// From now on the next frame is waited for.
-    pub(crate) fn await_frame(&mut self, from: HostId, to: HostId, lane: PeerLane) {
-        self.awaited = Some(((from, to, lane), self.frames(from, to, lane) + 1));
+    /// From now on a frame is waited for.
+    pub(crate) fn await_frame(&mut self, awaited: Awaited) {
+        self.awaited = Some(awaited);
     }
 
     pub(crate) fn has_awaited_come(&self) -> bool {
-        self.awaited.is_some_and(|((from, to, lane), count)| self.frames(from, to, lane) >= count)
+        self.awaited.as_ref().is_some_and(|awaited| awaited.has_come)
     }
 
     fn count(&mut self, what: &'static str) {
@@ -253,7 +252,9 @@ impl Net {
         direction.under_way_bytes -= frame.len();
         if link.gone != Some(to) {
             let peer = link.members[usize::from(from != low)];
-            *self.frames.entry((from, to, lane)).or_default() += 1;
+            if let Some(awaited) = self.awaited.as_mut().filter(|awaited| awaited.way == (from, to, lane)) {
+                awaited.has_come |= (awaited.is_meant)(&frame);
+            }
             self.endpoints[to.0].push(PeerEvent::Received { peer, lane, frame });
         }
     }

@@ -19,7 +19,7 @@ use crate::{
     disk::Effect,
     env::SimEnv,
     exec::{Bounds, HostId, Stopped, World},
-    net::NetOptions,
+    net::{Awaited, NetOptions},
     options::{Faults, Latency, OpKind, SimOptions, as_ns},
 };
 
@@ -250,20 +250,20 @@ impl Sim {
         self.world.reset_lane(HostId(a), HostId(b), lane);
     }
 
-    /// Frames that have come from host `from` to host `to` on a lane so far.
-    #[must_use]
-    pub fn frames(&self, from: usize, to: usize, lane: PeerLane) -> u64 {
-        self.world.net.borrow().frames(HostId(from), HostId(to), lane)
-    }
-
-    /// Runs spawned tasks until one more frame has come from host `from` to host `to` on a lane, and not a poll longer; false if none comes within `max`.
+    /// Runs spawned tasks until a frame that is meant has come from host `from` to host `to` on a lane, and not a poll longer; false if none comes within `max`.
     ///
     /// # Panics
     ///
     /// When the tasks run in circles.
     #[must_use]
-    pub fn run_until_frame(&self, from: usize, to: usize, lane: PeerLane, max: Duration) -> bool {
-        self.world.net.borrow_mut().await_frame(HostId(from), HostId(to), lane);
+    pub fn run_until_frame(
+        &self,
+        (from, to, lane): (usize, usize, PeerLane),
+        is_meant: fn(&[u8]) -> bool,
+        max: Duration,
+    ) -> bool {
+        let awaited = Awaited { way: (HostId(from), HostId(to), lane), is_meant, has_come: false };
+        self.world.net.borrow_mut().await_frame(awaited);
         let bounds = Bounds { frame: true, ..self.bounds(Limit::Time(max)) };
         if let Err(stopped @ (Stopped::Deadlock(_) | Stopped::Livelock(_))) = self.world.drive(None, bounds) {
             panic!("seed {}: {stopped}", self.seed);
@@ -389,7 +389,7 @@ impl SimHost<'_> {
         self.sim.world.disk(self.id).flushes.free();
     }
 
-    /// When the first flush began that was stuck, of those that aren't freed.
+    /// When the first durable write began that was stuck, if flushes haven't been freed since.
     #[must_use]
     pub fn stuck_since(self) -> Option<Instant> {
         self.sim.world.disk(self.id).flushes.stuck_since_ns().map(Instant)

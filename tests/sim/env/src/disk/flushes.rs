@@ -16,7 +16,7 @@ struct Trouble {
 
 #[derive(Debug)]
 enum Kind {
-    /// None comes back before then. `since_ns`: when the first one began that has to wait.
+    /// None comes back before then. `since_ns`: when the first durable write began that has to wait.
     Stuck { until_ns: u64, since_ns: Option<u64> },
     /// Each takes so much longer.
     Slow(Latency),
@@ -40,7 +40,7 @@ impl Flushes {
         self.0.clear();
     }
 
-    /// When the first flush began that was stuck.
+    /// When the first durable write began that was stuck.
     pub(crate) fn stuck_since_ns(&self) -> Option<u64> {
         let since = |trouble: &Trouble| match trouble.kind {
             Kind::Stuck { since_ns, .. } => since_ns,
@@ -49,11 +49,12 @@ impl Flushes {
         self.0.iter().filter_map(since).min()
     }
 
-    /// How long a flush takes that begins now and would take `delay_ns`; and what is the matter with it, if something is.
+    /// How long a flush takes that begins now, as a durable write or after one, and would take `delay_ns`; and what is the matter with it, if something is.
     pub(crate) fn delay(
         &mut self,
         now_ns: u64,
         path: &Path,
+        is_write: bool,
         delay_ns: u64,
         prng: &mut Prng,
     ) -> (u64, Option<&'static str>) {
@@ -64,7 +65,9 @@ impl Flushes {
             }
             match kind {
                 Kind::Stuck { until_ns, since_ns } if *until_ns > now_ns => {
-                    since_ns.get_or_insert(now_ns);
+                    if is_write {
+                        since_ns.get_or_insert(now_ns);
+                    }
                     delay_ns = delay_ns.max(*until_ns - now_ns);
                     what = Some("flush stuck");
                 }

@@ -144,10 +144,16 @@ impl Disk {
         Admission { delay_ns, fails }
     }
 
-    /// The same for what returns when something is durable.
-    pub(crate) fn admit_flush(&mut self, now_ns: u64, kind: OpKind, path: &Path, bytes: u64) -> Admission {
+    /// The same for what returns when something is durable: a durable write, in one piece or as a write and a sync, or a sync by itself.
+    pub(crate) fn admit_flush(
+        &mut self,
+        now_ns: u64,
+        (kind, is_write): (OpKind, bool),
+        path: &Path,
+        bytes: u64,
+    ) -> Admission {
         let Admission { delay_ns, fails } = self.admit(kind, path, bytes);
-        let (delay_ns, what) = self.flushes.delay(now_ns, path, delay_ns, &mut self.prng);
+        let (delay_ns, what) = self.flushes.delay(now_ns, path, is_write, delay_ns, &mut self.prng);
         if let Some(what) = what {
             self.counters.add(what);
         }

@@ -1,6 +1,11 @@
 //! Renewals of a lease through a stream, as clients send them: a few on each, with pauses between.
 
-use std::{cell::RefCell, collections::VecDeque, rc::Rc, time::Duration};
+use std::{
+    cell::{Cell, RefCell},
+    collections::VecDeque,
+    rc::Rc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use plinth_base::Prng;
@@ -30,6 +35,8 @@ struct Answers<E: Env> {
     api: Api<E>,
     clients: Shared,
     under_way: UnderWay,
+    /// What the last one said, in seconds.
+    ttl: Rc<Cell<Option<i64>>>,
 }
 
 impl<E: Env> Requests for Renewals<E> {
@@ -48,6 +55,7 @@ impl<E: Env> Replies for Answers<E> {
     async fn send(&mut self, frame: Frame) -> Result<(), Gone> {
         let id = self.under_way.borrow_mut().pop_front().expect("each answer has a request");
         let answer = pb::LeaseKeepAliveResponse::decode(frame.message()).expect("the node encoded it");
+        self.ttl.set(Some(answer.ttl));
         super::finish(&self.api, &self.clients, id, Ok(wire::kept_alive(answer)));
         Ok(())
     }
@@ -65,16 +73,37 @@ pub(in crate::scenarios) async fn renew<E: Env>(api: &Api<E>, clients: &Shared, 
         let pause_ms = if prng.chance(1, 4) { 1_950 + prng.below(200) } else { prng.below(1_500) };
         pauses.push_back(Duration::from_millis(pause_ms));
     }
-    let under_way = UnderWay::default();
+    renew_after(api, clients, lease, pauses).await.0
+}
+
+/// Renews a lease once. What it has then, in seconds: nothing if it is gone; none if nobody says so.
+pub(in crate::scenarios) async fn renew_once<E: Env>(api: &Api<E>, clients: &Shared, lease: i64) -> Option<i64> {
+    renew_after(api, clients, lease, VecDeque::from([Duration::ZERO])).await.1
+}
+
+/// On one stream, after each of these pauses. What became of it, and what the last answer said.
+async fn renew_after<E: Env>(
+    api: &Api<E>,
+    clients: &Shared,
+    lease: i64,
+    pauses: VecDeque<Duration>,
+) -> (Sent, Option<i64>) {
+    let (under_way, ttl) = (UnderWay::default(), Rc::new(Cell::new(None)));
     let (requests, replies) = (
         Renewals { api: api.clone(), clients: Rc::clone(clients), lease, pauses, under_way: Rc::clone(&under_way) },
-        Answers { api: api.clone(), clients: Rc::clone(clients), under_way: Rc::clone(&under_way) },
+        Answers {
+            api: api.clone(),
+            clients: Rc::clone(clients),
+            under_way: Rc::clone(&under_way),
+            ttl: Rc::clone(&ttl),
+        },
     );
     let ended = api.lease_keep_alive(requests, replies).await;
     let unanswered = under_way.borrow_mut().pop_front();
-    match (ended, unanswered) {
+    let sent = match (ended, unanswered) {
         (Ok(()), _) => Sent::Answered,
         (Err(status), Some(id)) => super::finish(api, clients, id, Err(status)),
         (Err(status), None) => panic!("a stream without an open request ended with {}", status.message),
-    }
+    };
+    (sent, ttl.get())
 }

@@ -23,7 +23,7 @@ use crate::{
 
 /// What members said of themselves so far.
 #[derive(Default)]
-pub(super) struct Observed {
+pub(in crate::scenarios) struct Observed {
     /// Who led in which term.
     leaders: BTreeMap<u64, MemberId>,
     newest_term: u64,
@@ -35,29 +35,34 @@ pub(super) struct Observed {
 }
 
 impl Observed {
-    pub(super) fn note(&mut self, trouble: &'static str) {
+    pub(in crate::scenarios) fn note(&mut self, trouble: &'static str) {
         *self.counts.entry(trouble).or_default() += 1;
     }
 
-    pub(super) fn troubles(&self) -> u64 {
+    pub(in crate::scenarios) fn troubles(&self) -> u64 {
         self.counts.values().sum()
     }
 
-    pub(super) fn counts(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+    pub(in crate::scenarios) fn counts(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
         self.counts.iter().map(|(name, count)| (*name, *count))
     }
 
-    pub(super) fn newest_term(&self) -> u64 {
+    pub(in crate::scenarios) fn newest_term(&self) -> u64 {
         self.newest_term
     }
 
     /// Who led in the newest term in which somebody did.
-    pub(super) fn newest_leader(&self) -> Option<MemberId> {
+    pub(in crate::scenarios) fn newest_leader(&self) -> Option<MemberId> {
         self.leaders.last_key_value().map(|(_, leader)| *leader)
     }
 
+    /// In how many terms beyond this one somebody led.
+    pub(in crate::scenarios) fn leaders_after(&self, term: u64) -> usize {
+        self.leaders.range(term + 1..).count()
+    }
+
     /// At most one leader for each term, no leader that forgets its term, and equal contents at equal applied indexes. The revision it is at.
-    pub(super) fn look(&mut self, member: MemberId, node: &Node<SimEnv>) -> Result<i64, Violation> {
+    pub(in crate::scenarios) fn look(&mut self, member: MemberId, node: &Node<SimEnv>) -> Result<i64, Violation> {
         let published = &node.handle.groups[0];
         let (term, leader) = (published.status.term(), published.status.leader());
         self.newest_term = self.newest_term.max(term);
@@ -94,7 +99,7 @@ impl Observed {
 
 impl Run {
     /// Everything that clients were told is one history, and every member holds what it ends with.
-    pub(super) fn conclude(&mut self) -> Result<(), Violation> {
+    pub(in crate::scenarios) fn conclude(&mut self) -> Result<(), Violation> {
         let unreadable = |status: Status| Violation(format!("{} at the end", status.message));
         for host in 0..self.members.len() {
             self.sim.host(host).change_faults(|faults| faults.page_miss = plinth_sim_env::Chance::NEVER);
@@ -138,7 +143,7 @@ impl Run {
     }
 
     /// Nobody is said to be rotten whose disk forgot nothing.
-    pub(super) fn check_alarms(&self) -> Result<(), Violation> {
+    pub(in crate::scenarios) fn check_alarms(&self) -> Result<(), Violation> {
         let is_rotten = |id: u64| {
             let rotten = |path: &PathBuf| *path == tree_path(GROUP);
             self.members.iter().any(|member| member.id.0 == id && member.rotten.as_ref().is_some_and(rotten))

@@ -23,7 +23,7 @@ const START_MAX: Duration = Duration::from_secs(60);
 
 /// What a machine is to the cluster, as far as the newest root says that anybody was seen to have.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Standing {
+pub(in crate::scenarios) enum Standing {
     /// A machine without data, which belongs to nothing yet.
     Spare,
     /// A member.
@@ -33,35 +33,35 @@ pub(super) enum Standing {
 }
 
 /// A member, up or down.
-pub(super) struct Member {
-    pub(super) host: usize,
-    pub(super) id: MemberId,
-    pub(super) standing: Standing,
-    pub(super) is_voter: bool,
+pub(in crate::scenarios) struct Member {
+    pub(in crate::scenarios) host: usize,
+    pub(in crate::scenarios) id: MemberId,
+    pub(in crate::scenarios) standing: Standing,
+    pub(in crate::scenarios) is_voter: bool,
     /// Somebody asked that it becomes a voter, and it isn't yet.
-    pub(super) comes: bool,
+    pub(in crate::scenarios) comes: bool,
     /// Somebody asked that it is removed, and it isn't yet.
-    pub(super) leaves: bool,
+    pub(in crate::scenarios) leaves: bool,
     options: ShardOptions,
     identity: Identity,
-    pub(super) node: Option<node::Node<SimEnv>>,
+    pub(in crate::scenarios) node: Option<node::Node<SimEnv>>,
     quota_bytes: Option<u64>,
     /// Its disk was told to fail: that it ends is right.
-    pub(super) may_end: bool,
+    pub(in crate::scenarios) may_end: bool,
     /// Something on its disk was to fail at some time, so clients may have been told of pages that couldn't be read.
     may_be_unreadable: bool,
     /// Something on its disk doesn't come back.
-    pub(super) is_stuck: bool,
+    pub(in crate::scenarios) is_stuck: bool,
     /// Its disk has little room left, or none.
-    pub(super) is_full: bool,
+    pub(in crate::scenarios) is_full: bool,
     /// A bit of this file is wrong: it may end, or refuse to start, but has to name the file.
-    pub(super) rotten: Option<PathBuf>,
+    pub(in crate::scenarios) rotten: Option<PathBuf>,
     /// Its log may lack what it once held: until it has caught up, its vote counts only where all vote.
-    pub(super) is_doubtful: bool,
+    pub(in crate::scenarios) is_doubtful: bool,
     /// Gone for good. With an empty disk it would not be the same member.
-    pub(super) is_lost: bool,
+    pub(in crate::scenarios) is_lost: bool,
     /// What watchers of the process that runs, or ran last, were sent.
-    pub(super) watched: Vec<Recordings>,
+    pub(in crate::scenarios) watched: Vec<Recordings>,
 }
 
 fn is_about_room(error: &str) -> bool {
@@ -80,7 +80,7 @@ fn record(host: usize) -> MemberRecord {
 
 impl Member {
     /// The first `size` machines make a cluster, the others are spare.
-    pub(super) fn new(host: usize, size: usize, settings: &Settings, prng: &mut Prng) -> Self {
+    pub(in crate::scenarios) fn new(host: usize, size: usize, settings: &Settings, prng: &mut Prng) -> Self {
         let is_first = host < size;
         let initial_members = (0..size).map(record).collect();
         let member = record(host);
@@ -128,8 +128,13 @@ impl Member {
         }
     }
 
+    /// How it works from its next start on.
+    pub(in crate::scenarios) fn options_mut(&mut self) -> &mut ShardOptions {
+        &mut self.options
+    }
+
     /// It was added to the cluster of `members`, as the one with this id.
-    pub(super) fn join(&mut self, id: MemberId, members: Vec<MemberRecord>) {
+    pub(in crate::scenarios) fn join(&mut self, id: MemberId, members: Vec<MemberRecord>) {
         self.id = id;
         self.identity.member.id = id;
         (self.identity.initial_members, self.identity.joins) = (members, true);
@@ -137,22 +142,22 @@ impl Member {
     }
 
     /// Its disk will fail. That it ends is right, that it can't read a page, and that the end of its log is torn.
-    pub(super) fn tell_to_fail(&mut self) {
+    pub(in crate::scenarios) fn tell_to_fail(&mut self) {
         (self.may_end, self.may_be_unreadable, self.is_doubtful) = (true, true, true);
     }
 
     /// Whether it may say that a page can't be read.
-    pub(super) fn may_be_unreadable(&self) -> bool {
+    pub(in crate::scenarios) fn may_be_unreadable(&self) -> bool {
         self.may_be_unreadable || self.rotten.is_some()
     }
 
     /// The quota is no more; whether there was one. From the next start on.
-    pub(super) fn lift_quota(&mut self) -> bool {
+    pub(in crate::scenarios) fn lift_quota(&mut self) -> bool {
         self.quota_bytes.take().is_some()
     }
 
     /// It goes away for good.
-    pub(super) fn lose(&mut self, sim: &Sim) {
+    pub(in crate::scenarios) fn lose(&mut self, sim: &Sim) {
         self.crash(sim, true);
         self.is_lost = true;
     }
@@ -165,16 +170,16 @@ impl Member {
             || self.rotten.as_ref().is_some_and(|path| checks::names(error, path))
     }
 
-    pub(super) fn is_up(&self) -> bool {
+    pub(in crate::scenarios) fn is_up(&self) -> bool {
         self.node.as_ref().is_some_and(|node| node.end.borrow().is_none())
     }
 
-    pub(super) fn node(&self) -> &node::Node<SimEnv> {
+    pub(in crate::scenarios) fn node(&self) -> &node::Node<SimEnv> {
         self.node.as_ref().expect("it was started")
     }
 
     /// False if its disk failed, as it was told to, or has forgotten something.
-    pub(super) fn start(&mut self, sim: &Sim) -> Result<bool, Violation> {
+    pub(in crate::scenarios) fn start(&mut self, sim: &Sim) -> Result<bool, Violation> {
         // It has ended, and nobody has looked since.
         self.check_end(sim)?;
         if self.is_lost {
@@ -209,7 +214,7 @@ impl Member {
     }
 
     /// The machine goes down, or the process alone.
-    pub(super) fn crash(&mut self, sim: &Sim, power_cut: bool) {
+    pub(in crate::scenarios) fn crash(&mut self, sim: &Sim, power_cut: bool) {
         let host = sim.host(self.host);
         if power_cut {
             host.crash();
@@ -226,7 +231,7 @@ impl Member {
     }
 
     /// A member ends when its disk fails, and only then.
-    pub(super) fn check_end(&mut self, sim: &Sim) -> Result<(), Violation> {
+    pub(in crate::scenarios) fn check_end(&mut self, sim: &Sim) -> Result<(), Violation> {
         let Some(node) = &self.node else { return Ok(()) };
         let end = match &*node.end.borrow() {
             None => return Ok(()),
@@ -241,7 +246,7 @@ impl Member {
     }
 
     /// What it says of its log.
-    pub(super) fn note_doubt(&mut self) {
+    pub(in crate::scenarios) fn note_doubt(&mut self) {
         let Some(node) = self.node.as_ref().filter(|_| self.is_up()) else { return };
         let status = &node.handle.groups[0].status;
         // One that has just started says nothing yet.
@@ -250,7 +255,7 @@ impl Member {
         }
     }
 
-    pub(super) fn describe(&self) -> String {
+    pub(in crate::scenarios) fn describe(&self) -> String {
         let Some(node) = &self.node else {
             let (rotten, is_lost) = (&self.rotten, self.is_lost);
             return format!("m{} is down (room: {}, rotten: {rotten:?}, lost: {is_lost})", self.host, !self.is_full);

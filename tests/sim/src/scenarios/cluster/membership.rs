@@ -19,7 +19,7 @@ const LIST_MAX: Duration = Duration::from_secs(2);
 
 impl Run {
     /// An operator asks somebody to change the members.
-    pub(super) fn change_members(&mut self) {
+    pub(in crate::scenarios) fn change_members(&mut self) {
         let up: Vec<usize> = (0..self.members.len()).filter(|host| self.members[*host].is_up()).collect();
         if up.is_empty() || self.spares == 0 {
             return;
@@ -32,15 +32,19 @@ impl Run {
         }
     }
 
-    pub(super) fn draw(&mut self, fits: impl Fn(&Self, usize) -> bool) -> Option<usize> {
+    pub(in crate::scenarios) fn draw(&mut self, fits: impl Fn(&Self, usize) -> bool) -> Option<usize> {
         let fitting: Vec<usize> = (0..self.members.len()).filter(|host| fits(self, *host)).collect();
         (!fitting.is_empty()).then(|| fitting[self.prng.index(fitting.len())])
     }
 
     fn ask_to_add(&mut self, via: usize) {
         let Some(host) = self.draw(|run, host| run.members[host].standing == Standing::Spare) else { return };
-        self.observed.note("member added");
         let is_learner = self.prng.chance(1, 2);
+        self.ask_to_add_as(via, host, is_learner);
+    }
+
+    pub(in crate::scenarios) fn ask_to_add_as(&mut self, via: usize, host: usize, is_learner: bool) {
+        self.observed.note("member added");
         self.members[host].comes |= !is_learner;
         let request = pb::MemberAddRequest { peer_ur_ls: vec![url_of(host)], is_learner };
         let api = self.node_of(via).apis[0].clone();
@@ -74,7 +78,7 @@ impl Run {
     }
 
     /// Whether the others are enough to go on, come what may: those whose disks are sound, whose logs surely hold what they held, and who don't leave.
-    pub(super) fn can_do_without(&self, host: usize) -> bool {
+    pub(in crate::scenarios) fn can_do_without(&self, host: usize) -> bool {
         let is_certain = |member: &&super::Member| {
             member.is_voter && !member.leaves && member.rotten.is_none() && !member.is_doubtful && member.host != host
         };
@@ -83,7 +87,7 @@ impl Run {
     }
 
     /// What has become of it, as far as anybody who is up has applied it.
-    pub(super) fn note_members(&mut self) -> Result<(), Violation> {
+    pub(in crate::scenarios) fn note_members(&mut self) -> Result<(), Violation> {
         let roots = (0..self.members.len()).filter(|host| self.members[*host].is_up());
         let roots = roots.map(|host| (self.node_of(host).handle.groups[0].root().state.applied.0, host));
         let Some((applied, host)) = roots.max().filter(|(applied, _)| *applied > self.members_at) else {
@@ -130,7 +134,7 @@ impl Run {
     }
 
     /// When nothing goes wrong any more, whoever was added is there, votes, and whoever was removed has gone.
-    pub(super) fn complete_members(&mut self) -> Result<(), Violation> {
+    pub(in crate::scenarios) fn complete_members(&mut self) -> Result<(), Violation> {
         // What was asked is done by then, or never.
         self.go_on(self.settings.settled_after())?;
         let end = self.sim.elapsed() + self.settings.progress_max();

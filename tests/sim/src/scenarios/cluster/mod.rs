@@ -28,9 +28,9 @@ use crate::{
     scenario::{Outcome, Scenario, Violation},
     workload::Workload,
 };
-use checks::Observed;
-use machine::Member;
-use settings::Settings;
+pub(super) use checks::Observed;
+pub(super) use machine::{Member, Standing};
+pub(super) use settings::Settings;
 
 /// The group that all members have.
 const GROUP: GroupId = GroupId(0);
@@ -150,19 +150,33 @@ const FAULTS: &[&str] = &[
 ];
 
 /// A seed under way.
-struct Run {
-    sim: Sim,
-    prng: Prng,
-    settings: Settings,
-    members: Vec<Member>,
+pub(super) struct Run {
+    pub(super) sim: Sim,
+    pub(super) prng: Prng,
+    pub(super) settings: Settings,
+    pub(super) members: Vec<Member>,
     /// Machines that may become members.
-    spares: usize,
+    pub(super) spares: usize,
     /// Up to which entry it is known who the members are.
     members_at: u64,
-    clients: Shared,
-    observed: Observed,
+    pub(super) clients: Shared,
+    pub(super) observed: Observed,
     /// The longest pause of a client.
     pause_max: Duration,
+}
+
+/// What a seed's cluster is made of, beside its settings.
+pub(super) struct Plan {
+    /// Members at the beginning.
+    pub(super) size: usize,
+    /// Machines that may become members.
+    pub(super) spares: usize,
+    /// How often pages are missing.
+    pub(super) page_miss: Chance,
+    /// The longest pause of a client.
+    pub(super) pause_max: Duration,
+    /// What clients ask.
+    pub(super) workload: Workload,
 }
 
 impl Run {
@@ -170,12 +184,8 @@ impl Run {
         let mut prng = Prng::new(!seed);
         let size = [1, 3, 3, 3, 5][prng.index(5)];
         let page_miss = [Chance::NEVER, Chance::one_in(100), Chance::one_in(20)][prng.index(3)];
-        let faults = Faults { page_miss, ..Faults::default() };
         let spares = [0, 2][prng.index(2)];
-        let hosts = size + spares;
-        let sim = Sim::with_hosts(seed, SimOptions { faults, ..SimOptions::default() }, hosts);
         let settings = Settings::draw(&mut prng);
-        let members = (0..hosts).map(|host| Member::new(host, size, &settings, &mut prng)).collect();
         let pause_max = Duration::from_millis([30, 300, 1_500][prng.index(3)]);
         let compact_one_in = [30, 150, 1_000_000][prng.index(3)];
         let workload = Workload {
@@ -184,6 +194,15 @@ impl Run {
             compact_one_in,
             ..Workload::default()
         };
+        Self::with(seed, prng, settings, Plan { size, spares, page_miss, pause_max, workload })
+    }
+
+    pub(super) fn with(seed: u64, mut prng: Prng, settings: Settings, plan: Plan) -> Self {
+        let Plan { size, spares, page_miss, pause_max, workload } = plan;
+        let faults = Faults { page_miss, ..Faults::default() };
+        let hosts = size + spares;
+        let sim = Sim::with_hosts(seed, SimOptions { faults, ..SimOptions::default() }, hosts);
+        let members = (0..hosts).map(|host| Member::new(host, size, &settings, &mut prng)).collect();
         let clients = Rc::new(RefCell::new(Clients {
             history: History::new(Model::default()),
             workload,
@@ -200,10 +219,7 @@ impl Run {
     }
 
     fn run(mut self) -> Result<Outcome, Violation> {
-        let now = self.now();
-        let mut life = Life::new(now, now, self.settings.election_timeout, 1);
-        (life.is_stale, life.drift_millionths) = (true, self.settings.drift_millionths);
-        self.clients.borrow_mut().history.begin_life(life);
+        self.begin_life();
         for host in 0..self.members.len() {
             self.drift(host);
             self.start(host)?;
@@ -218,12 +234,24 @@ impl Run {
         self.settle()?;
         self.conclude()?;
         self.check_idle()?;
-        Ok(Outcome {
+        Ok(self.outcome())
+    }
+
+    /// From now on clients may be told something.
+    pub(super) fn begin_life(&mut self) {
+        let now = self.now();
+        let mut life = Life::new(now, now, self.settings.election_timeout, 1);
+        (life.is_stale, life.drift_millionths) = (true, self.settings.drift_millionths);
+        self.clients.borrow_mut().history.begin_life(life);
+    }
+
+    pub(super) fn outcome(&self) -> Outcome {
+        Outcome {
             operations: self.clients.borrow().operations,
             faults: self.sim.faults().into_iter().chain(self.observed.counts()).collect(),
             virtual_time: self.sim.elapsed(),
             trace_hash: self.sim.trace_hash(),
-        })
+        }
     }
 
     /// Nobody was busy with nothing: members that only wait do so in their sleep.
@@ -244,12 +272,12 @@ impl Run {
     }
 
     /// Virtual time, whatever the members' clocks show.
-    fn now(&self) -> Instant {
+    pub(super) fn now(&self) -> Instant {
         self.sim.clock().now()
     }
 
     /// Lets so much time pass, and looks at everybody all the while.
-    fn go_on(&mut self, duration: Duration) -> Result<(), Violation> {
+    pub(super) fn go_on(&mut self, duration: Duration) -> Result<(), Violation> {
         let end = self.sim.elapsed() + duration;
         loop {
             let left = end.saturating_sub(self.sim.elapsed());
@@ -261,7 +289,7 @@ impl Run {
         }
     }
 
-    fn look(&mut self) -> Result<(), Violation> {
+    pub(super) fn look(&mut self) -> Result<(), Violation> {
         let now = self.now();
         let mut newest = 0;
         for member in &mut self.members {
@@ -285,7 +313,7 @@ impl Run {
     }
 
     /// Starts a member, and clients that talk to it. It may be that its disk fails meanwhile; then it is down again.
-    fn start(&mut self, host: usize) -> Result<(), Violation> {
+    pub(super) fn start(&mut self, host: usize) -> Result<(), Violation> {
         if !self.members[host].start(&self.sim)? {
             return Ok(());
         }
@@ -304,7 +332,7 @@ impl Run {
     }
 
     /// Nothing goes wrong any more: everybody is up, and soon writes go through wherever they are sent.
-    fn heal(&mut self) -> Result<(), Violation> {
+    pub(super) fn heal(&mut self) -> Result<(), Violation> {
         self.sim.heal_all();
         self.sim.change_net(|net| *net = plinth_sim_env::NetOptions::default());
         // Whoever can't trust its disk stays away.
@@ -390,7 +418,7 @@ impl Run {
     }
 
     /// Some more requests while all is well; then the clients end, and what is under way comes to its end.
-    fn settle(&mut self) -> Result<(), Violation> {
+    pub(super) fn settle(&mut self) -> Result<(), Violation> {
         let now = self.now();
         self.clients.borrow_mut().history.life_mut().leads = now;
         self.go_on(Duration::from_secs(2))?;
@@ -407,20 +435,20 @@ impl Run {
     }
 
     /// Where the newest leader that was seen runs.
-    fn leader(&self) -> Option<usize> {
+    pub(super) fn leader(&self) -> Option<usize> {
         let leader = self.observed.newest_leader()?;
         self.members.iter().position(|member| member.id == leader)
     }
 
-    fn describe(&self) -> String {
+    pub(super) fn describe(&self) -> String {
         self.members.iter().map(Member::describe).collect::<Vec<_>>().join("; ")
     }
 
-    fn env_of(&self, host: usize) -> SimEnv {
+    pub(super) fn env_of(&self, host: usize) -> SimEnv {
         self.sim.host(host).env()
     }
 
-    fn node_of(&self, host: usize) -> &Node<SimEnv> {
+    pub(super) fn node_of(&self, host: usize) -> &Node<SimEnv> {
         self.members[host].node()
     }
 }

@@ -7,17 +7,17 @@ use plinth_node::api::request_timeout;
 
 /// The same for all members, as etcd wants it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Settings {
-    pub(super) election_timeout: Duration,
-    pub(super) heartbeat_interval: Duration,
+pub(in crate::scenarios) struct Settings {
+    pub(in crate::scenarios) election_timeout: Duration,
+    pub(in crate::scenarios) heartbeat_interval: Duration,
     /// The space quota, in bytes of the tree file.
-    pub(super) quota_bytes: Option<u64>,
+    pub(in crate::scenarios) quota_bytes: Option<u64>,
     /// The members' clocks are right up to so many millionths.
-    pub(super) drift_millionths: u32,
+    pub(in crate::scenarios) drift_millionths: u32,
 }
 
 impl Settings {
-    pub(super) fn draw(prng: &mut Prng) -> Self {
+    pub(in crate::scenarios) fn draw(prng: &mut Prng) -> Self {
         let election_timeout = Duration::from_millis([400, 1_000, 1_000, 2_000][prng.index(4)]);
         Self {
             election_timeout,
@@ -27,22 +27,22 @@ impl Settings {
         }
     }
 
-    pub(super) fn request_timeout(&self) -> Duration {
+    pub(in crate::scenarios) fn request_timeout(&self) -> Duration {
         request_timeout(self.election_timeout)
     }
 
     /// When nothing goes wrong any more, every member takes writes within this.
-    pub(super) fn progress_max(&self) -> Duration {
+    pub(in crate::scenarios) fn progress_max(&self) -> Duration {
         Duration::from_secs(14) + 6 * self.election_timeout
     }
 
     /// Whoever was away is connected again, and has spoken with everybody, after this.
-    pub(super) fn back_within(&self) -> Duration {
+    pub(in crate::scenarios) fn back_within(&self) -> Duration {
         (self.election_timeout * 3 / 2).max(Duration::from_millis(1_500))
     }
 
     /// What was under way when the clients ended has come to its end after this.
-    pub(super) fn settled_after(&self) -> Duration {
+    pub(in crate::scenarios) fn settled_after(&self) -> Duration {
         self.request_timeout() + Duration::from_secs(2)
     }
 }

@@ -14,7 +14,7 @@ const JITTERS: [Duration; 3] = [Duration::from_micros(100), Duration::from_milli
 
 impl Run {
     /// Something happens to somebody.
-    pub(super) fn cause_trouble(&mut self) -> Result<(), Violation> {
+    pub(in crate::scenarios) fn cause_trouble(&mut self) -> Result<(), Violation> {
         self.note_members()?;
         let host = self.prng.index(self.members.len());
         match self.prng.below(34) {
@@ -112,7 +112,7 @@ impl Run {
         }
     }
 
-    pub(super) fn isolate(&self, host: usize) {
+    pub(in crate::scenarios) fn isolate(&self, host: usize) {
         for other in 0..self.members.len() {
             self.sim.cut(host, other);
             self.sim.cut(other, host);
@@ -211,14 +211,19 @@ impl Run {
     }
 
     /// Up to one of these.
-    pub(super) fn millis(&mut self, most: [u64; 3]) -> Duration {
+    pub(in crate::scenarios) fn millis(&mut self, most: [u64; 3]) -> Duration {
         let most = most[self.prng.index(3)];
         Duration::from_millis(self.prng.below(most))
     }
 
-    /// Asked of whoever leads; whether it comes about depends on everything else.
     fn move_leader(&mut self) {
-        let to = self.members[self.prng.index(self.members.len())].id;
+        let to = self.prng.index(self.members.len());
+        self.move_leader_to(to);
+    }
+
+    /// Asked of whoever leads; whether it comes about depends on everything else.
+    pub(in crate::scenarios) fn move_leader_to(&mut self, to: usize) {
+        let to = self.members[to].id;
         let leads = |member: &&Member| member.is_up() && member.node().handle.groups[0].status.leader() == member.id.0;
         let Some(leader) = self.members.iter().find(leads) else { return };
         self.observed.note("leadership moved");
@@ -229,7 +234,7 @@ impl Run {
     }
 
     /// As an operator does it. What the stop says is for the scenario `node` to check; here the others go on.
-    pub(super) fn stop(&mut self, host: usize) -> Result<(), Violation> {
+    pub(in crate::scenarios) fn stop(&mut self, host: usize) -> Result<(), Violation> {
         if !self.members[host].is_up() {
             return Ok(());
         }
