@@ -53,8 +53,6 @@ pub enum Bug {
     InstallRecordEarly,
     /// The hard limit of a stalled log is never reached (`plinth-node`).
     HardStallIgnored,
-    /// A leader's heartbeats wait for its disk (`plinth-node`).
-    HeartbeatWaitsForLog,
     /// A leader hands over as soon as its log is late (`plinth-raft`).
     StallFleesEarly,
     /// A member whose snapshot came to nothing is never sent another one (`plinth-raft`).
@@ -94,7 +92,6 @@ impl Bug {
         Bug::OldSnapshotInstalled,
         Bug::InstallRecordEarly,
         Bug::HardStallIgnored,
-        Bug::HeartbeatWaitsForLog,
         Bug::StallFleesEarly,
         Bug::SnapshotNotRepeated,
         Bug::AppliedNotInRoot,

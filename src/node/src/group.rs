@@ -608,7 +608,9 @@ impl<E: Env> Group<E> {
     /// own log could still lose, so one that is due waits until the log is that far.
     fn apply_end(&self) -> LogIndex {
         let commit = self.raft.commit();
-        if self.work.checkpoint_is_held { commit.min(self.raft.durable()).max(self.applied()) } else { commit }
+        // While the log's device is silent no checkpoint could begin anyway, and reads and renewals wait for what is committed.
+        let waits = self.work.checkpoint_is_held && !self.raft.is_stalled();
+        if waits { commit.min(self.raft.durable()).max(self.applied()) } else { commit }
     }
 
     fn finish(&mut self, index: LogIndex, proposal: ProposalId, outcome: Outcome) {

@@ -39,7 +39,6 @@ pub const KNOWN_BUGS: &[(Bug, &str)] = &[
     (Bug::OldSnapshotInstalled, "cluster"),
     (Bug::InstallRecordEarly, "cluster"),
     (Bug::HardStallIgnored, "stalls"),
-    (Bug::HeartbeatWaitsForLog, "stalls"),
     (Bug::StallFleesEarly, "stalls"),
     (Bug::SnapshotNotRepeated, "stalls"),
 ];

@@ -1,7 +1,7 @@
 //! Raft's inputs and effects: what the clock, the log and the peers say goes in, and what comes out goes to the log, to the peers and to whoever waits.
 
 use bytes::BytesMut;
-use plinth_base::{Instant, LogIndex, MemberId, bug};
+use plinth_base::{Instant, LogIndex, MemberId};
 use plinth_env::{Env, NotSent, PeerEvent, PeerLane, Peers, TaskQueue};
 use plinth_kv::{Command, Envelope, MembersChange, ProposalId};
 use plinth_raft::{Body, Fetch, HardState, Input, Lane, Position, Reason};
@@ -135,8 +135,7 @@ impl<E: Env> Shard<E> {
     /// When a group has to be told of the time; never while its tree is replaced, or once this member leaves. What isn't told must not set an alarm either: it would
     /// ring again and again.
     fn deadline(&self, group: &Group<E>) -> Option<Instant> {
-        let waits_for_log = bug!(HeartbeatWaitsForLog) && self.stall.is_stalled();
-        group.raft.deadline().filter(|_| !group.work.is_placing && !self.is_leaving() && !waits_for_log)
+        group.raft.deadline().filter(|_| !group.work.is_placing && !self.is_leaving())
     }
 
     /// Has the shard wake up when a group's time comes, or a batch of the log is late. An alarm that is set already and rings early does no harm.

@@ -95,6 +95,12 @@ impl Raft {
         }
     }
 
+    /// The log's device is late.
+    #[must_use]
+    pub fn is_stalled(&self) -> bool {
+        self.stall != Stall::None
+    }
+
     /// The log's device has been silent for so long that nothing should depend on it.
     pub(super) fn is_stuck(&self) -> bool {
         self.stall == Stall::Hard || bug!(StallFleesEarly) && self.stall == Stall::Soft
