@@ -164,9 +164,14 @@ impl<E: Env> Shard<E> {
         self.outgoing.push(outgoing);
     }
 
+    fn leads(&self, at: usize) -> bool {
+        self.groups[at].raft.role() == Role::Leader
+    }
+
     /// The peer can be reached again. If it has started anew it doesn't know what was offered to it.
     pub(in crate::shard) fn offer_again(&mut self, peer: MemberId) {
-        let outgoing = self.outgoing.iter().filter(|outgoing| outgoing.peer == peer);
+        let leads = |outgoing: &&Outgoing<E>| self.leads(outgoing.at);
+        let outgoing = self.outgoing.iter().filter(|outgoing| outgoing.peer == peer).filter(leads);
         let offers: Vec<_> = outgoing.map(|outgoing| (outgoing.at, outgoing.offer())).collect();
         for (at, offer) in offers {
             self.send_snapshot_frame(at, peer, &offer);
@@ -284,9 +289,8 @@ impl<E: Env> Shard<E> {
     /// Offers again what nobody has asked for, moves what is pinned too long, and lets go of what nobody asks for any more.
     pub(in crate::shard) fn look_after_outgoing(&mut self) {
         let now = self.now;
-        let leads = |shard: &Self, at: usize| shard.groups[at].raft.role() == Role::Leader;
         let is_lost = |outgoing: &Outgoing<E>| {
-            let silence = if leads(self, outgoing.at) { SILENCE_MAX } else { SILENCE_MAX_OF_FOLLOWERS };
+            let silence = if self.leads(outgoing.at) { SILENCE_MAX } else { SILENCE_MAX_OF_FOLLOWERS };
             now.since(outgoing.used) >= silence
         };
         let lost: Vec<u64> = self.outgoing.iter().filter(|one| is_lost(one)).map(|one| one.session).collect();
@@ -295,7 +299,7 @@ impl<E: Env> Shard<E> {
         }
         for number in 0..self.outgoing.len() {
             let at = self.outgoing[number].at;
-            if !leads(self, at) {
+            if !self.leads(at) {
                 continue;
             }
             self.move_if_pinned_for_long(number);
@@ -308,8 +312,8 @@ impl<E: Env> Shard<E> {
         }
     }
 
-    /// Takes the newest checkpoint in the place of one whose pages can't be used again for too long, or that are too many. Each time the limits are doubled: so a
-    /// snapshot comes to its end however much is written meanwhile.
+    /// Takes the newest checkpoint in the place of one whose pages can't be used again for too long, or that are too many, or behind which the log has gone. Each
+    /// time the limits are doubled: so a snapshot comes to its end however much is written meanwhile.
     fn move_if_pinned_for_long(&mut self, number: usize) {
         let outgoing = &mut self.outgoing[number];
         let (at, peer, session) = (outgoing.at, outgoing.peer, outgoing.session);
@@ -322,7 +326,9 @@ impl<E: Env> Shard<E> {
         let in_use_bytes = u64::try_from(group.published.status.in_use_bytes()).unwrap_or(0);
         let bytes_max = self.options.pin_bytes_max.max(in_use_bytes / PINNED_DIVISOR) << pages.moves;
         let is_old = self.now.since(pages.pinned) >= self.options.pin_age_max * (1 << pages.moves);
-        if !is_old && group.store.pending_bytes() < bytes_max {
+        // Who gets this one couldn't go on from there.
+        let is_cut_off = self.wal.first_index(group.id).is_some_and(|first| first > pages.position.index.next());
+        if !is_old && !is_cut_off && group.store.pending_bytes() < bytes_max {
             return;
         }
         pages.is_moving = true;

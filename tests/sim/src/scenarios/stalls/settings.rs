@@ -30,6 +30,9 @@ pub(super) fn draw(prng: &mut Prng) -> (Settings, Limits) {
     (settings, Limits { soft: election_timeout * soft / 8, hard: election_timeout * hard / 8 })
 }
 
+/// The least that goes in one part of a snapshot.
+const PART_BYTES_LEAST: usize = 64 << 10;
+
 /// Sizes that all members have in common.
 pub(super) struct Sizes {
     segment_bytes: u64,
@@ -38,15 +41,19 @@ pub(super) struct Sizes {
     checkpoint_age: Duration,
     append_bytes_max: usize,
     window_bytes: usize,
+    reads_pages: bool,
 }
 
 impl Sizes {
-    /// Under load of so many bytes in a second, for which the log reaches back a few seconds: a snapshot whose transfer takes longer than twice that is of no use when
-    /// it has come.
+    /// Under load of so many bytes in a second. Records can't be those of a newer root on their way: if the log doesn't reach back so long when they have come, they
+    /// are of no use. Pages can.
     pub(super) fn draw(prng: &mut Prng, load: u64) -> Self {
+        let reads_pages = prng.chance(3, 4);
+        let kept_millis = if reads_pages { [250, 500, 1_000, 2_000] } else { [3_000, 3_000, 4_000, 4_000] };
         Self {
+            reads_pages,
             segment_bytes: [64 << 10, 128 << 10][prng.index(2)],
-            catch_up_log_bytes: load * [1, 2][prng.index(2)],
+            catch_up_log_bytes: load * kept_millis[prng.index(4)] / 1_000,
             checkpoint_log_bytes: [64 << 10, 128 << 10][prng.index(2)],
             checkpoint_age: Duration::from_millis([500, 2_000][prng.index(2)]),
             append_bytes_max: [20_000, 512 << 10][prng.index(2)],
@@ -63,7 +70,10 @@ impl Sizes {
         options.checkpoint_age = self.checkpoint_age;
         options.append_bytes_max = self.append_bytes_max;
         options.window_bytes = self.window_bytes;
+        options.reads_pages = self.reads_pages;
         options.tail_bytes_max = 64 << 20;
+        // Not all of a snapshot at once, and not so little that it takes longer than the log is kept.
+        options.snapshot_part_bytes = options.snapshot_part_bytes.max(PART_BYTES_LEAST);
         // Not what this is about.
         options.scrub_interval = Duration::from_secs(6);
         options.apply_budget = options.apply_budget.max(64);
