@@ -14,7 +14,7 @@ use crate::{
     node::{PageRef, Totals},
     open::{MetaPages, check_pair, read_bitmaps},
     store::TreeSpec,
-    walk::{Walk, Whole},
+    walk::{Ahead, Walk, Whole},
 };
 
 /// What the checker found in a sound file.
@@ -66,7 +66,7 @@ async fn check_generation<F: File>(
     for page in (0..META_PAGES).chain(run.first.0..run.end().0) {
         scope.reached.set(page);
     }
-    let mut walk = Walk { file, path, meta, specs: trees, scope };
+    let mut walk = Walk { file, path, meta, specs: trees, scope, ahead: Ahead::default() };
     walk.run(&mut async |_| {}).await?;
     let reached = &walk.scope.reached;
     let wrong = |page: &u64| used.get(*page) != reached.get(*page) || (used.get(*page) && holes.get(*page));

@@ -26,7 +26,7 @@ use crate::{
     open::read_run,
     space::Pin,
     store::{Store, StoreOptions},
-    walk::{BodyTurn, Proven, Scope, Task, Walk},
+    walk::{Ahead, BodyTurn, Proven, Scope, Task, Walk},
 };
 
 /// How far a pass is. The default is its beginning.
@@ -134,7 +134,14 @@ impl<E: Env> Scrub<E> {
     ) -> Result<(), TreeError> {
         let path = &self.options.path;
         let file = self.env.open(path, OpenOptions::direct(OpenMode::Read)).await?;
-        let mut walk = Walk { file: &file, path, meta: &self.meta, specs: self.options.trees, scope: window };
+        let mut walk = Walk {
+            file: &file,
+            path,
+            meta: &self.meta,
+            specs: self.options.trees,
+            scope: window,
+            ahead: Ahead::default(),
+        };
         while let Some(stage) = next.take() {
             match stage {
                 Stage::Metas => {

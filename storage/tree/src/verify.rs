@@ -11,7 +11,7 @@ use crate::{
     open::read_bitmaps,
     space::Pin,
     store::{Store, StoreOptions},
-    walk::{Walk, Whole},
+    walk::{Ahead, Walk, Whole},
 };
 
 /// A verification of the newest checkpoint: run it as a background task. Its pages stay what they are meanwhile.
@@ -50,7 +50,8 @@ impl<E: Env> Verify<E> {
             None => Bitmap::default(),
         };
         let scope = Whole { skip: Some(&skip), reached: Bitmap::new(self.newest.pages) };
-        let mut walk = Walk { file: &file, path, meta: &self.newest, specs: self.options.trees, scope };
+        let mut walk =
+            Walk { file: &file, path, meta: &self.newest, specs: self.options.trees, scope, ahead: Ahead::default() };
         walk.run(&mut pace).await?;
         let run = self.newest.bitmap_run();
         (run.first.0..run.end().0).for_each(|page| used.clear(page));

@@ -1,10 +1,11 @@
 //! Walking the pages of one durable generation past all caches, and proving each of them: for the checker, for what a crash may have hit,
 //! and for the scrub. What they have in common is here; which pages each of them looks at its [`Scope`] says.
 //!
-//! Pages come in key order. At most one key and one piece of a long body are in memory, and the ways that were not taken yet.
+//! Pages come in key order. At most one key, one piece of a long body and 64 leaves that come next are in memory, and the ways that were not taken yet.
 
-use std::{path::Path, sync::Arc};
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
+use futures_util::future::join_all;
 use plinth_base::{AlignedBuf, Corrupt, PageId, PageRun, crc32c, limits::IO_BYTES_MAX};
 use plinth_env::File;
 
@@ -97,6 +98,13 @@ impl Scope for Whole<'_> {
     }
 }
 
+/// Leaves that were read before their turn: those behind the one whose turn it is, whose reads would otherwise wait for each other.
+#[derive(Default)]
+pub(crate) struct Ahead(BTreeMap<u64, Vec<u8>>);
+
+/// How many pages are read ahead at once.
+const AHEAD_PAGES: usize = 64;
+
 /// See the module.
 pub(crate) struct Walk<'a, F, S> {
     pub file: &'a F,
@@ -104,6 +112,7 @@ pub(crate) struct Walk<'a, F, S> {
     pub meta: &'a Meta,
     pub specs: &'a [TreeSpec],
     pub scope: S,
+    pub ahead: Ahead,
 }
 
 impl<F: File, S: Scope> Walk<'_, F, S> {
@@ -111,11 +120,35 @@ impl<F: File, S: Scope> Walk<'_, F, S> {
     pub async fn run(&mut self, pace: &mut impl AsyncFnMut(usize)) -> Result<(), TreeError> {
         for tree in 0..self.meta.trees.roots.len() {
             let mut tasks: Vec<_> = self.root(tree).into_iter().collect();
-            while let Some(task) = tasks.pop() {
+            loop {
+                self.read_ahead(&tasks, pace).await;
+                let Some(task) = tasks.pop() else { break };
                 self.prove(&task, &mut tasks, pace).await?;
             }
         }
         Ok(())
+    }
+
+    /// Reads the leaf whose turn is next, and those behind it that follow without a branch between them. What can't be read is read again when its turn comes, and
+    /// is an error then.
+    async fn read_ahead(&mut self, tasks: &[Task], pace: &mut impl AsyncFnMut(usize)) {
+        let Some(next) = tasks.last().filter(|next| next.is_leaf()) else { return };
+        if self.ahead.0.contains_key(&next.page.page.0) || self.scope.skips(next.page.page) {
+            return;
+        }
+        self.ahead.0.clear();
+        let leaves = tasks.iter().rev().take_while(|task| task.is_leaf()).map(|task| task.page.page);
+        let is_read = |page: &PageId| page.0 < self.meta.pages && !self.scope.skips(*page);
+        let mut pages: Vec<u64> = leaves.take(AHEAD_PAGES).filter(is_read).map(|page| page.0).collect();
+        pages.sort_unstable();
+        let runs: Vec<&[u64]> = pages.chunk_by(|page, next| page + 1 == *next).collect();
+        let reads = runs.iter().map(|run| read_run(self.file, run[0] * PAGE_BYTES as u64, run.len() * PAGE_BYTES));
+        for (run, read) in runs.iter().zip(join_all(reads).await) {
+            let Ok(read) = read else { continue };
+            pace(read.len()).await;
+            let pages = read.chunks_exact(PAGE_BYTES).map(<[u8]>::to_vec);
+            self.ahead.0.extend(run.iter().copied().zip(pages));
+        }
     }
 
     /// The root of a tree, if anything is in it.
@@ -174,8 +207,14 @@ impl<F: File, S: Scope> Walk<'_, F, S> {
         pace: &mut impl AsyncFnMut(usize),
     ) -> Result<Vec<u8>, TreeError> {
         self.reach(first, run)?;
-        let read = read_run(self.file, run.first.0 * PAGE_BYTES as u64, bytes).await?;
-        pace(bytes).await;
+        let read = match self.ahead.0.remove(&run.first.0).filter(|read| read.len() == bytes) {
+            Some(read) => read,
+            None => {
+                let read = read_run(self.file, run.first.0 * PAGE_BYTES as u64, bytes).await?;
+                pace(bytes).await;
+                read
+            }
+        };
         self.check_sum(first, crc32c(0, &read))?;
         Ok(read)
     }
