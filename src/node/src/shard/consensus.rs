@@ -193,6 +193,7 @@ impl<E: Env> Shard<E> {
                 PeerEvent::Broken { peer, lane } => {
                     self.links.connected.retain(|(connected, _)| *connected != (peer, lane));
                     self.note_lost(peer, lane);
+                    self.note_sender_lost(peer);
                 }
                 PeerEvent::Expelled { by } => self.note_expelled(by),
                 PeerEvent::Received { peer, lane, frame } => {

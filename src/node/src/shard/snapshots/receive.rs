@@ -29,8 +29,8 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// The sender is given up when nothing has come for so long.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
 
-/// Nothing is taken from somebody else while the one that is under way has been heard of so lately.
-const HEARD_LATELY: Duration = Duration::from_secs(3);
+/// Nothing is taken from somebody else while the one that is under way has been heard of so lately. No longer: a quorum may wait for this member.
+const HEARD_LATELY: Duration = Duration::from_millis(500);
 
 /// What has come of a snapshot that nobody goes on with is removed after so long.
 const LEFTOVER_MAX: Duration = Duration::from_secs(600);
@@ -93,6 +93,8 @@ pub(in crate::shard) struct Incoming<E: Env> {
     began: Instant,
     /// When something last came.
     heard: Instant,
+    /// Nothing has come since a connection with its sender broke.
+    is_cut: bool,
     /// How much is there, in millionths.
     done_ppm: u32,
     steps: Completions<Step>,
@@ -165,7 +167,8 @@ impl<E: Env> Shard<E> {
         let has_failed = self.snapshot_failed.is_some_and(|since| self.now.since(since) < RETRY_AFTER);
         let is_busy = |incoming: &Incoming<E>| {
             // A leader that has lost its office goes on with what it began.
-            let is_alive = incoming.from != from && self.now.since(incoming.heard) < HEARD_LATELY;
+            let is_heard = !incoming.is_cut && self.now.since(incoming.heard) < HEARD_LATELY;
+            let is_alive = incoming.from != from && is_heard;
             incoming.at != at || incoming.is_whole || is_alive
         };
         if has_failed || self.incoming.as_ref().is_some_and(is_busy) {
@@ -207,6 +210,7 @@ impl<E: Env> Shard<E> {
             number: 0,
             began: self.now,
             heard: self.now,
+            is_cut: false,
             done_ppm: 0,
             steps,
             is_given_up,
@@ -283,9 +287,16 @@ impl<E: Env> Shard<E> {
         let Some(incoming) = &mut self.incoming else { return };
         let is_asked = incoming.asked.is_some() && incoming.at == at && incoming.from == from;
         if is_asked && (incoming.session, incoming.number) == name {
-            (incoming.asked, incoming.heard) = (None, now);
+            (incoming.asked, incoming.heard, incoming.is_cut) = (None, now, false);
             incoming.number += 1;
             incoming.steps.push(Step::Part(incoming.place.clone(), content));
+        }
+    }
+
+    /// A connection with a peer broke.
+    pub(in crate::shard) fn note_sender_lost(&mut self, peer: MemberId) {
+        if let Some(incoming) = self.incoming.as_mut().filter(|incoming| incoming.from == peer) {
+            incoming.is_cut = true;
         }
     }
 
