@@ -1,6 +1,10 @@
 //! Restarts in order.
 
-use std::time::{Duration, Instant};
+use std::{
+    fs,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use crate::{
     cluster::{
@@ -13,8 +17,7 @@ use crate::{
 
 /// A leader that keeps nothing of the log for members that are away, with many checkpoints.
 const FORGETFUL: &[&str] = &["--catch-up-log-bytes", "0", "--checkpoint-log-bytes", "65536"];
-/// Puts that fill two segments of the log: the first of them goes.
-const LARGE_PUTS: usize = 130;
+/// A segment of the log is full after some of them.
 const LARGE_BYTES: usize = 1 << 20;
 /// What a member says when it gets a snapshot, and when that is in place.
 const FAR_BEHIND: &str = "this member is far behind";
@@ -36,6 +39,17 @@ pub(super) fn a_rolling_restart_under_load_is_survived(bench: &Bench) -> Result<
     })
 }
 
+/// The segments of a member's log, by their numbers.
+fn sequences(data_dir: &Path) -> Result<Vec<u64>, Ended> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(data_dir.join("wal"))? {
+        let name = entry?.file_name();
+        let sequence = name.to_str().and_then(|name| name.strip_suffix(".wal"));
+        found.extend(sequence.and_then(|sequence| u64::from_str_radix(sequence, 16).ok()));
+    }
+    Ok(found)
+}
+
 /// It was killed, and comes back when the log no longer reaches back to it; then the same with one that is killed while it gets its snapshot.
 pub(super) fn a_member_that_was_away_for_long_gets_a_snapshot(bench: &Bench) -> Result<String, Ended> {
     trial::run(bench, 3, Wiring::Direct, |trial| {
@@ -47,7 +61,12 @@ pub(super) fn a_member_that_was_away_for_long_gets_a_snapshot(bench: &Bench) -> 
             let leader = trial.cluster.await_leader(&trial.cluster.all())?;
             let away = (leader + 1) % 3;
             trial.cluster.member_mut(away).kill()?;
-            for _ in 0..LARGE_PUTS {
+            let segments = || sequences(trial.cluster.member(leader).data_dir());
+            let newest = segments()?.into_iter().max();
+            let since = Instant::now();
+            // How soon the beginning of the log goes is up to the checkpoints.
+            while segments()?.into_iter().min() <= newest {
+                ensure(since.elapsed() < WAIT_MAX, || format!("the log of m{leader} keeps its beginning"))?;
                 trial.write(leader, &[7; LARGE_BYTES])?;
             }
             let before = trial.cluster.member(away).log().len();
