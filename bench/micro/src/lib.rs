@@ -123,7 +123,7 @@ pub async fn load(env: &UringEnv, store: &Store<UringEnv>, missing: Missing) {
 /// If the disk is full.
 pub async fn reserve(store: &mut Store<UringEnv>, pages: u64) {
     while !store.room(VALUE_BYTES).admits_put(pages) {
-        let grow = store.begin_grow(pages).expect("the file may grow");
+        let grow = store.begin_grow(pages, VALUE_BYTES).expect("the file may grow");
         let done = grow.run().await;
         store.finish_grow(done).expect("the disk has room");
     }

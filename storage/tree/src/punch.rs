@@ -1,7 +1,8 @@
 //! Giving free space back to the file system.
 //!
 //! Long free runs become *holes*, which are never handed out; both durable metas must say so before the blocks go, so that no
-//! recovery takes a hole for space that is reserved. Growing fills holes first.
+//! recovery takes a hole for space that is reserved. Growing fills first those holes that make room for the longest values; shorter ones stay holes, else
+//! they would be filled and dug again for ever while writes wait for room.
 //!
 //! A crash in the middle leaves holes some of whose blocks are still there; they are punched again after the next open.
 
@@ -79,17 +80,18 @@ impl<E: Env> Punch<E> {
 }
 
 impl<E: Env> Store<E> {
-    /// Makes holes of free runs of 1 MiB and more, but for `keep_bytes`, and returns those that may be punched now. New ones take
-    /// two checkpoints: call it after each, until [`Store::has_holes_waiting`] says no.
-    pub fn begin_punch(&mut self, keep_bytes: u64) -> Option<Punch<E>> {
+    /// Makes holes of free runs of 1 MiB and more, but for `keep_bytes` of room for values and keys of up to `run_bytes_max`, and returns those that
+    /// may be punched now. New ones take two checkpoints: call it after each, until [`Store::has_holes_waiting`] says no.
+    pub fn begin_punch(&mut self, keep_bytes: u64, run_bytes_max: usize) -> Option<Punch<E>> {
         if self.punching.running || self.growth.running || self.poisoned {
             return None;
         }
         self.release_pages();
         let generation = self.newest.generation + 1;
         let keep_pages = self.ledger.dirty.pages + 2 * RESERVE_PAGES + keep_bytes / PAGE_BYTES as u64;
+        let run_pages_max = self.run_pages_max(run_bytes_max);
         let space = self.space.as_mut()?;
-        for run in space.dig(PUNCH_PAGES_MIN, space.free_pages().saturating_sub(keep_pages)) {
+        for run in space.dig(PUNCH_PAGES_MIN, keep_pages, run_pages_max) {
             self.punching.waiting.push((generation, run));
         }
         self.capacity = space.capacity();

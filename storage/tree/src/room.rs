@@ -100,19 +100,27 @@ impl<E: Env> Store<E> {
     /// What the file can still take, if no single value or key is longer than `run_bytes_max`.
     #[must_use]
     pub fn room(&self, run_bytes_max: usize) -> Room {
-        let bitmap_pages = run_pages(Meta::bitmap_bytes(self.growth.file_pages));
-        let mut run_pages_max = run_pages(run_bytes_max).max(self.ledger.dirty.run_pages_max).max(bitmap_pages);
-        let mut needed_pages = self.ledger.dirty.pages + u64::from(bitmap_pages);
+        let mut needed_pages = self.ledger.dirty.pages + u64::from(self.bitmap_pages());
         if let Some(frozen) = &self.frozen {
             needed_pages += frozen.dirty.pages + u64::from(frozen.bitmap_pages);
-            run_pages_max = run_pages_max.max(frozen.dirty.run_pages_max);
         }
         let mut capacity = self.capacity;
         if self.growth.added_pages > 0 {
             capacity.add_extent(self.growth.added_pages);
         }
         self.growth.filled.iter().for_each(|run| capacity.add_extent(u64::from(run.count)));
-        Room { free_pages: capacity.pages(run_pages_max), needed_pages }
+        Room { free_pages: capacity.pages(self.run_pages_max(run_bytes_max)), needed_pages }
+    }
+
+    /// Of the bitmaps that a checkpoint writes.
+    fn bitmap_pages(&self) -> u32 {
+        run_pages(Meta::bitmap_bytes(self.growth.file_pages))
+    }
+
+    /// The longest run that room is to be kept for.
+    pub(crate) fn run_pages_max(&self, run_bytes_max: usize) -> u32 {
+        let frozen = self.frozen.as_ref().map_or(0, |frozen| frozen.dirty.run_pages_max);
+        run_pages(run_bytes_max).max(self.ledger.dirty.run_pages_max).max(self.bitmap_pages()).max(frozen)
     }
 
     /// Sizes of the file. While a checkpoint runs, as they were when it began.
@@ -131,9 +139,9 @@ impl<E: Env> Store<E> {
         self.space.as_ref().map_or(0, |space| space.pending_pages() * PAGE_BYTES as u64)
     }
 
-    /// A step by which the file grows, by at least `pages_min`: first into holes it has, then at its end. None while a step
-    /// is running, at the file's largest size, or if poisoned.
-    pub fn begin_grow(&mut self, pages_min: u64) -> Option<Grow<E>> {
+    /// A step by which the file grows, by at least `pages_min`: first into holes it has, if that makes room for values and keys of up to
+    /// `run_bytes_max`, then at its end. None while a step is running, at the file's largest size, or if poisoned.
+    pub fn begin_grow(&mut self, pages_min: u64, run_bytes_max: usize) -> Option<Grow<E>> {
         if self.growth.running || self.poisoned {
             return None;
         }
@@ -141,7 +149,11 @@ impl<E: Env> Store<E> {
         let left_pages = (self.options.file_bytes_max / PAGE_BYTES as u64).saturating_sub(self.growth.file_pages);
         // A hole that is being punched would lose the blocks again.
         let space = self.space.as_ref().filter(|_| !self.punching.is_running());
-        let hole = space.and_then(|space| space.first_hole(step_pages));
+        let hole = space.and_then(|space| match left_pages {
+            // Shorter values may still fit.
+            0 => space.first_hole(step_pages),
+            _ => space.first_useful_hole(step_pages, self.run_pages_max(run_bytes_max)),
+        });
         let run = match hole {
             Some(run) => run,
             None if left_pages == 0 => return None,

@@ -63,6 +63,16 @@ const fn class_pages(class: usize) -> u64 {
     if class < 2 { class as u64 + 1 } else { (1 << (class - 1)) + 1 }
 }
 
+/// The class of runs of up to `run_pages_max`. None if no class has such long ones.
+fn class_of(run_pages_max: u32) -> Option<usize> {
+    (0..CLASSES).find(|&class| class_pages(class) >= u64::from(run_pages_max))
+}
+
+/// What an extent of free pages counts for in a class.
+fn extent_capacity(pages: u64, class: usize) -> u64 {
+    (pages + 1).saturating_sub(class_pages(class))
+}
+
 const _: () = assert!(class_pages(CLASSES - 1) * PAGE_BYTES as u64 > (BODY_BYTES_MAX + PAGE_HEADER_BYTES) as u64);
 
 /// How many pages can surely be handed out, in any order, if no run is longer than its class allows.
@@ -84,14 +94,13 @@ impl Capacity {
     /// Counts an extent of free pages.
     pub fn add_extent(&mut self, pages: u64) {
         for (class, sum) in self.0.iter_mut().enumerate() {
-            *sum += (pages + 1).saturating_sub(class_pages(class));
+            *sum += extent_capacity(pages, class);
         }
     }
 
     /// Pages that fit if no run is longer than `run_pages_max`.
     pub fn pages(&self, run_pages_max: u32) -> u64 {
-        let class = (0..CLASSES).find(|&class| class_pages(class) >= u64::from(run_pages_max));
-        class.map_or(0, |class| self.0[class])
+        class_of(run_pages_max).map_or(0, |class| self.0[class])
     }
 }
 
@@ -248,32 +257,50 @@ impl Space {
         self.next = 0;
     }
 
-    /// Makes holes of free runs of at least `pages_min`, from the end of the file on, up to `pages_max` in all. Returns them.
-    pub fn dig(&mut self, pages_min: u64, pages_max: u64) -> Vec<PageRun> {
+    /// Makes holes of free runs of at least `pages_min`, from the end of the file on. Returns them. `keep_pages` stay free; and what counts for runs
+    /// of up to `run_pages_max` is dug only while so many of those are left: else growing would fill the holes again at once.
+    pub fn dig(&mut self, pages_min: u64, keep_pages: u64, run_pages_max: u32) -> Vec<PageRun> {
+        let Some(class) = class_of(run_pages_max) else { return Vec::new() };
         let runs: Vec<_> = self.free.runs(0).filter(|(_, pages)| *pages >= pages_min).collect();
-        let mut left = pages_max;
+        let mut free_left = self.free_pages().saturating_sub(keep_pages);
+        let mut capacity_left = self.capacity().0[class].saturating_sub(keep_pages);
         let mut dug = Vec::new();
         for (first, pages) in runs.into_iter().rev() {
-            let first = first + pages.saturating_sub(left);
-            let pages = pages.min(left).min(u64::from(u32::MAX));
-            if pages < pages_min {
-                break;
+            let counted = extent_capacity(pages, class);
+            let most = if counted <= capacity_left { pages } else { capacity_left };
+            let count = most.min(free_left).min(u64::from(u32::MAX));
+            if count < pages_min {
+                continue;
             }
-            for page in first..first + pages {
+            let rest = pages - count;
+            for page in first + rest..first + pages {
                 self.free.clear(page);
                 self.holes.set(page);
             }
-            left -= pages;
-            dug.push(PageRun { first: PageId(first), count: u32::try_from(pages).expect("bounded above") });
+            free_left -= count;
+            capacity_left -= counted - extent_capacity(rest, class);
+            let count = u32::try_from(count).expect("bounded above");
+            dug.push(PageRun { first: PageId(first + rest), count });
         }
         dug
     }
 
-    /// The first run of holes, at most `pages_max` long.
+    /// The first hole, of which at most `pages_max` are told, that counts for runs of up to `run_pages_max` when it is filled and joined with the free
+    /// pages beside it.
+    pub fn first_useful_hole(&self, pages_max: u64, run_pages_max: u32) -> Option<PageRun> {
+        let class = class_of(run_pages_max)?;
+        let useful = self.holes.runs(0).find(|&(first, pages)| {
+            let before = (0..first).rev().take_while(|page| self.free.get(*page)).count() as u64;
+            let behind = self.free.find(false, first + pages) - (first + pages);
+            let apart = extent_capacity(before, class) + extent_capacity(behind, class);
+            extent_capacity(before + pages + behind, class) > apart
+        });
+        useful.map(|hole| run_of(hole, pages_max))
+    }
+
+    /// The first hole, of which at most `pages_max` are told.
     pub fn first_hole(&self, pages_max: u64) -> Option<PageRun> {
-        let (first, pages) = self.holes.runs(0).next()?;
-        let count = u32::try_from(pages.min(pages_max)).unwrap_or(u32::MAX);
-        Some(PageRun { first: PageId(first), count })
+        self.holes.runs(0).next().map(|hole| run_of(hole, pages_max))
     }
 
     /// A run of holes has blocks again.
@@ -283,6 +310,10 @@ impl Space {
             self.free.set(page);
         }
     }
+}
+
+fn run_of((first, pages): (u64, u64), pages_max: u64) -> PageRun {
+    PageRun { first: PageId(first), count: u32::try_from(pages.min(pages_max)).unwrap_or(u32::MAX) }
 }
 
 #[cfg(test)]

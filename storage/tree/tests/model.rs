@@ -33,7 +33,7 @@ async fn step(bed: &mut Bed, prng: &mut Prng) {
             }
         }
         18 if prng.chance(1, 8) => {
-            if let Some(punch) = bed.store.begin_punch(0) {
+            if let Some(punch) = bed.store.begin_punch(0, 0) {
                 let done = punch.run(async |_| {}).await;
                 bed.store.finish_punch(done).expect("the disk can punch");
             }

@@ -20,7 +20,7 @@ async fn fill(bed: &mut Bed, body: &Bytes, from: u32) -> u32 {
     loop {
         let pages = put_pages_max(12, body.len()) + remove_pages_max();
         if !bed.store.room(body.len()).admits_put(pages) {
-            let Some(grow) = bed.store.begin_grow(pages) else { return count };
+            let Some(grow) = bed.store.begin_grow(pages, body.len()) else { return count };
             let done = grow.run().await;
             match bed.store.finish_grow(done) {
                 Ok(()) => continue,
@@ -86,7 +86,7 @@ async fn empty(bed: &mut Bed) {
 async fn punch_all(bed: &mut Bed) -> u64 {
     let mut bytes = 0;
     for _ in 0..4 {
-        if let Some(punch) = bed.store.begin_punch(0) {
+        if let Some(punch) = bed.store.begin_punch(0, 0) {
             let done = punch.run(async |_| {}).await;
             bytes += bed.store.finish_punch(done).expect("the disk can punch");
         }
@@ -130,6 +130,46 @@ async fn punch_and_reuse(env: SimEnv) {
 fn long_free_runs_are_punched_remembered_and_filled_again() {
     let sim = Sim::new(2, SimOptions::default());
     sim.block_on(punch_and_reuse(sim.env()));
+}
+
+/// Free runs of 1.2 MiB between values that stay: too short for a value of 2 MiB, and long enough to be given back.
+async fn make_room_among_short_runs(env: SimEnv) {
+    const LONGEST: usize = 2 << 20;
+    let mut bed = Bed::create(env.clone()).await;
+    for i in 0..16 {
+        let bytes = if i % 2 == 0 { 1_200_000 } else { 10_000 };
+        bed.put(0, &key(i), b"h", &Bytes::from(vec![7; bytes])).await;
+        bed.checkpoint().await;
+    }
+    for i in (0..16).step_by(2) {
+        bed.remove(0, &key(i)).await;
+    }
+    let mut steps = 0;
+    let mut punched_bytes = 0;
+    for round in 0..12u8 {
+        bed.store.set_state(Bytes::from(vec![round]));
+        bed.checkpoint().await;
+        let ready_pages = 1024 + 512 * u64::from(round);
+        if let Some(punch) = bed.store.begin_punch(ready_pages * 4096, LONGEST) {
+            let done = punch.run(async |_| {}).await;
+            punched_bytes += bed.store.finish_punch(done).expect("the disk can punch");
+        }
+        while !bed.store.room(LONGEST).admits_put(ready_pages) {
+            let grow = bed.store.begin_grow(1024, LONGEST).expect("the file may grow");
+            let done = grow.run().await;
+            bed.store.finish_grow(done).expect("the disk has room");
+            steps += 1;
+        }
+    }
+    assert!(steps < 10, "{steps} steps of growth: holes that were filled were dug again");
+    assert!(punched_bytes > 5 << 20, "{punched_bytes} bytes given back");
+    assert_sound(&env).await;
+}
+
+#[test]
+fn holes_too_short_to_make_room_stay_holes() {
+    let sim = Sim::new(7, SimOptions::default());
+    sim.block_on(make_room_among_short_runs(sim.env()));
 }
 
 #[test]

@@ -64,7 +64,7 @@ impl Bed {
     async fn reserve(&mut self) {
         let pages = ROOM_PAGES + put_pages_max(ROOM_RUN_BYTES, ROOM_RUN_BYTES);
         while !self.store.room(ROOM_RUN_BYTES).admits_put(pages) {
-            let grow = self.store.begin_grow(2 * pages).expect("the file may grow");
+            let grow = self.store.begin_grow(2 * pages, ROOM_RUN_BYTES).expect("the file may grow");
             let done = grow.run().await;
             self.store.finish_grow(done).expect("the disk has room");
         }

@@ -56,7 +56,7 @@ impl<E: Env> Shard<E> {
         if group.work.is_closed {
             return;
         }
-        let Some(punch) = group.store.begin_punch(self.options.grow_bytes) else { return };
+        let Some(punch) = group.store.begin_punch(self.options.grow_bytes, RUN_BYTES_MAX) else { return };
         group.work.is_punching = true;
         let (completions, mut paced) = (self.completions.clone(), self.paced(Use::GiveBack));
         let paced = async move |bytes: usize| paced(bytes / PUNCH_DIVISOR).await;
@@ -86,7 +86,7 @@ impl<E: Env> Shard<E> {
         if group.work.is_growing || group.work.is_closed || now < group.work.grow_retry_at {
             return;
         }
-        let Some(grow) = group.store.begin_grow(ready_pages) else {
+        let Some(grow) = group.store.begin_grow(ready_pages, RUN_BYTES_MAX) else {
             group.work.is_disk_full = !room.admits_put(low_pages);
             return;
         };

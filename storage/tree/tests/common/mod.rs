@@ -76,8 +76,9 @@ impl Bed {
     /// Makes sure that a put of these sizes fits, growing the file.
     pub async fn reserve(&mut self, key_bytes: usize, body_bytes: usize) {
         let pages = put_pages_max(key_bytes, body_bytes) + remove_pages_max();
-        while !self.store.room(key_bytes.max(body_bytes)).admits_put(pages) {
-            let grow = self.store.begin_grow(2 * pages).expect("the file may grow");
+        let run_bytes = key_bytes.max(body_bytes);
+        while !self.store.room(run_bytes).admits_put(pages) {
+            let grow = self.store.begin_grow(2 * pages, run_bytes).expect("the file may grow");
             let done = grow.run().await;
             self.store.finish_grow(done).expect("the disk has room");
         }

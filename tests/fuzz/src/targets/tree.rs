@@ -71,7 +71,7 @@ async fn write_sample(env: SimEnv, entries: u64) {
     for number in 0..entries {
         let (key, body) = (key(number), body(number));
         while !store.room(body.len()).admits_put(2 * put_pages_max(key.len(), body.len())) {
-            let grow = store.begin_grow(1).expect("the file may grow");
+            let grow = store.begin_grow(1, body.len()).expect("the file may grow");
             let done = grow.run().await;
             store.finish_grow(done).expect("the disk has room");
         }

@@ -226,8 +226,11 @@ impl<E: Env> Builder<E> {
             return Err(Malformed("a record of a tree that isn't here").into());
         }
         let pages = put_pages_max(key.len(), body.len());
-        while !store.room(key.len().max(body.len())).admits_put(pages) {
-            let Some(grow) = store.begin_grow(pages + GROW_PAGES) else { return Err(TreeError::StorageFull.into()) };
+        let run_bytes = key.len().max(body.len());
+        while !store.room(run_bytes).admits_put(pages) {
+            let Some(grow) = store.begin_grow(pages + GROW_PAGES, run_bytes) else {
+                return Err(TreeError::StorageFull.into());
+            };
             store.finish_grow(grow.run().await)?;
         }
         loop {
