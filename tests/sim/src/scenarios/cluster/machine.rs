@@ -174,6 +174,16 @@ impl Member {
         self.node.as_ref().is_some_and(|node| node.end.borrow().is_none())
     }
 
+    /// As far as it says; 0 if it is down or has just begun.
+    pub(in crate::scenarios) fn term(&self) -> u64 {
+        self.node.as_ref().map_or(0, |node| node.handle.groups[0].status.term())
+    }
+
+    /// Whether it says that it leads.
+    pub(in crate::scenarios) fn leads(&self) -> bool {
+        self.is_up() && self.node().handle.groups[0].status.leader() == self.id.0
+    }
+
     pub(in crate::scenarios) fn node(&self) -> &node::Node<SimEnv> {
         self.node.as_ref().expect("it was started")
     }

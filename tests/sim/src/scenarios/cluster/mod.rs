@@ -135,6 +135,7 @@ const FAULTS: &[&str] = &[
     "process killed",
     "process paused",
     "process stopped",
+    "voters crashed",
     "direction cut",
     "member let in that was added meanwhile",
     "lane reset",

@@ -17,7 +17,7 @@ impl Run {
     pub(in crate::scenarios) fn cause_trouble(&mut self) -> Result<(), Violation> {
         self.note_members()?;
         let host = self.prng.index(self.members.len());
-        match self.prng.below(34) {
+        match self.prng.below(36) {
             0..=3 => self.crash(host)?,
             4 => self.crash_all()?,
             5 | 6 => self.pause(host),
@@ -37,6 +37,7 @@ impl Run {
             24 | 25 => self.flip_bit(host)?,
             26 | 27 => self.disturb_clock(host),
             28..=31 => self.change_members(),
+            32 | 33 => self.crash_voters()?,
             _ => self.stop(host)?,
         }
         self.look_after_room();
@@ -157,6 +158,54 @@ impl Run {
         Ok(())
     }
 
+    /// As soon as somebody leads, nobody hears it any more, and those that voted for it lose their power.
+    fn crash_voters(&mut self) -> Result<(), Violation> {
+        self.observed.note("voters crashed");
+        for _ in 0..3 + self.prng.below(4) {
+            self.sim.heal_all();
+            for host in 0..self.members.len() {
+                if !self.members[host].is_up() {
+                    self.start(host)?;
+                }
+                if self.prng.chance(1, 2) {
+                    self.slow_disk(host);
+                }
+            }
+            if let Some(leader) = self.leader() {
+                self.lose_power_for_a_moment(leader)?;
+            }
+            let Some(leader) = self.await_new_leader() else { continue };
+            self.isolate(leader);
+            for host in (0..self.members.len()).filter(|host| *host != leader) {
+                if self.prng.chance(3, 4) {
+                    self.lose_power_for_a_moment(host)?;
+                }
+            }
+            self.look()?;
+            self.await_election()?;
+        }
+        Ok(())
+    }
+
+    /// Goes on until a member leads in a new term, and stops at once; or for two elections' time.
+    fn await_new_leader(&mut self) -> Option<usize> {
+        let (term, begun) = (self.members.iter().map(Member::term).max(), self.sim.elapsed());
+        while self.sim.elapsed() - begun < 4 * self.settings.election_timeout {
+            self.sim.run_for(Duration::from_micros(200));
+            let leader = self.members.iter().position(|member| member.leads() && Some(member.term()) > term);
+            if leader.is_some() {
+                return leader;
+            }
+        }
+        None
+    }
+
+    fn lose_power_for_a_moment(&mut self, host: usize) -> Result<(), Violation> {
+        let power_cut = self.draw_power_cut(host, (1, 1));
+        self.members[host].crash(&self.sim, power_cut);
+        self.start(host)
+    }
+
     /// Nobody hears a member any more, and what the others have sent comes to it late.
     fn mute(&mut self, host: usize) {
         for other in (0..self.members.len()).filter(|other| *other != host) {
@@ -224,8 +273,7 @@ impl Run {
     /// Asked of whoever leads; whether it comes about depends on everything else.
     pub(in crate::scenarios) fn move_leader_to(&mut self, to: usize) {
         let to = self.members[to].id;
-        let leads = |member: &&Member| member.is_up() && member.node().handle.groups[0].status.leader() == member.id.0;
-        let Some(leader) = self.members.iter().find(leads) else { return };
+        let Some(leader) = self.members.iter().find(|member| member.leads()) else { return };
         self.observed.note("leadership moved");
         let (api, env) = (leader.node().apis[0].clone(), self.sim.host(leader.host).env());
         env.spawn(TaskQueue::Serve, async move {

@@ -73,7 +73,7 @@ impl Run {
         let Some(since) = since else { return Err(Violation(format!("{what}: nothing was written meanwhile"))) };
         // Somebody looks every so often.
         let left = (since + timeout + STEP).since(self.cluster.now());
-        let another_leads = |run: &Self| run.cluster.leader().is_some_and(|now| now != leader && run.leads(now));
+        let another_leads = |run: &Self| run.cluster.leader().is_some_and(|now| now != leader && run.cluster.members[now].leads());
         if !self.go_on_until(left, another_leads)? {
             let told = self.cluster.describe();
             return Err(Violation(format!("{what}: nobody else led within {timeout:?}, {:?}: {told}", self.limits)));
@@ -194,12 +194,6 @@ impl Run {
 
     pub(super) fn present(&self) -> Vec<usize> {
         (0..self.cluster.members.len()).filter(|host| self.cluster.members[*host].is_up()).collect()
-    }
-
-    /// Whether it says so itself.
-    fn leads(&self, host: usize) -> bool {
-        let member = &self.cluster.members[host];
-        member.is_up() && member.node().handle.groups[0].status.leader() == member.id.0
     }
 
     /// How often its disk was later than the soft limit.
