@@ -59,13 +59,11 @@ pub fn in_turns(
     title: &'static str,
     mut measure: impl FnMut(&Program) -> Result<Sheet, Failure>,
 ) -> Result<Table, Failure> {
-    let mut table = Table { title, plinth: Vec::new(), etcd: Vec::new() };
-    for turn in 0..lab.method.turns {
-        eprintln!("{title}: turn {} of {}", turn + 1, lab.method.turns);
+    take_turns(lab, title, |table| {
         table.plinth.push(measure(&lab.plinth)?);
         table.etcd.push(measure(&lab.etcd()?)?);
-    }
-    Ok(table)
+        Ok(())
+    })
 }
 
 /// The same of plinth alone, for what its peer doesn't have.
@@ -74,10 +72,21 @@ pub fn in_turns_alone(
     title: &'static str,
     mut measure: impl FnMut(&Program) -> Result<Sheet, Failure>,
 ) -> Result<Table, Failure> {
-    let mut table = Table { title, plinth: Vec::new(), etcd: Vec::new() };
-    for turn in 0..lab.method.turns {
-        eprintln!("{title}: turn {} of {}", turn + 1, lab.method.turns);
+    take_turns(lab, title, |table| {
         table.plinth.push(measure(&lab.plinth)?);
+        Ok(())
+    })
+}
+
+fn take_turns(
+    lab: &Lab,
+    title: &'static str,
+    mut turn: impl FnMut(&mut Table) -> Result<(), Failure>,
+) -> Result<Table, Failure> {
+    let mut table = Table { title, plinth: Vec::new(), etcd: Vec::new() };
+    for number in 1..=lab.method.turns {
+        eprintln!("{title}: turn {number} of {}", lab.method.turns);
+        turn(&mut table)?;
     }
     Ok(table)
 }

@@ -17,8 +17,8 @@ pub struct Missing {
 impl Missing {
     /// Bytes that are loaded for it.
     #[must_use]
-    pub fn bytes(&self) -> u64 {
-        self.wants.iter().map(|want| u64::from(want.bytes)).sum()
+    pub fn bytes(&self) -> usize {
+        self.wants.iter().map(|want| want.bytes as usize).sum()
     }
 
     pub(crate) fn one(want: PageWant) -> Self {

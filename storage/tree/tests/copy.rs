@@ -75,6 +75,16 @@ fn model_of(bed: &Bed, source: &CopySource<SimEnv>) -> Model {
     found.map(|(_, model)| model.clone()).unwrap_or_default()
 }
 
+/// One checkpoint more, and both of them are sound.
+async fn assert_can_go_on(env: &SimEnv, mut store: Store<SimEnv>, seed: u64) {
+    store.set_state(store.state().clone());
+    store.publish();
+    let checkpoint = store.begin_checkpoint().expect("there is something new");
+    store.finish_checkpoint(checkpoint.run(async |_| {}).await).expect("the disk works");
+    drop(store);
+    check(env, &copy_options().path, SPECS).await.unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+}
+
 #[test]
 fn a_copy_is_the_generation_that_it_began_with_whatever_becomes_of_the_file() {
     for seed in 0..12 {
@@ -92,7 +102,7 @@ fn a_copy_is_the_generation_that_it_began_with_whatever_becomes_of_the_file() {
             }
             let source = bed.store.begin_copy();
             let want = model_of(&bed, &source);
-            let mut store = copy(&env, &source, &mut prng, async |prng: &mut Prng| {
+            let store = copy(&env, &source, &mut prng, async |prng: &mut Prng| {
                 for _ in 0..prng.below(4) {
                     change(&mut bed, prng, 30).await;
                     bed.checkpoint().await;
@@ -102,13 +112,7 @@ fn a_copy_is_the_generation_that_it_began_with_whatever_becomes_of_the_file() {
             .unwrap_or_else(|error| panic!("seed {seed}: {error}"));
             drop(source);
             assert_same(&env, store.view(), &Arc::clone(store.pages()), &want, &mut prng).await;
-            // One checkpoint more, and both of them are there.
-            store.set_state(store.state().clone());
-            store.publish();
-            let checkpoint = store.begin_checkpoint().expect("there is something new");
-            store.finish_checkpoint(checkpoint.run(async |_| {}).await).expect("the disk works");
-            drop(store);
-            check(&env, &copy_options().path, SPECS).await.unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+            assert_can_go_on(&env, store, seed).await;
             bed.wait_checkpoint().await.expect("the disk works");
             common::assert_sound(&env).await;
         });
@@ -217,7 +221,7 @@ fn a_copy_goes_on_after_crashes_and_becomes_that_of_newer_generations() {
             let mut target =
                 Some(CopyTarget::create(env.clone(), copy_options(), meta_of(&source)).await.expect("there is room"));
             let mut rounds = 0;
-            let mut store = loop {
+            let store = loop {
                 let bytes_max = 1 << (12 + prng.below(8));
                 let mut one = target.take().expect("it is there");
                 // Who doesn't know yet that there is a newer one gets nothing.
@@ -263,12 +267,7 @@ fn a_copy_goes_on_after_crashes_and_becomes_that_of_newer_generations() {
             };
             let want = model_of(&bed, &source);
             assert_same(&env, store.view(), &Arc::clone(store.pages()), &want, &mut prng).await;
-            store.set_state(store.state().clone());
-            store.publish();
-            let checkpoint = store.begin_checkpoint().expect("there is something new");
-            store.finish_checkpoint(checkpoint.run(async |_| {}).await).expect("the disk works");
-            drop(store);
-            check(&env, &copy_options().path, SPECS).await.unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+            assert_can_go_on(&env, store, seed).await;
             bed.wait_checkpoint().await.expect("the disk works");
             drop(source);
             common::assert_sound(&env).await;

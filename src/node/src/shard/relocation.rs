@@ -6,7 +6,7 @@
 //!
 //! A crash loses a walk and nothing else: it changes where things lie, never what is said.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use plinth_base::{Instant, Mark};
 use plinth_env::{Env, PageError, TaskQueue};
@@ -129,9 +129,10 @@ impl<E: Env> Shard<E> {
         group.work.tail_walk.is_loading = true;
         let bytes = missing.bytes();
         let load = self.env.load_pages(group.store.pages(), missing.wants);
-        let (env, budget, completions) = (self.env.clone(), Arc::clone(&self.budget), self.completions.clone());
+        let (env, completions, mut paced) = (self.env.clone(), self.completions.clone(), self.paced(Use::GiveBack));
         self.env.spawn(TaskQueue::Background, async move {
-            env.sleep(LOAD_PAUSE + budget.take(env.now(), Use::GiveBack, bytes)).await;
+            env.sleep(LOAD_PAUSE).await;
+            paced(bytes).await;
             completions.push(Completion::LoadedForRelocation(at, load.await));
         });
     }

@@ -5,7 +5,7 @@
 //! can't keep it from its end, or the history would grow for as long as they go on. It waits while a long read is under way that began
 //! before the compaction.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use plinth_env::{Env, TaskQueue};
 use plinth_kv::Budget;
@@ -134,9 +134,9 @@ impl<E: Env> Shard<E> {
     fn load_for_sweep(&self, at: usize, missing: plinth_tree::Missing) {
         let bytes = missing.bytes();
         let load = self.env.load_pages(self.groups[at].store.pages(), missing.wants);
-        let (env, budget, completions) = (self.env.clone(), Arc::clone(&self.budget), self.completions.clone());
+        let (env, completions, mut paced) = (self.env.clone(), self.completions.clone(), self.paced(Use::Compaction));
         self.env.spawn(TaskQueue::Background, async move {
-            env.sleep(budget.take(env.now(), Use::Compaction, bytes)).await;
+            paced(bytes).await;
             if let Err(error) = load.await {
                 plinth_base::log_error!(
                     "a page of the history can't be read: what is compacted stays",

@@ -95,6 +95,16 @@ async fn connected(member: &Member, lanes: usize) {
     }
 }
 
+/// Two members that know each other, all lanes between them connected.
+async fn pair(wires: &Wires) -> (Member, Member) {
+    let (one, two) = (member(wires, 1), member(wires, 2));
+    one.set_members(vec![address(2)], Vec::new());
+    two.set_members(vec![address(1)], Vec::new());
+    connected(&one, 3).await;
+    connected(&two, 3).await;
+    (one, two)
+}
+
 fn append(number: u64, payload_bytes: usize) -> Bytes {
     let entry = Entry { index: LogIndex(2), term: Term(1), is_change: false, payload: vec![7; payload_bytes].into() };
     let previous = Position { index: LogIndex(1), term: Term(1) };
@@ -114,11 +124,7 @@ fn run(test: impl Future<Output = ()>) {
 fn frames_of_all_lengths_arrive_whole_and_in_order_and_a_cut_is_told() {
     run(async {
         let wires = Wires::default();
-        let (one, two) = (member(&wires, 1), member(&wires, 2));
-        one.set_members(vec![address(2)], Vec::new());
-        two.set_members(vec![address(1)], Vec::new());
-        connected(&one, 3).await;
-        connected(&two, 3).await;
+        let (one, two) = pair(&wires).await;
         let lengths = [0, 10, 70_000, 1, 300_000, 65_536, 5];
         let frames: Vec<Bytes> = (0..).zip(lengths).map(|(number, bytes)| append(number, bytes)).collect();
         for frame in &frames {
@@ -149,11 +155,7 @@ fn frames_of_all_lengths_arrive_whole_and_in_order_and_a_cut_is_told() {
 fn how_late_a_heartbeat_was_written_is_counted() {
     run(async {
         let wires = Wires::default();
-        let (one, two) = (member(&wires, 1), member(&wires, 2));
-        one.set_members(vec![address(2)], Vec::new());
-        two.set_members(vec![address(1)], Vec::new());
-        connected(&one, 3).await;
-        connected(&two, 3).await;
+        let (one, two) = pair(&wires).await;
         let now = one.0.runtime.now();
         for (late_ms, lane) in [(5, PeerLane::Pulse), (15, PeerLane::Pulse), (150, PeerLane::Pulse)] {
             let due = Instant(now.0 - late_ms * 1_000_000);

@@ -15,7 +15,7 @@ use std::{
 use plinth_base::{BLOCK_BYTES, Prng};
 
 /// What a disk writes whole or not at all, as a rule; the unit in which unflushed data is kept, lost or torn.
-pub const SECTOR_BYTES: u64 = 512;
+pub use plinth_fuse::direct::SECTOR_BYTES;
 const BLOCK: u64 = BLOCK_BYTES as u64;
 const SECTORS_PER_BLOCK: u64 = BLOCK / SECTOR_BYTES;
 const _: () = assert!(SECTORS_PER_BLOCK == 8, "a block's sectors are the bits of a u8");

@@ -13,9 +13,10 @@ use fuser::{
     ReplyEntry, ReplyOpen, ReplyStatfs, ReplyWrite, Request, TimeOrNow, WriteFlags,
 };
 use plinth_base::BLOCK_BYTES;
+use plinth_fuse::direct::is_misaligned;
 
 use super::{
-    file::{FileImage, SECTOR_BYTES},
+    file::FileImage,
     image::{Body, DirImage, FsError, Node},
     power::Disk,
 };
@@ -377,8 +378,3 @@ impl Filesystem for Server {
 }
 
 const PUNCH: i32 = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
-
-/// FUSE takes any direct I/O; a disk takes whole sectors only.
-fn is_misaligned(flags: OpenFlags, offset: u64, bytes: u64) -> bool {
-    flags.0 & libc::O_DIRECT != 0 && !(offset.is_multiple_of(SECTOR_BYTES) && bytes.is_multiple_of(SECTOR_BYTES))
-}

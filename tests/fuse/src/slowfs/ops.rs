@@ -22,11 +22,10 @@ use rustix::fs::{
 };
 
 use super::{flushes::Flushes, nodes};
+use crate::direct::is_misaligned;
 
 /// How long the kernel may keep names and attributes. All changes come through this one mount, so it could be for ever.
 const CACHE_TTL: Duration = Duration::from_secs(3600);
-/// What direct I/O takes; that of a real disk.
-const SECTOR_BYTES: u64 = 512;
 
 /// The handler of requests; several threads of the session share it.
 pub(super) struct Server {
@@ -48,10 +47,8 @@ fn answer_entry(reply: ReplyEntry, result: io::Result<FileAttr>) {
     }
 }
 
-/// FUSE takes any direct I/O; a disk takes whole sectors only.
 fn check_alignment(flags: OpenFlags, offset: u64, bytes: u64) -> io::Result<()> {
-    let is_whole = offset.is_multiple_of(SECTOR_BYTES) && bytes.is_multiple_of(SECTOR_BYTES);
-    if flags.0 & libc::O_DIRECT == 0 || is_whole { Ok(()) } else { Err(io::ErrorKind::InvalidInput.into()) }
+    if is_misaligned(flags, offset, bytes) { Err(io::ErrorKind::InvalidInput.into()) } else { Ok(()) }
 }
 
 impl Server {

@@ -46,7 +46,7 @@ impl<E: Env> Shard<E> {
     }
 
     /// What is lost is asked for again, so nobody has to know whether it was sent.
-    fn send_snapshot_frame(&mut self, at: usize, to: MemberId, frame: &SnapshotFrame) {
+    pub(super) fn send_snapshot_frame(&mut self, at: usize, to: MemberId, frame: &SnapshotFrame) {
         let group = self.groups[at].id;
         let _ = self.links.send(to, PeerLane::Bulk, |out| frame.encode(group, out));
     }

@@ -363,11 +363,11 @@ impl<E: Env> Shard<E> {
 
     /// What came of a snapshot that nobody goes on with takes room.
     fn remove_leftover(&mut self) {
-        if self.leftover_since.is_none_or(|since| self.now.since(since) < LEFTOVER_MAX)
-            || self.is_building.replace(true)
-        {
+        let is_due = self.leftover_since.is_some_and(|since| self.now.since(since) >= LEFTOVER_MAX);
+        if !is_due || self.is_building.get() {
             return;
         }
+        self.is_building.set(true);
         self.leftover_since = None;
         let ids = self.groups.iter().map(|group| group.id);
         let options: Vec<_> = ids.map(|id| tree_options(&self.options, snapshot_path(&self.options, id))).collect();

@@ -261,10 +261,6 @@ impl<E: Env> Shard<E> {
         }
     }
 
-    pub(in crate::shard) fn send_part(&mut self, at: usize, peer: MemberId, part: &SnapshotFrame) {
-        self.send_snapshot_frame(at, peer, part);
-    }
-
     /// The receiver says how it ended.
     pub(super) fn end_outgoing(&mut self, at: usize, peer: MemberId, session: u64, ending: Ending) {
         let is_meant = |outgoing: &&mut Outgoing<E>| (outgoing.peer, outgoing.session) == (peer, session);
@@ -313,7 +309,7 @@ impl<E: Env> Shard<E> {
     }
 
     /// Takes the newest checkpoint in the place of one whose pages can't be used again for too long, or that are too many, or behind which the log has gone. Each
-    /// time the limits are doubled: so a snapshot comes to its end however much is written meanwhile.
+    /// time the limits are doubled, so that age and size alone never keep a snapshot from its end.
     fn move_if_pinned_for_long(&mut self, number: usize) {
         let outgoing = &mut self.outgoing[number];
         let (at, peer, session) = (outgoing.at, outgoing.peer, outgoing.session);

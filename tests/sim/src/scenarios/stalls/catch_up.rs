@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use plinth_env::PeerLane;
 
-use super::{Run, STEP};
+use super::{AT_CHUNK, Run, STEP};
 use crate::{scenario::Violation, scenarios::cluster::Standing};
 
 /// When nothing interrupts it any more, a member is there again after this. What takes longest is an end that nobody told the other of: a sender waits for ten seconds
@@ -22,19 +22,6 @@ const PART_BYTES_MIN: usize = 4 << 10;
 
 /// About how much of a snapshot goes in one part.
 const PART_BYTES: i64 = 256 << 10;
-
-/// By where a transfer was.
-const AT_CHUNK: [&str; 9] = [
-    "interrupted at the offer",
-    "interrupted at chunk 1",
-    "interrupted at chunk 2",
-    "interrupted at chunk 3",
-    "interrupted at chunk 4",
-    "interrupted at chunk 5",
-    "interrupted at chunk 6",
-    "interrupted at chunk 7",
-    "interrupted at chunk 8",
-];
 
 impl Run {
     /// A follower is away until what it lacks has gone.
@@ -94,7 +81,7 @@ impl Run {
         let mut what = format!("m{host} came back");
         for _ in 0..self.cluster.prng.below(INTERRUPTIONS_MAX + 1) {
             let Some(at) = self.await_chunk(host)? else { break };
-            let name = AT_CHUNK.get(at).copied().unwrap_or("interrupted at a later chunk");
+            let name = AT_CHUNK[at.min(AT_CHUNK.len() - 1)];
             self.note(name);
             let (told, may_change) = self.interrupt(host)?;
             changes += may_change;

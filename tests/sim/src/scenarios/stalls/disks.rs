@@ -73,7 +73,8 @@ impl Run {
         let Some(since) = since else { return Err(Violation(format!("{what}: nothing was written meanwhile"))) };
         // Somebody looks every so often.
         let left = (since + timeout + STEP).since(self.cluster.now());
-        let another_leads = |run: &Self| run.cluster.leader().is_some_and(|now| now != leader && run.cluster.members[now].leads());
+        let another_leads =
+            |run: &Self| run.cluster.leader().is_some_and(|now| now != leader && run.cluster.members[now].leads());
         if !self.go_on_until(left, another_leads)? {
             let told = self.cluster.describe();
             return Err(Violation(format!("{what}: nobody else led within {timeout:?}, {:?}: {told}", self.limits)));

@@ -119,6 +119,9 @@ const FAULTS: &[&str] = &[
     "interrupted at a later chunk",
 ];
 
+/// The last of them tell where a transfer was when it was interrupted, by the parts that had gone.
+const AT_CHUNK: &[&str] = FAULTS.split_at(FAULTS.len() - 10).1;
+
 /// A seed under way.
 struct Run {
     cluster: cluster::Run,
