@@ -65,7 +65,7 @@ const SCALARS: &[(&str, FamilyKind, &str, Value)] = &[
     ("plinth_scrub_last_pass_timestamp_seconds", Gauge, "When the scrub's last pass ended, in seconds since the Unix epoch; 0 before.", |m| m.last_scrub_pass.into()),
     ("plinth_wal_stalls_total", Counter, "The number of times that a write of the log took longer than --wal-stall-soft.", |m| m.wal_stalls.into()),
     ("plinth_wal_hard_stalls_total", Counter, "The number of times that a write of the log took longer than --wal-stall-hard.", |m| m.wal_hard_stalls.into()),
-    ("plinth_background_budget_bytes_per_second", Gauge, "What background work may read and write while the log is busy, all of it together.", |m| m.background_rate.into()),
+    ("plinth_background_budget_bytes_per_second", Gauge, "What background work may read and write while the log is busy, all of it together; a checkpoint in a hurry takes more.", |m| m.background_rate.into()),
     ("plinth_proposals_held_total", Counter, "The number of proposals that waited for the log's device or for memory for changed pages.", |m| m.proposals_held.into()),
     ("plinth_tree_changed_page_bytes", Gauge, "Bytes of changed tree pages in memory.", |m| m.changed_page_bytes.into()),
     ("plinth_tree_branch_bytes", Gauge, "About the bytes of decoded tree branches in memory.", |m| m.branch_bytes.into()),
