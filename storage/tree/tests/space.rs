@@ -8,7 +8,7 @@ use bytes::Bytes;
 use common::{Bed, assert_same, assert_sound, loaded, options};
 use plinth_base::Prng;
 use plinth_sim_env::{Sim, SimEnv, SimOptions};
-use plinth_tree::{Store, TreeError, put_pages_max, remove_pages_max};
+use plinth_tree::{PAGE_BYTES, Store, TreeError, put_pages_max, remove_pages_max};
 
 fn key(i: u32) -> Vec<u8> {
     format!("key/{i:08}").into_bytes()
@@ -150,7 +150,7 @@ async fn make_room_among_short_runs(env: SimEnv) {
         bed.store.set_state(Bytes::from(vec![round]));
         bed.checkpoint().await;
         let ready_pages = 1024 + 512 * u64::from(round);
-        if let Some(punch) = bed.store.begin_punch(ready_pages * 4096, LONGEST) {
+        if let Some(punch) = bed.store.begin_punch(ready_pages * PAGE_BYTES as u64, LONGEST) {
             let done = punch.run(async |_| {}).await;
             punched_bytes += bed.store.finish_punch(done).expect("the disk can punch");
         }

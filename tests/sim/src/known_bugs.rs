@@ -1,4 +1,4 @@
-//! Which workload finds which known bug, and how many seeds that takes. None of the workloads is made for a bug.
+//! Which workload finds which known bug, and how many seeds that takes. No workload is made for a bug alone.
 //!
 //! A process has one set of bugs for its whole life, so each is looked for by a process of its own.
 
