@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::{path::PathBuf, sync::Arc};
+use std::{ops::Range, path::PathBuf, sync::Arc};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use common::{Bed, Model, SPECS, assert_same, options, some_body, some_head, some_key};
@@ -17,6 +17,11 @@ fn copy_options() -> StoreOptions {
 
 fn meta_of(source: &CopySource<SimEnv>) -> CopyMeta {
     CopyMeta::decode(&source.meta(), SPECS).expect("it was just encoded").expect("in this version")
+}
+
+/// Pages that are asked for.
+fn one(from: u64, to: u64) -> Vec<Range<u64>> {
+    vec![Range { start: from, end: to }]
 }
 
 async fn change(bed: &mut Bed, prng: &mut Prng, count: u64) {
@@ -47,10 +52,12 @@ async fn copy_part(
     target: &mut CopyTarget<SimEnv>,
     bytes_max: usize,
 ) -> Result<bool, TreeError> {
-    let Some((from, to)) = target.next() else { return Ok(false) };
-    let part = source.read(from, to, bytes_max, async |_| {}).await?;
-    assert!(from < part.until && part.until <= to, "{from} < {} <= {to}", part.until);
-    target.write((from, part.until), part.pages, async |_| {}).await?;
+    let wanted = target.next(3);
+    let (Some(first), Some(last)) = (wanted.first(), wanted.last()) else { return Ok(false) };
+    let part = source.read(&wanted, bytes_max, async |_| {}).await?;
+    assert!(first.start < part.until && part.until <= last.end, "{} of {wanted:?}", part.until);
+    let accepted = target.accept(&wanted, part.until, part.pages)?;
+    target.write(accepted, async |_| {}).await?;
     Ok(true)
 }
 
@@ -129,7 +136,7 @@ fn a_copy_of_damaged_or_missing_pages_is_refused() {
         change(&mut bed, &mut prng, 300).await;
         bed.checkpoint().await;
         let source = bed.store.begin_copy();
-        let part = source.read(0, u64::MAX, usize::MAX, async |_| {}).await.expect("the disk works");
+        let part = source.read(&one(0, u64::MAX), usize::MAX, async |_| {}).await.expect("the disk works");
         assert_eq!(part.until, u64::MAX, "that is all");
         for _ in 0..20 {
             let mut pages = part.pages.to_vec();
@@ -138,9 +145,11 @@ fn a_copy_of_damaged_or_missing_pages_is_refused() {
             // Behind a run's payload anything may stand: the checksum speaks of what is there.
             let mut target =
                 CopyTarget::create(env.clone(), copy_options(), meta_of(&source)).await.expect("there is room");
-            let written = target.write((0, u64::MAX), pages.into(), async |_| {}).await;
-            let finished = match written {
-                Ok(()) => target.finish(async |_| {}).await.map(drop),
+            let finished = match target.accept(&one(0, u64::MAX), u64::MAX, pages.into()) {
+                Ok(accepted) => {
+                    target.write(accepted, async |_| {}).await.expect("the disk works");
+                    target.finish(async |_| {}).await.map(drop)
+                }
                 Err(error) => Err(error),
             };
             if finished.is_ok() {
@@ -191,12 +200,18 @@ fn hostile_metas_and_parts_are_refused() {
             part(2, u32::MAX, PAGE_BYTES),
             Bytes::from_static(b"short"),
         ] {
-            assert!(target.write((0, 16), bad, async |_| {}).await.is_err());
+            assert!(target.accept(&one(0, 16), 16, bad).is_err());
         }
-        assert!(target.write((8, 8), Bytes::new(), async |_| {}).await.is_err(), "nothing");
-        assert!(target.write((0, 8), part(8, 1, PAGE_BYTES), async |_| {}).await.is_err(), "behind what was asked for");
-        target.write((0, 8), part(5, 1, PAGE_BYTES), async |_| {}).await.expect("it was asked for");
-        assert_eq!(target.next().expect("most of it is missing").0, 8);
+        assert!(target.accept(&one(8, 16), 8, Bytes::new()).is_err(), "nothing");
+        assert!(target.accept(&[], u64::MAX, Bytes::new()).is_err(), "nothing was asked for");
+        for behind in [8, 20, 7] {
+            let pages = if behind == 7 { 2 } else { 1 };
+            let part = part(behind, pages, pages as usize * PAGE_BYTES);
+            assert!(target.accept(&[0..8, 16..20], 20, part).is_err(), "not asked for: {behind}");
+        }
+        let accepted = target.accept(&one(0, 8), 8, part(5, 1, PAGE_BYTES)).expect("it was asked for");
+        target.write(accepted, async |_| {}).await.expect("the disk works");
+        assert_eq!(target.next(1).first().expect("most of it is missing").start, 8);
         let file = env.open(&copy_options().path, OpenOptions::cached(OpenMode::Read)).await.expect("it is there");
         assert!(file.len().await.expect("it is open") >= 6 * PAGE_BYTES as u64);
     });

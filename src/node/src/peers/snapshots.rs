@@ -1,6 +1,8 @@
 //! Snapshots on their way to a member that is far behind, as frames: the pages of a checkpoint, or the records of all trees, in order, as many at a time as
 //! the receiver asks for.
 
+use std::ops::Range;
+
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use plinth_base::{GroupId, LogIndex, Term, codec::Malformed};
 use plinth_raft::Position;
@@ -23,16 +25,17 @@ pub enum Place {
         /// The last key that was sent.
         after: Option<Bytes>,
     },
-    /// Pages from one on.
+    /// Pages.
     Pages {
         /// Of this generation.
         generation: u64,
-        /// The first one.
-        from: u64,
-        /// The page behind the last one.
-        to: u64,
+        /// Which, in order, at most [`RANGES_MAX`].
+        wanted: Vec<Range<u64>>,
     },
 }
+
+/// How many ranges of pages are asked for at once: where a file has changed here and there, a part consists of many.
+pub const RANGES_MAX: usize = 64;
 
 impl Place {
     /// Where records begin.
@@ -43,7 +46,7 @@ impl Place {
     pub fn end(&self) -> Self {
         match *self {
             Self::Records { .. } => Self::Records { tree: u8::MAX, after: None },
-            Self::Pages { generation, .. } => Self::Pages { generation, from: u64::MAX, to: u64::MAX },
+            Self::Pages { generation, .. } => Self::Pages { generation, wanted: Vec::new() },
         }
     }
 
@@ -56,7 +59,7 @@ impl Place {
 
 const RECORDS_OF: u8 = 0;
 const RECORDS_BEHIND: u8 = 1;
-const PAGES_FROM: u8 = 2;
+const PAGES_OF: u8 = 2;
 
 fn put_place(out: &mut BytesMut, place: &Place) {
     match place {
@@ -65,9 +68,10 @@ fn put_place(out: &mut BytesMut, place: &Place) {
             out.put_u8(*tree);
             out.put_slice(after.as_deref().unwrap_or_default());
         }
-        Place::Pages { generation, from, to } => {
-            out.put_u8(PAGES_FROM);
-            [generation, from, to].into_iter().for_each(|number| out.put_u64_le(*number));
+        Place::Pages { generation, wanted } => {
+            out.put_u8(PAGES_OF);
+            out.put_u64_le(*generation);
+            wanted.iter().flat_map(|range| [range.start, range.end]).for_each(|page| out.put_u64_le(page));
         }
     }
 }
@@ -76,7 +80,13 @@ fn place(mut rest: Bytes) -> Result<Place, Malformed> {
     match u8(&mut rest)? {
         RECORDS_OF => Ok(Place::Records { tree: u8(&mut rest)?, after: None }),
         RECORDS_BEHIND => Ok(Place::Records { tree: u8(&mut rest)?, after: Some(rest) }),
-        PAGES_FROM => Ok(Place::Pages { generation: u64(&mut rest)?, from: u64(&mut rest)?, to: u64(&mut rest)? }),
+        PAGES_OF => {
+            let (generation, mut wanted) = (u64(&mut rest)?, Vec::new());
+            while !rest.is_empty() && wanted.len() < RANGES_MAX {
+                wanted.push(u64(&mut rest)?..u64(&mut rest)?);
+            }
+            if rest.is_empty() { Ok(Place::Pages { generation, wanted }) } else { Err(TOO_MANY_RANGES) }
+        }
         _ => Err(Malformed("neither records nor pages")),
     }
 }
@@ -290,6 +300,7 @@ impl SnapshotRecord {
 }
 
 const ENDS_EARLY: Malformed = Malformed("a message ends early");
+const TOO_MANY_RANGES: Malformed = Malformed("too many pages are asked for at once");
 
 fn with_length(rest: &mut Bytes) -> Result<Bytes, Malformed> {
     let length = rest.try_get_u32_le().map_err(|_| ENDS_EARLY)? as usize;
@@ -330,7 +341,13 @@ mod tests {
                 session: 2,
                 number: 9,
                 done_ppm: 7,
-                place: Place::Pages { generation: 1, from: 2, to: 3 },
+                place: Place::Pages { generation: 1, wanted: vec![2..3, 7..9] },
+            },
+            SnapshotFrame::Ask {
+                session: 2,
+                number: 9,
+                done_ppm: 7,
+                place: Place::Pages { generation: 1, wanted: Vec::new() },
             },
             SnapshotFrame::Part { session: 3, number: 8, content: last_records },
             SnapshotFrame::Part { session: 3, number: 8, content: Content::Pages(part) },

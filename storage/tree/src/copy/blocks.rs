@@ -1,5 +1,7 @@
 //! A set of blocks of a file's pages, small enough to be sent and stored: a bit for 32 KiB.
 
+use std::ops::Range;
+
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use plinth_base::codec::Malformed;
 
@@ -78,10 +80,10 @@ impl Blocks {
         self.pages = pages;
     }
 
-    /// The first blocks that follow each other, as pages `from..to`.
-    pub(crate) fn first_run(&self) -> Option<(u64, u64)> {
-        let (first, blocks) = self.bits.runs(0).next()?;
-        Some((first * BLOCK_PAGES, ((first + blocks) * BLOCK_PAGES).min(self.pages)))
+    /// Blocks that follow each other, as pages, in order.
+    pub(crate) fn runs(&self) -> impl Iterator<Item = Range<u64>> {
+        let runs = self.bits.runs(0);
+        runs.map(|(first, blocks)| first * BLOCK_PAGES..((first + blocks) * BLOCK_PAGES).min(self.pages))
     }
 
     /// As bytes.
@@ -113,17 +115,18 @@ mod tests {
 
     #[test]
     fn blocks_come_and_go_whole_and_survive_their_bytes() {
+        let runs = |blocks: &Blocks| blocks.runs().map(|run| (run.start, run.end)).collect::<Vec<_>>();
         let mut blocks = Blocks::all_of(20);
-        assert_eq!((blocks.count(), blocks.first_run()), (3, Some((0, 20))));
+        assert_eq!((blocks.count(), runs(&blocks)), (3, vec![(0, 20)]));
         blocks.remove(0, 8);
-        assert_eq!(blocks.first_run(), Some((8, 20)));
+        assert_eq!(runs(&blocks), [(8, 20)]);
         blocks.remove(8, 20);
-        assert_eq!((blocks.count(), blocks.first_run()), (0, None));
+        assert_eq!((blocks.count(), runs(&blocks)), (0, vec![]));
         let mut other = Blocks::none_of(40);
         other.insert(15, 2);
         other.insert(39, 1);
         blocks.add(&other);
-        assert_eq!((blocks.count(), blocks.count_of_file(), blocks.first_run()), (3, 5, Some((8, 24))));
+        assert_eq!((blocks.count(), blocks.count_of_file(), runs(&blocks)), (3, 5, vec![(8, 24), (32, 40)]));
         assert_eq!(blocks, other);
         let bytes = blocks.encode();
         assert_eq!(Blocks::decode(&bytes), Ok(blocks));

@@ -22,7 +22,7 @@ use plinth_base::codec::Malformed;
 pub use self::{
     blocks::Blocks,
     source::{CopyPart, CopySource},
-    target::CopyTarget,
+    target::{AcceptedPages, CopyTarget},
 };
 use crate::{
     layout::PAGE_BYTES,

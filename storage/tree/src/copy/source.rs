@@ -1,6 +1,6 @@
 //! The file that pages are copied from.
 
-use std::{cell::RefCell, rc::Rc};
+use std::{cell::RefCell, ops::Range, rc::Rc};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::future::join_all;
@@ -35,9 +35,9 @@ pub struct CopySource<E: Env> {
 /// Some pages.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct CopyPart {
-    /// For [`CopyTarget::write`](super::CopyTarget::write).
+    /// For [`CopyTarget::accept`](super::CopyTarget::accept).
     pub pages: Bytes,
-    /// All pages below are in it, from the one that was asked for on.
+    /// All pages below that were asked for are in it.
     pub until: u64,
 }
 
@@ -69,19 +69,26 @@ impl<E: Env> CopySource<E> {
         self.meta.encode(self.options.trees).into()
     }
 
-    /// Reads pages of `from..to` past the page cache, whole blocks, until they are about `bytes_max`. After each read `pace` is called with its bytes.
+    /// Reads pages of `wanted`, which is in order, past the page cache, whole blocks, until they are about `bytes_max`. After each read `pace` is called with its
+    /// bytes.
     ///
     /// # Errors
     /// The file can't be read, or its bitmap isn't what was written.
     pub async fn read(
         &self,
-        from: u64,
-        to: u64,
+        wanted: &[Range<u64>],
         bytes_max: usize,
         mut pace: impl AsyncFnMut(usize),
     ) -> Result<CopyPart, TreeError> {
         let used = self.used(&mut pace).await?;
-        let (runs, until) = self.runs(&used, from, to, (bytes_max / PAGE_BYTES).max(1) as u64).await?;
+        let (mut runs, mut until) = (Vec::new(), 0);
+        let mut left = (bytes_max / PAGE_BYTES).max(1) as u64;
+        for range in wanted {
+            until = self.add_runs(&used, range.clone(), &mut left, &mut runs).await?;
+            if left == 0 {
+                break;
+            }
+        }
         let step = (IO_BYTES_MAX / PAGE_BYTES) as u64;
         let pieces: Vec<(u64, u64)> = runs
             .into_iter()
@@ -107,17 +114,16 @@ impl<E: Env> CopySource<E> {
         Ok(CopyPart { pages: out.freeze(), until })
     }
 
-    /// Used pages from `from` on in whole blocks, at least one block of them and no more than it takes to come to `pages_max`. And where they end.
-    async fn runs(
+    /// Adds used pages of `range` in whole blocks, at least one block of them and no more than it takes to use up `left`. Gives where they end.
+    async fn add_runs(
         &self,
         used: &StoredBitmap<E::File>,
-        from: u64,
-        to: u64,
-        pages_max: u64,
-    ) -> Result<(Vec<(u64, u64)>, u64), TreeError> {
-        let end = to.min(self.meta.pages);
-        let (mut runs, mut left): (Vec<(u64, u64)>, u64) = (Vec::new(), pages_max);
-        let mut at = from.max(META_PAGES);
+        range: Range<u64>,
+        left: &mut u64,
+        runs: &mut Vec<(u64, u64)>,
+    ) -> Result<u64, TreeError> {
+        let end = range.end.min(self.meta.pages);
+        let mut at = range.start.max(META_PAGES);
         while at < end {
             let (number, base) = (at / WINDOW_PAGES, at / WINDOW_PAGES * WINDOW_PAGES);
             let window = used.window(number).await?;
@@ -142,13 +148,13 @@ impl<E: Env> CopySource<E> {
                     }
                 }
                 at = block_end;
-                left = left.saturating_sub(in_block);
-                if left == 0 {
-                    return Ok((runs, at));
+                *left = left.saturating_sub(in_block);
+                if *left == 0 {
+                    return Ok(at);
                 }
             }
         }
-        Ok((runs, at.max(to)))
+        Ok(at.max(range.end))
     }
 
     /// Blocks with pages that this generation uses and `older` didn't. Both are held, so all other pages are the same. After each read `pace` is called with its bytes.

@@ -1,8 +1,9 @@
 //! The file that pages are copied to.
 
-use std::io;
+use std::{io, ops::Range};
 
 use bytes::{Buf, Bytes};
+use futures_util::future::join_all;
 use plinth_base::{AlignedBuf, Mark, limits::IO_BYTES_MAX};
 use plinth_env::{Env, File, OpenMode, OpenOptions};
 
@@ -19,16 +20,26 @@ use crate::{
     verify::Verify,
 };
 
+/// Writes that are under way at once.
+const WRITES_MAX: usize = 32;
+
 /// A file that pages are written to.
 ///
-/// Invariant: every page that its meta's generation uses, and that is not in a missing block, was written as that generation has it.
+/// Invariant: every page that its meta's generation uses, and that is not in a missing block, was written as that generation has it, or is among the pages that were
+/// accepted last and are written before anything is noted.
 pub struct CopyTarget<E: Env> {
     env: E,
     options: StoreOptions,
     file: E::File,
     meta: Meta,
     missing: Blocks,
+    /// Pages were accepted that aren't written yet.
+    is_ahead: bool,
 }
+
+/// Pages to be written: the first one's number, and their bytes.
+#[must_use = "goes to CopyTarget::write"]
+pub struct AcceptedPages(Vec<(u64, Bytes)>);
 
 impl<E: Env> CopyTarget<E> {
     /// Makes the file, with room for all of it. What another copy has left behind is removed.
@@ -41,7 +52,7 @@ impl<E: Env> CopyTarget<E> {
         let file = env.open(&options.path, OpenOptions::direct(OpenMode::CreateNew)).await?;
         file.allocate(0, meta.pages * PAGE_BYTES as u64).await?;
         let missing = Blocks::all_of(meta.pages);
-        Ok(Self { env, options, file, meta, missing })
+        Ok(Self { env, options, file, meta, missing, is_ahead: false })
     }
 
     /// Goes on with a copy that was interrupted, if what is there is of the same file and of the same generation, or of generation `base`, since which blocks have
@@ -67,7 +78,7 @@ impl<E: Env> CopyTarget<E> {
         if file.len().await? < found.pages * PAGE_BYTES as u64 {
             return Ok(None);
         }
-        let mut target = Self { env, options, file, meta: found, missing };
+        let mut target = Self { env, options, file, meta: found, missing, is_ahead: false };
         if let Some((_, changed)) = base.filter(|_| !is_same) {
             target.advance(meta, changed).await?;
         }
@@ -105,10 +116,10 @@ impl<E: Env> CopyTarget<E> {
         self.meta.generation
     }
 
-    /// Pages `from..to` that are to be asked for next. None if nothing is missing.
+    /// Pages that are to be asked for next, in order, at most so many ranges of them. Empty if nothing is missing.
     #[must_use]
-    pub fn next(&self) -> Option<(u64, u64)> {
-        self.missing.first_run()
+    pub fn next(&self, ranges_max: usize) -> Vec<Range<u64>> {
+        self.missing.runs().take(ranges_max).collect()
     }
 
     /// Blocks that are missing, and all that there are.
@@ -117,20 +128,17 @@ impl<E: Env> CopyTarget<E> {
         (self.missing.count(), self.missing.count_of_file())
     }
 
-    /// Writes all pages of `from..until` that the sender has. After each write `pace` is called with its bytes.
+    /// Takes all pages that the sender has of `wanted`, which was asked for, below `until`. They don't count as missing any more; they are written next.
     ///
     /// # Errors
-    /// It can't be written, or isn't a part of these pages.
-    pub async fn write(
-        &mut self,
-        (from, until): (u64, u64),
-        mut part: Bytes,
-        mut pace: impl AsyncFnMut(usize),
-    ) -> Result<(), TreeError> {
-        if until <= from {
+    /// They aren't a part of these pages.
+    pub fn accept(&mut self, wanted: &[Range<u64>], until: u64, mut part: Bytes) -> Result<AcceptedPages, TreeError> {
+        assert!(!self.is_ahead, "what was accepted is written before the next is");
+        if wanted.first().is_none_or(|first| until <= first.start) {
             return Err(invalid("none of those that were asked for"));
         }
-        let (mut next, end) = (from.max(META_PAGES), until.min(self.meta.pages));
+        let mut accepted = Vec::new();
+        let (mut next, end) = (META_PAGES, until.min(self.meta.pages));
         while !part.is_empty() {
             if part.len() < RUN_HEADER_BYTES {
                 return Err(invalid("they end early"));
@@ -139,17 +147,40 @@ impl<E: Env> CopyTarget<E> {
             if first < next || first >= end || pages == 0 || pages > end - first {
                 return Err(invalid("not those that come next"));
             }
+            if !wanted.iter().any(|range| range.contains(&first) && range.contains(&(first + pages - 1))) {
+                return Err(invalid("not those that were asked for"));
+            }
             let bytes = usize::try_from(pages).map_or(usize::MAX, |pages| pages.saturating_mul(PAGE_BYTES));
             if bytes > part.len() || bytes > IO_BYTES_MAX {
                 return Err(invalid("they end early"));
             }
-            let mut buf = AlignedBuf::zeroed(bytes);
-            buf.as_mut_slice().copy_from_slice(&part.split_to(bytes));
-            self.file.write_at(first * PAGE_BYTES as u64, buf).await.0?;
+            accepted.push((first, part.split_to(bytes)));
             next = first + pages;
-            pace(bytes).await;
         }
-        self.missing.remove(from, until);
+        for range in wanted.iter().take_while(|range| range.start < until) {
+            self.missing.remove(range.start, range.end.min(until));
+        }
+        self.is_ahead = true;
+        Ok(AcceptedPages(accepted))
+    }
+
+    /// Writes what was accepted. After each write `pace` is called with its bytes.
+    ///
+    /// # Errors
+    /// It can't be written: the copy is of no use any more.
+    pub async fn write(&mut self, accepted: AcceptedPages, mut pace: impl AsyncFnMut(usize)) -> Result<(), TreeError> {
+        for batch in accepted.0.chunks(WRITES_MAX) {
+            let write = |(first, bytes): &(u64, Bytes)| {
+                let mut buf = AlignedBuf::zeroed(bytes.len());
+                buf.as_mut_slice().copy_from_slice(bytes);
+                self.file.write_at(first * PAGE_BYTES as u64, buf)
+            };
+            for ((_, bytes), (result, _)) in batch.iter().zip(join_all(batch.iter().map(write)).await) {
+                result?;
+                pace(bytes.len()).await;
+            }
+        }
+        self.is_ahead = false;
         Ok(())
     }
 
@@ -158,6 +189,7 @@ impl<E: Env> CopyTarget<E> {
     /// # Errors
     /// It can't be written.
     pub async fn save(&self) -> Result<(), TreeError> {
+        assert!(!self.is_ahead, "what is noted was written");
         self.file.sync().await?;
         let meta = self.meta.encode(self.options.trees);
         Ok(Progress::save(&self.env, &self.options.path, &meta, &self.missing).await?)

@@ -14,7 +14,7 @@ use super::receive::{BuildError, Built};
 use crate::{
     budget::{Budget, Use},
     completions::Completions,
-    peers::{Content, Place, SnapshotRecord},
+    peers::{Content, Place, RANGES_MAX, SnapshotRecord},
 };
 
 /// With so many bytes of changed pages the tree is written.
@@ -109,11 +109,17 @@ impl<E: Env> Builder<E> {
     /// Of pages; none if it was given up.
     async fn copy(&self, pages: OfferedPages, told: &impl Fn(Built<E>)) -> Result<Option<Store<E>>, BuildError> {
         let mut target = self.target(pages).await?;
-        let mut unsaved = 0;
-        while let Some((from, to)) = target.next() {
-            let (left, all) = target.left();
-            let generation = target.generation();
-            told(Built::Until(Place::Pages { generation, from, to }, part_done(all - left, all)));
+        let (mut unsaved, mut is_asked) = (0, false);
+        let ask = |target: &CopyTarget<E>| {
+            let ((left, all), generation, wanted) = (target.left(), target.generation(), target.next(RANGES_MAX));
+            let wants_more = !wanted.is_empty();
+            if wants_more {
+                told(Built::Until(Place::Pages { generation, wanted }, part_done(all - left, all)));
+            }
+            wants_more
+        };
+        while is_asked || ask(&target) {
+            is_asked = true;
             let step = self.next_step().await;
             if self.is_given_up.get() {
                 if unsaved > 0 {
@@ -122,14 +128,18 @@ impl<E: Env> Builder<E> {
                 return Ok(None);
             }
             match step {
-                Step::Part(Place::Pages { from, to, .. }, Content::Pages(CopyPart { pages, until })) => {
+                Step::Part(Place::Pages { wanted, .. }, Content::Pages(CopyPart { pages, until })) => {
                     unsaved += pages.len() as u64;
-                    target.write((from, until.min(to)), pages, self.paced()).await?;
+                    let accepted = target.accept(&wanted, until, pages)?;
+                    // The next part is on its way while this one is written.
+                    is_asked = ask(&target);
+                    target.write(accepted, self.paced()).await?;
                 }
                 Step::Part(..) => return Err(Malformed("records where pages were asked for").into()),
                 Step::Advance(OfferedPages { meta, base }) => {
                     let (_, changed) = base.expect("it follows");
                     target.advance(meta, &changed).await?;
+                    is_asked = false;
                     // What is noted of the older one is soon of no use.
                     unsaved = self.save_bytes;
                 }

@@ -195,7 +195,7 @@ impl<E: Env> Shard<E> {
             "entry" => position.index.0
         );
         let generation = pages.as_ref().map(|pages| pages.meta.generation());
-        let place = generation.map_or(Place::RECORDS, |generation| Place::Pages { generation, from: 0, to: 0 });
+        let place = generation.map_or(Place::RECORDS, |generation| Place::Pages { generation, wanted: Vec::new() });
         let steps = Completions::new();
         let is_given_up = self.build(at, session, pages, &state, steps.clone());
         self.incoming = Some(Incoming {

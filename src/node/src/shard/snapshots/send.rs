@@ -36,6 +36,12 @@ const PINNED_DIVISOR: u64 = 4;
 /// How often the limits of a pin are doubled at most: that is for ever.
 const DOUBLED_MAX: u32 = 16;
 
+/// Of which a receiver has so much, in millionths, that is almost there.
+const ALMOST_PPM: u32 = 900_000;
+
+/// A snapshot that is almost there is brought up to date when it is older than this part of the longest that a pin is held.
+const STALE_DIVISOR: u32 = 12;
+
 /// A snapshot under way to a peer.
 pub(in crate::shard) struct Outgoing<E: Env> {
     at: usize,
@@ -51,6 +57,8 @@ pub(in crate::shard) struct Outgoing<E: Env> {
     began: Option<Instant>,
     /// The receiver has everything.
     is_sent: bool,
+    /// It has so much, in millionths.
+    done_ppm: u32,
 }
 
 /// What a snapshot consists of.
@@ -64,19 +72,50 @@ struct Pages<E: Env> {
     source: Rc<CopySource<E>>,
     position: Position,
     pinned: Instant,
-    /// How often it became that of a newer checkpoint.
+    /// How often it became that of a newer checkpoint because it was held for too long.
     moves: u32,
-    /// It is about to.
-    is_moving: bool,
+    /// How old it was when it last became one to be up to date.
+    renewed_at: Option<Duration>,
+    /// It is about to become one.
+    moving: Option<Why>,
     /// The generation that the receiver spoke of last, and blocks with pages that were changed since.
     base: Option<(u64, Blocks)>,
+}
+
+/// Why a snapshot goes on as one of a newer checkpoint.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Why {
+    /// Its pages can't be used again for too long, or are too many.
+    Held,
+    /// The log behind it has gone: who gets it couldn't go on from there.
+    CutOff,
+    /// It is almost there, and old. The pages that have changed since are fewer than the entries that changed them, and whoever applied those would catch up slowly.
+    Stale,
+}
+
+impl Why {
+    fn text(self) -> &'static str {
+        match self {
+            Self::Held => "its pages are held for too long",
+            Self::CutOff => "the log behind it has gone",
+            Self::Stale => "it is almost there, and brought up to date first",
+        }
+    }
 }
 
 impl<E: Env> Pages<E> {
     /// Of the newest checkpoint, if there is one.
     fn pin(source: CopySource<E>, now: Instant) -> Option<Self> {
         let position = position_of(&source)?;
-        Some(Self { source: Rc::new(source), position, pinned: now, moves: 0, is_moving: false, base: None })
+        Some(Self {
+            source: Rc::new(source),
+            position,
+            pinned: now,
+            moves: 0,
+            renewed_at: None,
+            moving: None,
+            base: None,
+        })
     }
 
     /// The receiver copies this generation.
@@ -95,8 +134,11 @@ impl<E: Env> Pages<E> {
         if let Some((_, since)) = &mut self.base {
             since.add(changed);
         }
-        (self.source, self.pinned, self.is_moving) = (source, now, false);
-        self.moves = (self.moves + 1).min(DOUBLED_MAX);
+        match self.moving.take() {
+            Some(Why::Stale) => self.renewed_at = Some(now.since(self.pinned)),
+            _ => self.moves = (self.moves + 1).min(DOUBLED_MAX),
+        }
+        (self.source, self.pinned) = (source, now);
     }
 }
 
@@ -159,6 +201,7 @@ impl<E: Env> Shard<E> {
             offered: self.now,
             began: None,
             is_sent: false,
+            done_ppm: 0,
         };
         self.send_snapshot_frame(at, peer, &outgoing.offer());
         self.outgoing.push(outgoing);
@@ -212,10 +255,11 @@ impl<E: Env> Shard<E> {
             );
         };
         let is_end = place.is_end();
-        outgoing.is_sent |= is_end;
+        outgoing.is_sent = is_end;
+        outgoing.done_ppm = ppm;
         match (&mut outgoing.content, place) {
             (Content::Pages(_), Place::Records { .. }) => self.offer_records(at, peer),
-            (Content::Pages(pages), Place::Pages { generation, from, to }) => {
+            (Content::Pages(pages), Place::Pages { generation, wanted }) => {
                 if generation == pages.source.generation() {
                     pages.confirm();
                     outgoing.position = pages.position;
@@ -229,7 +273,7 @@ impl<E: Env> Shard<E> {
                 }
                 let source = Rc::clone(&pages.source);
                 self.env.spawn(TaskQueue::Background, async move {
-                    match source.read(from, to, part_bytes, paced).await {
+                    match source.read(&wanted, part_bytes, paced).await {
                         Ok(part) => completions.push(Completion::PartRead(at, peer, frame(PartContent::Pages(part)))),
                         Err(error) => is_unreadable(&error),
                     }
@@ -298,7 +342,7 @@ impl<E: Env> Shard<E> {
             if !self.leads(at) {
                 continue;
             }
-            self.move_if_pinned_for_long(number);
+            self.move_if_due(number);
             let outgoing = &mut self.outgoing[number];
             if now.since(outgoing.offered.max(outgoing.used)) >= OFFER_AGAIN {
                 outgoing.offered = now;
@@ -308,26 +352,38 @@ impl<E: Env> Shard<E> {
         }
     }
 
-    /// Takes the newest checkpoint in the place of one whose pages can't be used again for too long, or that are too many, or behind which the log has gone. Each
-    /// time the limits are doubled, so that age and size alone never keep a snapshot from its end.
-    fn move_if_pinned_for_long(&mut self, number: usize) {
+    /// Takes the newest checkpoint in the place of one whose pages can't be used again for too long, or that are too many, or behind which the log has gone, and of
+    /// one that is almost there. Each time the limits are doubled, and what is brought up to date is half as old as the last time, so that age and size alone never
+    /// keep a snapshot from its end.
+    fn move_if_due(&mut self, number: usize) {
         let outgoing = &mut self.outgoing[number];
+        if outgoing.is_sent {
+            return;
+        }
+        let is_almost_there = outgoing.done_ppm >= ALMOST_PPM;
         let (at, peer, session) = (outgoing.at, outgoing.peer, outgoing.session);
         let Content::Pages(pages) = &mut outgoing.content else { return };
         let group = &self.groups[at];
         let newest = group.store.checkpoints().generation;
-        if pages.is_moving || newest == pages.source.generation() {
+        if pages.moving.is_some() || newest == pages.source.generation() {
             return;
         }
+        let age = self.now.since(pages.pinned);
         let in_use_bytes = u64::try_from(group.published.status.in_use_bytes()).unwrap_or(0);
         let bytes_max = self.options.pin_bytes_max.max(in_use_bytes / PINNED_DIVISOR) << pages.moves;
-        let is_old = self.now.since(pages.pinned) >= self.options.pin_age_max * (1 << pages.moves);
-        // Who gets this one couldn't go on from there.
+        let is_old = age >= self.options.pin_age_max * (1 << pages.moves);
+        let is_stale = age >= self.options.pin_age_max / STALE_DIVISOR;
         let is_cut_off = self.wal.first_index(group.id).is_some_and(|first| first > pages.position.index.next());
-        if !is_old && !is_cut_off && group.store.pending_bytes() < bytes_max {
+        let why = if is_cut_off {
+            Why::CutOff
+        } else if is_almost_there && is_stale && pages.renewed_at.is_none_or(|last| age <= last / 2) {
+            Why::Stale
+        } else if is_old || group.store.pending_bytes() >= bytes_max {
+            Why::Held
+        } else {
             return;
-        }
-        pages.is_moving = true;
+        };
+        pages.moving = Some(why);
         let (older, newer) = (Rc::clone(&pages.source), Rc::new(group.store.begin_copy()));
         let (completions, paced) = (self.completions.clone(), self.paced(Use::Snapshot));
         self.env.spawn(TaskQueue::Background, async move {
@@ -357,14 +413,17 @@ impl<E: Env> Shard<E> {
                 return self.end_outgoing(at, peer, session, Ending::Over);
             }
         };
-        Mark::SnapshotMoved.hit();
+        let why = pages.moving.expect("it is being moved");
+        let mark = if why == Why::Stale { Mark::SnapshotRenewed } else { Mark::SnapshotMoved };
+        mark.hit();
         pages.advance(source, &changed, now);
         let entry = pages.position.index.0;
         outgoing.offered = now;
         let offer = outgoing.offer();
         plinth_base::log_info!(
-            "a snapshot takes long: it goes on as one of a newer checkpoint",
+            "a snapshot goes on as one of a newer checkpoint",
             "peer" => name(peer).as_str(),
+            "why" => why.text(),
             "entry" => entry,
             "changed_blocks" => changed.count()
         );
