@@ -23,7 +23,10 @@ use std::{
 use plinth_base::{Corrupt, PageRun, crc32c};
 use plinth_env::{PageError, PageSource, PageWant};
 
-use self::{mapping::Mapping, residency::Residency};
+use self::{
+    mapping::Mapping,
+    residency::{Ask, Residency},
+};
 pub(crate) use self::{mapping::populate_read_works, sigbus::install as install_sigbus_handler, sweeper::Sweeper};
 use crate::{
     file::retry,
@@ -161,7 +164,10 @@ impl PageSource for MappedPages {
     fn get(&self, want: &PageWant) -> Option<&[u8]> {
         let pages = self.pages_of(want)?;
         let bytes = self.bytes_of(&pages);
-        let ask = |block| self.mapping.mapped(self.bytes_of(&block), self.page_bytes);
+        let ask = |block, how| match how {
+            Ask::Cached => self.mapping.cached(self.bytes_of(&block), self.page_bytes),
+            Ask::Mapped => self.mapping.mapped(self.bytes_of(&block), self.page_bytes),
+        };
         let there = self.residency.check(pages, ask);
         there.then(|| self.mapping.bytes(bytes.start..bytes.start + want.bytes as usize))
     }

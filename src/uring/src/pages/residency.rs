@@ -1,8 +1,8 @@
 //! What is known of each page: nothing, or when it was last seen in memory, verified.
 //!
 //! A stamp is the time at which the page was last proven or touched. The kernel evicts a page only if two of its scans
-//! find it untouched, so a page stamped within `TRUST_MS` is there; an older one is asked for (its page table entry) before it is
-//! touched, and so is every one while the kernel evicts pages.
+//! find it untouched, so a page stamped within `TRUST_MS` is there; an older one is asked for (whether it is in the page cache) before it is
+//! touched. While the kernel evicts pages every one is asked for, and more strictly: whether it is in the page table.
 //! Memory is 4 bytes a page, and only what was ever stamped is backed by real memory.
 //!
 //! Invariant: whoever lets a stamp age replaces exactly the value it judged (compare and swap), and never a fresh
@@ -24,6 +24,15 @@ const TRUST_MS: u32 = 4;
 /// How long no stamp is trusted after a page was found evicted, in milliseconds: under pressure a reclaim that was interrupted
 /// can still drop a page that was touched since.
 const PRESSURE_MS: u32 = 10_000;
+
+/// How a page is asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Ask {
+    /// Is it in the page cache? Quickly told, and enough as long as nothing is evicted.
+    Cached,
+    /// Is it in the page table? What reclaim is about to drop isn't.
+    Mapped,
+}
 
 /// Pages that are asked for at once: bits of an answer.
 pub(super) const BLOCK_PAGES: usize = u128::BITS as usize;
@@ -70,12 +79,12 @@ impl Residency {
     }
 
     /// Whether all pages are in memory and verified. `ask` is called if the knowledge of one is too old, for blocks of at most
-    /// `BLOCK_PAGES`: bit `i` of the answer says whether the page `i` of the block is in the page table.
-    pub(super) fn check(&self, pages: Range<usize>, ask: impl FnMut(Range<usize>) -> u128) -> bool {
+    /// `BLOCK_PAGES`: bit `i` of the answer says whether the page `i` of the block is there.
+    pub(super) fn check(&self, pages: Range<usize>, ask: impl FnMut(Range<usize>, Ask) -> u128) -> bool {
         self.check_at(now_ms(), pages, ask)
     }
 
-    fn check_at(&self, now: u32, pages: Range<usize>, ask: impl FnMut(Range<usize>) -> u128) -> bool {
+    fn check_at(&self, now: u32, pages: Range<usize>, mut ask: impl FnMut(Range<usize>, Ask) -> u128) -> bool {
         let stamps = &self.stamps[pages.clone()];
         let pressure = self.under_pressure(now);
         let mut all_fresh = !pressure;
@@ -94,8 +103,8 @@ impl Residency {
             return true;
         }
         // A block costs little more than a page; who reads one page often reads others near it.
-        let around = if pressure { pages.clone() } else { self.blocks_of(&pages) };
-        let there = self.refresh(now, &pages, around, ask);
+        let (around, how) = if pressure { (pages.clone(), Ask::Mapped) } else { (self.blocks_of(&pages), Ask::Cached) };
+        let there = self.refresh(now, &pages, around, |block| ask(block, how));
         if !there {
             self.evicted.store(now, Ordering::Relaxed);
             // Of a run all pages go.
@@ -117,15 +126,15 @@ impl Residency {
         let mut there = true;
         for start in around.clone().step_by(BLOCK_PAGES) {
             let block = start..around.end.min(start + BLOCK_PAGES);
-            let mapped = ask(block.clone());
+            let found = ask(block.clone());
             for page in block {
-                let is_mapped = mapped >> (page - start) & 1 != 0;
+                let is_found = found >> (page - start) & 1 != 0;
                 let stamp = &self.stamps[page];
                 let value = stamp.load(Ordering::Relaxed);
-                if is_mapped && value != MISSING && value != now {
+                if is_found && value != MISSING && value != now {
                     replace(stamp, value, now);
                 }
-                there &= is_mapped || !pages.contains(&page);
+                there &= is_found || !pages.contains(&page);
             }
         }
         there
@@ -225,30 +234,30 @@ mod tests {
     #[test]
     fn fresh_pages_are_there_without_asking_and_old_ones_only_after_it() {
         let residency = with_stamps(&[1000, 997, 900, MISSING]);
-        assert!(residency.check_at(1000, 0..2, |_| panic!("both are fresh")));
-        assert!(!residency.check_at(1000, 2..3, |_| 0));
+        assert!(residency.check_at(1000, 0..2, |_, _| panic!("both are fresh")));
+        assert!(!residency.check_at(1000, 2..3, |_, _| 0));
         assert_eq!(stamps(&residency), [1000, 1000, MISSING, MISSING]);
-        assert!(!residency.check_at(1000, 0..4, |_| panic!("one is missing anyway")));
+        assert!(!residency.check_at(1000, 0..4, |_, _| panic!("one is missing anyway")));
     }
 
     #[test]
     fn a_page_that_is_still_there_gets_a_fresh_stamp() {
         let residency = with_stamps(&[STALE, 20]);
-        assert!(residency.check_at(1000, 0..2, |_| u128::MAX));
+        assert!(residency.check_at(1000, 0..2, |_, _| u128::MAX));
         assert_eq!(stamps(&residency), [1000, 1000]);
     }
 
     #[test]
     fn neighbors_that_are_there_are_trusted_too_but_not_while_the_kernel_evicts_pages() {
         let residency = with_stamps(&[20, MISSING, 20, 30]);
-        assert!(residency.check_at(1000, 2..3, |block| {
-            assert_eq!(block, 0..4);
+        assert!(residency.check_at(1000, 2..3, |block, how| {
+            assert_eq!((block, how), (0..4, Ask::Cached));
             0b0111
         }));
         assert_eq!(stamps(&residency), [1000, MISSING, 1000, 30]);
-        assert!(!residency.check_at(1000, 3..4, |_| 0b0111));
-        assert!(residency.check_at(1001, 0..1, |block| {
-            assert_eq!(block, 0..1);
+        assert!(!residency.check_at(1000, 3..4, |_, _| 0b0111));
+        assert!(residency.check_at(1001, 0..1, |block, how| {
+            assert_eq!((block, how), (0..1, Ask::Mapped));
             1
         }));
     }
@@ -258,12 +267,12 @@ mod tests {
         let pages = 3 * BLOCK_PAGES + 5;
         let residency = with_stamps(&vec![20; pages]);
         let mut blocks = Vec::new();
-        assert!(residency.check_at(1000, 100..300, |block| {
+        assert!(residency.check_at(1000, 100..300, |block, _| {
             blocks.push(block);
             u128::MAX
         }));
         assert_eq!(blocks, [0..128, 128..256, 256..384]);
-        assert!(!residency.check_at(2000, 100..300, |block| if block.start == 256 {
+        assert!(!residency.check_at(2000, 100..300, |block, _| if block.start == 256 {
             u128::MAX >> 100
         } else {
             u128::MAX
@@ -274,11 +283,11 @@ mod tests {
     #[test]
     fn while_the_kernel_evicts_pages_even_fresh_ones_are_asked_for() {
         let residency = with_stamps(&[1000, 900]);
-        assert!(!residency.check_at(1000, 1..2, |_| 0));
-        assert!(!residency.check_at(1001, 0..1, |_| 0));
+        assert!(!residency.check_at(1000, 1..2, |_, _| 0));
+        assert!(!residency.check_at(1001, 0..1, |_, _| 0));
         let residency = with_stamps(&[20_000, 900]);
-        assert!(!residency.check_at(1000, 1..2, |_| 0));
-        assert!(residency.check_at(20_001, 0..1, |_| panic!("the pressure is long over")));
+        assert!(!residency.check_at(1000, 1..2, |_, _| 0));
+        assert!(residency.check_at(20_001, 0..1, |_, _| panic!("the pressure is long over")));
     }
 
     #[test]
