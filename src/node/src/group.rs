@@ -29,6 +29,9 @@ use crate::{
     watch::{Feed, Subscription},
 };
 
+/// After so long others have their turn on this core, heartbeats first, also if there is more to apply.
+const APPLY_TIME_MAX: Duration = Duration::from_millis(4);
+
 /// Entries that are looked at together for pages to load, and about how many pages are asked for at once.
 const PREFETCH_ENTRIES_MAX: usize = 512;
 const PREFETCH_PAGES_MAX: usize = 256;
@@ -74,10 +77,17 @@ pub(crate) enum Asker {
 /// With fewer entries than this behind there is nothing worth loading ahead.
 const BEHIND_MIN: u64 = 128;
 
+/// After looks that found everything in memory, so many times as many entries are let pass as were looked at, doubled each time up to this: where nothing is
+/// missing, looking costs a third of applying.
+const PASSED_FACTOR_MAX: u64 = 64;
+
 /// Which entries were looked at for pages to load.
 #[derive(Default)]
 struct Prefetch {
     looked_at: LogIndex,
+    /// No look before this one is applied.
+    rests_until: LogIndex,
+    passed_factor: u64,
     /// Those that missed something then: behind a branch that was loaded since they may miss a leaf.
     again: Vec<LogIndex>,
     /// Pages are being loaded ahead of their entries.
@@ -472,6 +482,7 @@ impl<E: Env> Group<E> {
         metrics: &ShardMetrics,
     ) -> Result<Applied, NodeError> {
         let mut now = clock();
+        let slice_began = now;
         // A new leader takes over before anything is applied in its term.
         self.lessor(now);
         self.machine.set_watched(self.feed.is_watched());
@@ -488,7 +499,7 @@ impl<E: Env> Group<E> {
                 }
                 return Ok(Applied::NotInMemory(next, self.tail.front().map(|entry| entry.index)));
             };
-            if budget.is_spent() {
+            if budget.is_spent() || now.since(slice_began) >= APPLY_TIME_MAX {
                 return Ok(Applied::More);
             }
             // Once for the entry: a slice that goes on with it has all of its budget to get somewhere.
@@ -536,12 +547,18 @@ impl<E: Env> Group<E> {
     /// [`Group::note_loaded_ahead`] when it is done.
     pub(crate) fn wants_ahead(&mut self) -> Option<Missing> {
         let behind = self.raft.commit().0.saturating_sub(self.applied().0);
-        if self.is_fetching || self.prefetch.is_loading || behind < BEHIND_MIN {
+        let applied = self.applied();
+        if self.is_fetching || self.prefetch.is_loading || behind < BEHIND_MIN || applied < self.prefetch.rests_until {
             return None;
         }
-        let mut missing = Missing { wants: Vec::new() };
+        let (mut missing, before) = (Missing { wants: Vec::new() }, self.prefetch.looked_at.max(applied));
         self.prefetch(&mut missing);
         self.prefetch.is_loading = !missing.wants.is_empty();
+        if !self.prefetch.is_loading {
+            let Prefetch { looked_at, rests_until, passed_factor, .. } = &mut self.prefetch;
+            *passed_factor = (*passed_factor * 2).clamp(1, PASSED_FACTOR_MAX);
+            *rests_until = LogIndex(applied.0 + looked_at.0.saturating_sub(before.0) * *passed_factor);
+        }
         self.prefetch.is_loading.then_some(missing)
     }
 
@@ -551,6 +568,9 @@ impl<E: Env> Group<E> {
 
     /// Adds what the entries behind the next one will miss: whoever waits for one page may as well wait for many.
     fn prefetch(&mut self, missing: &mut Missing) {
+        if !missing.wants.is_empty() {
+            (self.prefetch.rests_until, self.prefetch.passed_factor) = (LogIndex(0), 0);
+        }
         let Some(first) = self.tail.front().map(|entry| entry.index) else { return };
         let revision = self.machine.state().revision + 1;
         let Prefetch { looked_at, again, .. } = &mut self.prefetch;

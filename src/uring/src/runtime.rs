@@ -172,7 +172,7 @@ where
     F: Fn(ExecutorContext) -> Fut + 'static,
     Fut: Future<Output = ()> + 'static,
 {
-    thread::enter(Class::Prompt, &birth.process.cores[birth.index..=birth.index]);
+    thread::enter(Class::Executor, &birth.process.cores[birth.index..=birth.index]);
     let exec = Exec::new().map_err(|e| StartError::io("making an eventfd", e))?;
     let executor = Executor::start(&birth, Scheduler::Own(Rc::clone(&exec)))?;
     let ring = executor.ring.clone();
