@@ -29,7 +29,7 @@ use crate::{
     watch::{Feed, Subscription},
 };
 
-/// After so long others have their turn on this core, heartbeats first, also if there is more to apply.
+/// After so long no other entry is begun: others have their turn on this core, heartbeats first. What one entry does at once its budget limits.
 const APPLY_TIME_MAX: Duration = Duration::from_millis(4);
 
 /// Entries that are looked at together for pages to load, and about how many pages are asked for at once.
@@ -78,7 +78,7 @@ pub(crate) enum Asker {
 const BEHIND_MIN: u64 = 128;
 
 /// After looks that found everything in memory, so many times as many entries are let pass as were looked at, doubled each time up to this: where nothing is
-/// missing, looking costs a third of applying.
+/// missing, looking costs a quarter of applying.
 const PASSED_FACTOR_MAX: u64 = 64;
 
 /// Which entries were looked at for pages to load.

@@ -118,30 +118,16 @@ impl Mapping {
         answers.chunks(page_bytes / self.os_page_bytes).map(|page| page.iter().all(|byte| byte & 1 != 0)).collect()
     }
 
-    /// For each `page_bytes` of `range`, at most 128, a bit: whether all of it is in memory. Nothing is allocated for it.
+    /// For each `page_bytes` of `range`, at most 128, a bit: whether all of it is in memory.
     pub(super) fn cached(&self, range: Range<usize>, page_bytes: usize) -> u128 {
-        let mut answers = [0u8; ASK_PAGES_MAX];
-        let os_pages = page_bytes / self.os_page_bytes;
-        let step = (ASK_PAGES_MAX / os_pages).max(1) * page_bytes;
-        let mut found = 0;
-        for start in range.clone().step_by(step) {
-            let part = start..range.end.min(start + step);
-            let Some(answers) = answers.get_mut(..part.len().div_ceil(self.os_page_bytes)) else {
-                return bits(self.resident(range, page_bytes));
-            };
-            if self.mincore(part, answers).is_ok() {
-                let is_there = |page: &[u8]| page.iter().all(|byte| byte & 1 != 0);
-                found |= bits(answers.chunks(os_pages).map(is_there)) << ((start - range.start) / page_bytes);
-            }
-        }
-        found
+        bits(self.resident(range, page_bytes))
     }
 
     /// For each `page_bytes` of `range`, at most 128, a bit: whether all of it is in the page table, so that a touch doesn't fault at all.
     ///
     /// mincore would also count pages that reclaim has unmapped and is about to drop: a touch of those can go to the device.
     pub(super) fn mapped(&self, range: Range<usize>, page_bytes: usize) -> u128 {
-        let Some(pagemap) = &self.pagemap else { return bits(self.resident(range, page_bytes)) };
+        let Some(pagemap) = &self.pagemap else { return self.cached(range, page_bytes) };
         let mut entries = [0u8; ENTRY_BYTES * ASK_PAGES_MAX];
         let step = ASK_PAGES_MAX * self.os_page_bytes / page_bytes * page_bytes;
         let mut answers = 0;

@@ -1,8 +1,9 @@
 //! Snapshots for members that are so far behind that the log doesn't reach back to them.
 //!
-//! The receiver asks for one part after the other, so that neither end holds more than one of them in memory, and a part that is lost is asked for again. What
-//! is offered are the pages of the newest checkpoint; who can't read them asks for records, and is offered those of the newest root. The sender keeps either
-//! until it is done, or nobody asks any more; pages that are held for too long are exchanged for those of a newer checkpoint. The receiver makes a tree of its own beside the one it serves from, proves it, makes it durable, and puts it in
+//! The receiver asks for one part after the other, the next one while it writes the last one: so the sender holds one of them in memory, the receiver two, and a
+//! part that is lost is asked for again. What is offered are the pages of the newest checkpoint; who can't read them asks for records, and is offered those of the newest root. The sender keeps either
+//! until it is done, or nobody asks any more; pages that are held for too long, and those of a snapshot that is
+//! almost there and old, are exchanged for those of a newer checkpoint. The receiver makes a tree of its own beside the one it serves from, proves it, makes it durable, and puts it in
 //! the other's place; only then does its log begin behind it.
 
 mod build;

@@ -96,7 +96,7 @@ enum Why {
 impl Why {
     fn text(self) -> &'static str {
         match self {
-            Self::Held => "its pages are held for too long",
+            Self::Held => "its pages are held for too long, or are too many",
             Self::CutOff => "the log behind it has gone",
             Self::Stale => "it is almost there, and brought up to date first",
         }
