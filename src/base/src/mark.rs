@@ -82,7 +82,7 @@ marks! {
     CopyResumed = "snapshot resumed",
     /// A snapshot that took too long became one of a newer checkpoint.
     SnapshotMoved = "snapshot moved to a newer checkpoint",
-    /// A snapshot that was almost there went on as one of a newer checkpoint, to be up to date.
+    /// A snapshot that had been proven went on as one of a newer checkpoint, to be up to date.
     SnapshotRenewed = "snapshot brought up to date before its end",
     /// A snapshot came as records, of which a tree was built.
     SnapshotBuilt = "snapshot built",

@@ -54,7 +54,7 @@ mod writer;
 
 pub use check::{GenerationReport, Report, check};
 pub use checkpoint::{Checkpoint, CheckpointDone, CheckpointStates};
-pub use copy::{AcceptedPages, Blocks, CopyMeta, CopyPart, CopySource, CopyTarget};
+pub use copy::{AcceptedPages, Blocks, CopyMeta, CopyPart, CopySource, CopyTarget, Since};
 pub use cursor::Cursor;
 pub use error::{Missing, TreeError};
 pub use layout::{

@@ -9,7 +9,7 @@ use common::{Bed, Model, SPECS, assert_same, options, some_body, some_head, some
 use plinth_base::{AlignedBuf, Prng};
 use plinth_env::{Env, File, OpenMode, OpenOptions};
 use plinth_sim_env::{Sim, SimEnv, SimOptions};
-use plinth_tree::{Blocks, CopyMeta, CopySource, CopyTarget, PAGE_BYTES, Store, StoreOptions, TreeError, check};
+use plinth_tree::{CopyMeta, CopySource, CopyTarget, PAGE_BYTES, Since, Store, StoreOptions, TreeError, check};
 
 fn copy_options() -> StoreOptions {
     StoreOptions { path: PathBuf::from("/copy"), ..options() }
@@ -73,7 +73,13 @@ async fn copy(
     while copy_part(source, &mut target, 1 << (10 + prng.below(9))).await? {
         between(prng).await;
     }
-    target.finish(async |_| {}).await
+    finish(target).await
+}
+
+/// Nothing is missing.
+async fn finish(mut target: CopyTarget<SimEnv>) -> Result<Store<SimEnv>, TreeError> {
+    target.prove(async |_| {}).await?;
+    target.finish().await
 }
 
 /// What the newest durable generation holds.
@@ -148,7 +154,7 @@ fn a_copy_of_damaged_or_missing_pages_is_refused() {
             let finished = match target.accept(&one(0, u64::MAX), u64::MAX, pages.into()) {
                 Ok(accepted) => {
                     target.write(accepted, async |_| {}).await.expect("the disk works");
-                    target.finish(async |_| {}).await.map(drop)
+                    finish(target).await.map(drop)
                 }
                 Err(error) => Err(error),
             };
@@ -158,9 +164,111 @@ fn a_copy_of_damaged_or_missing_pages_is_refused() {
             }
             CopyTarget::remove(&env, &copy_options()).await.expect("the disk works");
         }
-        let target = CopyTarget::create(env.clone(), copy_options(), meta_of(&source)).await.expect("there is room");
-        assert!(target.finish(async |_| {}).await.is_err(), "nothing has come");
+        let mut target =
+            CopyTarget::create(env.clone(), copy_options(), meta_of(&source)).await.expect("there is room");
+        let accepted = target.accept(&one(0, u64::MAX), u64::MAX, Bytes::new()).expect("it was asked for");
+        target.write(accepted, async |_| {}).await.expect("the disk works");
+        assert!(finish(target).await.is_err(), "nothing has come");
     });
+}
+
+/// What was proven before a copy became that of a newer generation isn't looked at again, and nothing of what came since is believed: a wrong bit in it is found, or does no harm.
+#[test]
+fn a_second_proof_is_of_what_came_since_the_first() {
+    let (mut refused, mut all_proven, mut newly_proven) = (0, 0, 0);
+    for seed in 0..20 {
+        let sim = Sim::new(seed, SimOptions::default());
+        let env = sim.env();
+        let mut prng = Prng::new(seed);
+        sim.block_on(async {
+            let mut bed = Bed::create(env.clone()).await;
+            change(&mut bed, &mut prng, 2_000).await;
+            bed.checkpoint().await;
+            let older = bed.store.begin_copy();
+            let mut target =
+                CopyTarget::create(env.clone(), copy_options(), meta_of(&older)).await.expect("there is room");
+            while copy_part(&older, &mut target, 1 << 16).await.expect("the disk works") {}
+            let all = target.prove(async |_| {}).await.unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+            let again = target.prove(async |_| {}).await.expect("it was proven");
+            assert_eq!(again, 0, "seed {seed}: it was proven");
+            change(&mut bed, &mut prng, 10).await;
+            bed.checkpoint().await;
+            let source = bed.store.begin_copy();
+            let changed = source.changed_since(&older, async |_| {}).await.expect("the disk works");
+            let older_generation = older.generation();
+            drop(older);
+            let mut since = Since::generation(older_generation);
+            since.advance(&changed);
+            target.advance(meta_of(&source), &since).await.expect("it follows");
+            let wanted = target.next(usize::MAX);
+            let part = source.read(&wanted, usize::MAX, async |_| {}).await.expect("the disk works");
+            let mut pages = part.pages.to_vec();
+            let is_damaged = prng.chance(3, 4);
+            if is_damaged {
+                let at = prng.index(pages.len());
+                pages[at] ^= 1 << prng.below(8);
+            }
+            let proven = match target.accept(&wanted, part.until, pages.into()) {
+                Ok(accepted) => {
+                    target.write(accepted, async |_| {}).await.expect("the disk works");
+                    target.prove(async |_| {}).await
+                }
+                Err(error) => Err(error),
+            };
+            match proven {
+                // A wrong bit in a page that was proven already does no harm.
+                Ok(proven) => {
+                    (all_proven, newly_proven) = (all_proven + all, newly_proven + proven);
+                    let store = target.finish().await.expect("the disk works");
+                    assert_same(&env, store.view(), &Arc::clone(store.pages()), &model_of(&bed, &source), &mut prng)
+                        .await;
+                    assert_can_go_on(&env, store, seed).await;
+                }
+                Err(error) => {
+                    assert!(is_damaged, "seed {seed}: {error}");
+                    refused += 1;
+                }
+            }
+        });
+    }
+    assert!(
+        refused >= 5 && newly_proven > 0 && newly_proven * 2 < all_proven,
+        "{refused}: {newly_proven} {all_proven}"
+    );
+}
+
+/// Two moves at once: a page may have been let go of by the first and used again by the second.
+#[test]
+fn a_proof_doesn_t_count_for_a_generation_that_wasn_t_held_beside_the_proven_one() {
+    for seed in 0..10 {
+        let sim = Sim::new(seed, SimOptions::default());
+        let env = sim.env();
+        let mut prng = Prng::new(seed);
+        sim.block_on(async {
+            let mut bed = Bed::create(env.clone()).await;
+            change(&mut bed, &mut prng, 1_000).await;
+            bed.checkpoint().await;
+            let mut source = bed.store.begin_copy();
+            let mut target =
+                CopyTarget::create(env.clone(), copy_options(), meta_of(&source)).await.expect("there is room");
+            while copy_part(&source, &mut target, 1 << 16).await.expect("the disk works") {}
+            target.prove(async |_| {}).await.unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+            let mut since = Since::generation(source.generation());
+            for _ in 0..2 {
+                change(&mut bed, &mut prng, 300).await;
+                bed.checkpoint().await;
+                bed.checkpoint().await;
+                let newer = bed.store.begin_copy();
+                since.advance(&newer.changed_since(&source, async |_| {}).await.expect("the disk works"));
+                source = newer;
+            }
+            target.advance(meta_of(&source), &since).await.expect("it follows");
+            while copy_part(&source, &mut target, 1 << 16).await.expect("the disk works") {}
+            let store = finish(target).await.unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+            assert_same(&env, store.view(), &Arc::clone(store.pages()), &model_of(&bed, &source), &mut prng).await;
+            assert_can_go_on(&env, store, seed).await;
+        });
+    }
 }
 
 #[test]
@@ -220,7 +328,7 @@ fn hostile_metas_and_parts_are_refused() {
 /// A copy is interrupted, resumed and moved to newer generations while its source changes, and is in the end the last generation that it became.
 #[test]
 fn a_copy_goes_on_after_crashes_and_becomes_that_of_newer_generations() {
-    let (mut resumed, mut moved) = (0, 0);
+    let (mut resumed, mut moved, mut proven) = (0, 0, 0);
     for seed in 0..40 {
         let sim = Sim::new(seed, SimOptions::default());
         let env = sim.env();
@@ -232,7 +340,7 @@ fn a_copy_goes_on_after_crashes_and_becomes_that_of_newer_generations() {
             bed.checkpoint().await;
             let mut source = bed.store.begin_copy();
             // What was changed since the generation that the target is known to copy.
-            let mut base: Option<(u64, Blocks)> = None;
+            let mut base: Option<Since> = None;
             let mut target =
                 Some(CopyTarget::create(env.clone(), copy_options(), meta_of(&source)).await.expect("there is room"));
             let mut rounds = 0;
@@ -242,19 +350,23 @@ fn a_copy_goes_on_after_crashes_and_becomes_that_of_newer_generations() {
                 // Who doesn't know yet that there is a newer one gets nothing.
                 let is_current = one.generation() == source.generation();
                 if is_current && !copy_part(&source, &mut one, bytes_max).await.expect("the disk works") {
-                    break one.finish(async |_| {}).await.unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+                    one.prove(async |_| {}).await.unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+                    // It may go on as that of a newer one.
+                    if rounds >= 30 || prng.chance(1, 6) {
+                        break one.finish().await.expect("the disk works");
+                    }
+                    proven += 1;
                 }
                 // Whoever writes faster than pages are copied is never caught up with.
                 rounds += 1;
-                if rounds < 20 && prng.chance(1, 3) {
+                if rounds < 30 && prng.chance(1, 3) {
                     change(&mut bed, &mut prng, 20).await;
                     bed.checkpoint().await;
                 }
                 if prng.chance(1, 6) && bed.store.checkpoints().generation > source.generation() {
                     let newer = bed.store.begin_copy();
                     let changed = newer.changed_since(&source, async |_| {}).await.expect("the disk works");
-                    let (_, since) = base.get_or_insert_with(|| (source.generation(), Blocks::default()));
-                    since.add(&changed);
+                    base.get_or_insert_with(|| Since::generation(source.generation())).advance(&changed);
                     source = newer;
                     moved += 1;
                 }
@@ -264,9 +376,8 @@ fn a_copy_goes_on_after_crashes_and_becomes_that_of_newer_generations() {
                         one.save().await.expect("the disk works");
                     }
                     drop(one);
-                    let known = base.as_ref().map(|(generation, changed)| (*generation, changed));
                     let (options, meta) = (copy_options(), meta_of(&source));
-                    let found = CopyTarget::resume(env.clone(), options.clone(), meta.clone(), known).await;
+                    let found = CopyTarget::resume(env.clone(), options.clone(), meta.clone(), base.as_ref()).await;
                     one = match found.expect("the disk works") {
                         Some(found) => found,
                         None => CopyTarget::create(env.clone(), options, meta).await.expect("there is room"),
@@ -274,9 +385,9 @@ fn a_copy_goes_on_after_crashes_and_becomes_that_of_newer_generations() {
                     resumed += u64::from(one.left().0 < one.left().1);
                     base = None;
                 } else if prng.chance(1, 2)
-                    && let Some((_, changed)) = base.take()
+                    && let Some(since) = base.take()
                 {
-                    one.advance(meta_of(&source), &changed).await.expect("it follows");
+                    one.advance(meta_of(&source), &since).await.expect("it follows");
                 }
                 target = Some(one);
             };
@@ -288,7 +399,10 @@ fn a_copy_goes_on_after_crashes_and_becomes_that_of_newer_generations() {
             common::assert_sound(&env).await;
         });
     }
-    assert!(resumed > 20 && moved > 20, "{resumed} resumed, {moved} moved");
+    assert!(
+        resumed > 20 && moved > 20 && proven > 20,
+        "{resumed} resumed, {moved} moved, {proven} proven and gone on with"
+    );
 }
 
 #[test]
@@ -301,7 +415,7 @@ fn a_copy_of_another_file_or_of_a_generation_that_nobody_knows_is_not_gone_on_wi
         change(&mut bed, &mut prng, 300).await;
         bed.checkpoint().await;
         let source = bed.store.begin_copy();
-        let resume = async |source: &CopySource<SimEnv>, base: Option<(u64, &Blocks)>| {
+        let resume = async |source: &CopySource<SimEnv>, base: Option<&Since>| {
             let found = CopyTarget::resume(env.clone(), copy_options(), meta_of(source), base).await;
             found.expect("the disk works").map(|target| target.left())
         };
@@ -321,8 +435,13 @@ fn a_copy_of_another_file_or_of_a_generation_that_nobody_knows_is_not_gone_on_wi
         let changed = newer.changed_since(&source, async |_| {}).await.expect("the disk works");
         assert!(changed.count() > 0);
         assert_eq!(resume(&newer, None).await, None, "nobody says what has changed");
-        assert_eq!(resume(&newer, Some((source.generation() - 1, &changed))).await, None, "since something else");
-        assert!(resume(&newer, Some((source.generation(), &changed))).await.is_some());
+        let since = |generation| {
+            let mut since = Since::generation(generation);
+            since.advance(&changed);
+            since
+        };
+        assert_eq!(resume(&newer, Some(&since(source.generation() - 1))).await, None, "since something else");
+        assert!(resume(&newer, Some(&since(source.generation()))).await.is_some());
         let progress = PathBuf::from("/copy.progress");
         let file = env.open(&progress, OpenOptions::direct(OpenMode::Write)).await.expect("it is there");
         let (_, mut page) = file.read_at(PAGE_BYTES as u64, AlignedBuf::zeroed(PAGE_BYTES)).await;

@@ -6,7 +6,7 @@ use std::ops::Range;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use plinth_base::{GroupId, LogIndex, Term, codec::Malformed};
 use plinth_raft::Position;
-use plinth_tree::CopyPart;
+use plinth_tree::{CopyPart, Since};
 
 use super::frame::{FrameError, FrameHeader, put_frame};
 
@@ -32,6 +32,11 @@ pub enum Place {
         /// Which, in order, at most [`RANGES_MAX`].
         wanted: Vec<Range<u64>>,
     },
+    /// All pages are there and were proven: what has changed since, if that is worth it, or else an empty part.
+    Proven {
+        /// Of this generation.
+        generation: u64,
+    },
 }
 
 /// How many ranges of pages are asked for at once: where a file has changed here and there, a part consists of many.
@@ -46,7 +51,9 @@ impl Place {
     pub fn end(&self) -> Self {
         match *self {
             Self::Records { .. } => Self::Records { tree: u8::MAX, after: None },
-            Self::Pages { generation, .. } => Self::Pages { generation, wanted: Vec::new() },
+            Self::Pages { generation, .. } | Self::Proven { generation } => {
+                Self::Pages { generation, wanted: Vec::new() }
+            }
         }
     }
 
@@ -60,6 +67,7 @@ impl Place {
 const RECORDS_OF: u8 = 0;
 const RECORDS_BEHIND: u8 = 1;
 const PAGES_OF: u8 = 2;
+const PROVEN: u8 = 3;
 
 fn put_place(out: &mut BytesMut, place: &Place) {
     match place {
@@ -72,6 +80,10 @@ fn put_place(out: &mut BytesMut, place: &Place) {
             out.put_u8(PAGES_OF);
             out.put_u64_le(*generation);
             wanted.iter().flat_map(|range| [range.start, range.end]).for_each(|page| out.put_u64_le(page));
+        }
+        Place::Proven { generation } => {
+            out.put_u8(PROVEN);
+            out.put_u64_le(*generation);
         }
     }
 }
@@ -87,6 +99,7 @@ fn place(mut rest: Bytes) -> Result<Place, Malformed> {
             }
             if rest.is_empty() { Ok(Place::Pages { generation, wanted }) } else { Err(TOO_MANY_RANGES) }
         }
+        PROVEN => Ok(Place::Proven { generation: u64(&mut rest)? }),
         _ => Err(Malformed("neither records nor pages")),
     }
 }
@@ -141,9 +154,8 @@ pub enum SnapshotFrame {
         state: Bytes,
         /// The meta of the checkpoint whose pages it consists of; empty if it consists of records.
         meta: Bytes,
-        /// The snapshot's earlier checkpoint that the receiver was last known to copy, and the blocks with pages that were changed since, see
-        /// [`plinth_tree::Blocks`].
-        base: Option<(u64, Bytes)>,
+        /// What has changed since the snapshot's earlier checkpoint that the receiver was last known to copy.
+        since: Option<Since>,
     },
     /// The next part, please. Asked again, it is answered again.
     Ask {
@@ -184,7 +196,7 @@ impl SnapshotFrame {
     /// Appends it as a frame.
     pub fn encode(&self, group: GroupId, out: &mut BytesMut) {
         match self {
-            Self::Offer { session, at, state, meta, base } => put_frame(out, SNAPSHOT_OFFER, group, |out| {
+            Self::Offer { session, at, state, meta, since } => put_frame(out, SNAPSHOT_OFFER, group, |out| {
                 out.put_u64_le(*session);
                 out.put_u64_le(at.index.0);
                 out.put_u64_le(at.term.0);
@@ -192,9 +204,8 @@ impl SnapshotFrame {
                     out.put_u32_le(u32::try_from(part.len()).expect("a record or a page is small"));
                     out.put_slice(part);
                 }
-                if let Some((generation, changed)) = base {
-                    out.put_u64_le(*generation);
-                    out.put_slice(changed);
+                if let Some(since) = since {
+                    out.put_slice(&since.encode());
                 }
             }),
             Self::Ask { session, number, done_ppm, place } => put_frame(out, SNAPSHOT_ASK, group, |out| {
@@ -237,8 +248,8 @@ impl SnapshotFrame {
             SNAPSHOT_OFFER => {
                 let at = Position { index: LogIndex(u64(&mut rest)?), term: Term(u64(&mut rest)?) };
                 let (state, meta) = (with_length(&mut rest)?, with_length(&mut rest)?);
-                let base = if rest.is_empty() { None } else { Some((u64(&mut rest)?, rest)) };
-                Self::Offer { session, at, state, meta, base }
+                let since = if rest.is_empty() { None } else { Some(Since::decode(&rest)?) };
+                Self::Offer { session, at, state, meta, since }
             }
             SNAPSHOT_ASK => {
                 let (number, done_ppm) = (u64(&mut rest)?, rest.try_get_u32_le().map_err(|_| ENDS_EARLY)?);
@@ -332,9 +343,9 @@ mod tests {
         let last_records = Content::Records { records: records.clone(), is_last: true };
         let part = CopyPart { pages: records.clone(), until: 70 };
         for sent in [
-            SnapshotFrame::Offer { session: 1, at, state: state.clone(), meta: meta.clone(), base: None },
-            SnapshotFrame::Offer { session: 1, at, state: state.clone(), meta, base: Some((7, "blocks".into())) },
-            SnapshotFrame::Offer { session: 1, at, state, meta: Bytes::new(), base: None },
+            SnapshotFrame::Offer { session: 1, at, state: state.clone(), meta: meta.clone(), since: None },
+            SnapshotFrame::Offer { session: 1, at, state: state.clone(), meta, since: Some(Since::generation(7)) },
+            SnapshotFrame::Offer { session: 1, at, state, meta: Bytes::new(), since: None },
             SnapshotFrame::Ask { session: 2, number: 9, done_ppm: 7, place },
             SnapshotFrame::Ask { session: 2, number: 9, done_ppm: 7, place: Place::RECORDS },
             SnapshotFrame::Ask {
@@ -349,6 +360,7 @@ mod tests {
                 done_ppm: 7,
                 place: Place::Pages { generation: 1, wanted: Vec::new() },
             },
+            SnapshotFrame::Ask { session: 2, number: 9, done_ppm: 7, place: Place::Proven { generation: 3 } },
             SnapshotFrame::Part { session: 3, number: 8, content: last_records },
             SnapshotFrame::Part { session: 3, number: 8, content: Content::Pages(part) },
             SnapshotFrame::End { session: 4, ending: Ending::Over },

@@ -35,6 +35,11 @@ impl Blocks {
         self.pages
     }
 
+    /// Whether no block is in it.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.bits.ones() == 0
+    }
+
     /// How many blocks are in it.
     #[must_use]
     pub fn count(&self) -> u64 {

@@ -4,7 +4,7 @@
 //! sender keeps nothing but the generation's pin and a small piece of its bitmap, however large the file is.
 //!
 //! While a generation is pinned none of its pages changes. So a sender that can't keep it any longer takes a newer one before it lets go of the old one: what the receiver
-//! lacks of that are the pages that it lacked before, and those that only the newer one uses ([`CopySource::changed_since`]). They are counted in [`Blocks`].
+//! lacks of that are the pages that it lacked before, and those that only the newer one uses ([`CopySource::changed_since`]). They are counted in [`Blocks`], and [`Since`] when.
 //!
 //! Nothing that comes is believed before all of it is there and was proven, from the meta down; then the meta is written, and the file opened as after a
 //! crash. Until then a copy that was interrupted goes on with what its progress file says; if that is too much, the proof tells.
@@ -13,6 +13,7 @@
 
 mod blocks;
 mod progress;
+mod since;
 mod source;
 mod target;
 
@@ -21,6 +22,7 @@ use plinth_base::codec::Malformed;
 
 pub use self::{
     blocks::Blocks,
+    since::Since,
     source::{CopyPart, CopySource},
     target::{AcceptedPages, CopyTarget},
 };

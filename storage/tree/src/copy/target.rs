@@ -11,13 +11,15 @@ use super::{
     CopyMeta, RUN_HEADER_BYTES,
     blocks::Blocks,
     progress::{Progress, remove_if_there},
+    since::Since,
 };
 use crate::{
+    bitmap::Bitmap,
     error::TreeError,
     layout::PAGE_BYTES,
     meta::{META_PAGES, Meta},
     store::{Store, StoreOptions},
-    verify::Verify,
+    verify::prove,
 };
 
 /// Writes that are under way at once.
@@ -33,6 +35,8 @@ pub struct CopyTarget<E: Env> {
     file: E::File,
     meta: Meta,
     missing: Blocks,
+    /// A generation that every page was proven of, if this is that or has become a copy of one behind it without a third one between them, and the pages that it uses.
+    proven: Option<(u64, Bitmap)>,
     /// Pages were accepted that aren't written yet.
     is_ahead: bool,
 }
@@ -52,11 +56,10 @@ impl<E: Env> CopyTarget<E> {
         let file = env.open(&options.path, OpenOptions::direct(OpenMode::CreateNew)).await?;
         file.allocate(0, meta.pages * PAGE_BYTES as u64).await?;
         let missing = Blocks::all_of(meta.pages);
-        Ok(Self { env, options, file, meta, missing, is_ahead: false })
+        Ok(Self { env, options, file, meta, missing, proven: None, is_ahead: false })
     }
 
-    /// Goes on with a copy that was interrupted, if what is there is of the same file and of the same generation, or of generation `base`, since which blocks have
-    /// changed.
+    /// Goes on with a copy that was interrupted, if what is there is of the same file and of the same generation, or of the one since which is known what has changed.
     ///
     /// # Errors
     /// The disk is full, or fails.
@@ -64,23 +67,23 @@ impl<E: Env> CopyTarget<E> {
         env: E,
         options: StoreOptions,
         meta: CopyMeta,
-        base: Option<(u64, &Blocks)>,
+        since: Option<&Since>,
     ) -> Result<Option<Self>, TreeError> {
         let Some(Progress { meta: found, missing }) = Progress::load(&env, &options.path, options.trees).await else {
             return Ok(None);
         };
         let generation = found.generation;
         let is_same = generation == meta.0.generation;
-        if found.file_id != meta.0.file_id || !is_same && base.is_none_or(|(base, _)| base != generation) {
+        if found.file_id != meta.0.file_id || !is_same && since.is_none_or(|since| since.from() != generation) {
             return Ok(None);
         }
         let Ok(file) = env.open(&options.path, OpenOptions::direct(OpenMode::Write)).await else { return Ok(None) };
         if file.len().await? < found.pages * PAGE_BYTES as u64 {
             return Ok(None);
         }
-        let mut target = Self { env, options, file, meta: found, missing, is_ahead: false };
-        if let Some((_, changed)) = base.filter(|_| !is_same) {
-            target.advance(meta, changed).await?;
+        let mut target = Self { env, options, file, meta: found, missing, proven: None, is_ahead: false };
+        if let Some(since) = since.filter(|_| !is_same) {
+            target.advance(meta, since).await?;
         }
         Mark::CopyResumed.hit();
         Ok(Some(target))
@@ -95,17 +98,22 @@ impl<E: Env> CopyTarget<E> {
         Ok(remove_if_there(env, &options.path).await?)
     }
 
-    /// Becomes a copy of a newer generation of the same file. `changed` are the blocks with pages that only the newer one uses.
+    /// Becomes a copy of a newer generation of the same file. `since` is what has changed since this one's, or since an even older one.
     ///
     /// # Errors
     /// The disk is full, or this is of another file.
-    pub async fn advance(&mut self, meta: CopyMeta, changed: &Blocks) -> Result<(), TreeError> {
+    pub async fn advance(&mut self, meta: CopyMeta, since: &Since) -> Result<(), TreeError> {
         let CopyMeta(meta) = meta;
-        if meta.file_id != self.meta.file_id || meta.pages < self.meta.pages || changed.file_pages() != meta.pages {
+        if meta.file_id != self.meta.file_id
+            || meta.pages < self.meta.pages
+            || since.blocks().file_pages() != meta.pages
+        {
             return Err(invalid("a later generation that isn't one"));
         }
         self.file.allocate(0, meta.pages * PAGE_BYTES as u64).await?;
-        self.missing.add(changed);
+        self.missing.add(since.blocks());
+        let is_next = since.from() == self.meta.generation && since.keeps_shared_pages();
+        self.proven.take_if(|(generation, _)| !is_next || *generation != self.meta.generation);
         self.meta = meta;
         Ok(())
     }
@@ -154,7 +162,7 @@ impl<E: Env> CopyTarget<E> {
             if bytes > part.len() || bytes > IO_BYTES_MAX {
                 return Err(invalid("they end early"));
             }
-            accepted.push((first, part.split_to(bytes)));
+            self.accept_run(first, part.split_to(bytes), &mut accepted);
             next = first + pages;
         }
         for range in wanted.iter().take_while(|range| range.start < until) {
@@ -162,6 +170,22 @@ impl<E: Env> CopyTarget<E> {
         }
         self.is_ahead = true;
         Ok(AcceptedPages(accepted))
+    }
+
+    /// What was proven isn't written again: nothing would prove it a second time.
+    fn accept_run(&self, first: u64, bytes: Bytes, accepted: &mut Vec<(u64, Bytes)>) {
+        let Some((_, proven)) = &self.proven else { return accepted.push((first, bytes)) };
+        let end = first + (bytes.len() / PAGE_BYTES) as u64;
+        let byte = |page: u64| usize::try_from(page - first).expect("a part is small") * PAGE_BYTES;
+        let mut at = first;
+        while at < end {
+            // The file may have grown since.
+            let until = (at..end).find(|page| proven.get(*page)).unwrap_or(end);
+            if at < until {
+                accepted.push((at, bytes.slice(byte(at)..byte(until))));
+            }
+            at = (until..end).find(|page| !proven.get(*page)).unwrap_or(end);
+        }
     }
 
     /// Writes what was accepted. After each write `pace` is called with its bytes.
@@ -195,17 +219,29 @@ impl<E: Env> CopyTarget<E> {
         Ok(Progress::save(&self.env, &self.options.path, &meta, &self.missing).await?)
     }
 
-    /// Nothing is missing: proves every page, then makes the meta durable. What is returned has one checkpoint; the next one makes it two.
+    /// Nothing is missing: proves every page, but for those that were proven when this was a copy of an older generation. Says how many were looked at. After each read
+    /// `pace` is called with its bytes.
     ///
     /// # Errors
-    /// It can't be written, or what came isn't what the meta speaks of.
-    pub async fn finish(self, pace: impl AsyncFnMut(usize)) -> Result<Store<E>, TreeError> {
+    /// It can't be written or read, or what came isn't what the meta speaks of.
+    pub async fn prove(&mut self, pace: impl AsyncFnMut(usize)) -> Result<u64, TreeError> {
+        assert!(self.missing.is_empty(), "what is missing can't be proven");
         // Whoever interrupts the proof finds that only the proof is left to do.
         self.save().await?;
-        let Self { env, options, file, meta, .. } = self;
-        let (newest, older) = (meta.clone(), None);
-        let verify = Verify { env: env.clone(), options: options.clone(), newest, older, _pin: None };
-        verify.run(pace).await?;
+        let proven = self.proven.take().map_or_else(Bitmap::default, |(_, used)| used);
+        let of = (&self.meta, self.options.trees);
+        let (used, count) = prove(&self.env, &self.options.path, of, &proven, pace).await?;
+        self.proven = Some((self.meta.generation, used));
+        Ok(count)
+    }
+
+    /// Everything was proven: makes the meta durable. What is returned has one checkpoint; the next one makes it two.
+    ///
+    /// # Errors
+    /// It can't be written.
+    pub async fn finish(self) -> Result<Store<E>, TreeError> {
+        let Self { env, options, file, meta, proven, .. } = self;
+        assert!(proven.is_some_and(|(generation, _)| generation == meta.generation), "what isn't proven isn't a tree");
         // From here on the file may change.
         Progress::remove(&env, &options.path).await?;
         let mut metas = AlignedBuf::zeroed(META_PAGES as usize * PAGE_BYTES);

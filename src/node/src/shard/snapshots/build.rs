@@ -7,7 +7,7 @@ use plinth_base::{Mark, codec::Malformed};
 use plinth_env::{Env, PageError};
 use plinth_kv::trees::TREES;
 use plinth_tree::{
-    Blocks, CopyMeta, CopyPart, CopyTarget, NewBody, NewValue, Store, StoreOptions, TreeError, TreeId, put_pages_max,
+    CopyMeta, CopyPart, CopyTarget, NewBody, NewValue, Since, Store, StoreOptions, TreeError, TreeId, put_pages_max,
 };
 
 use super::receive::{BuildError, Built};
@@ -35,14 +35,14 @@ const WHOLE_PPM: u32 = 1_000_000;
 /// A checkpoint whose pages are offered.
 pub(super) struct OfferedPages {
     pub(super) meta: CopyMeta,
-    /// An older generation, and blocks with pages that were changed since.
-    pub(super) base: Option<(u64, Blocks)>,
+    /// What has changed since an older one.
+    pub(super) since: Option<Since>,
 }
 
 impl OfferedPages {
     /// Whether a copy of `generation` can become one of this: what has changed since an even older one is more than what has changed since.
     pub(super) fn follows(&self, generation: u64) -> bool {
-        self.base.as_ref().is_some_and(|(base, _)| (*base..self.meta.generation()).contains(&generation))
+        self.since.as_ref().is_some_and(|since| (since.from()..self.meta.generation()).contains(&generation))
     }
 }
 
@@ -52,6 +52,8 @@ pub(super) enum Step {
     Part(Place, Content),
     /// A newer checkpoint takes the place of the one that is copied.
     Advance(OfferedPages),
+    /// What was proven is new enough.
+    Finish,
     /// It may have been given up.
     Wake,
 }
@@ -87,6 +89,14 @@ fn part_done(done: u64, all: u64) -> u32 {
     u32::try_from(done * u64::from(WHOLE_PPM) / all.max(1)).unwrap_or(WHOLE_PPM)
 }
 
+/// The copy becomes one of a newer checkpoint.
+async fn advance<E: Env>(
+    target: &mut CopyTarget<E>,
+    OfferedPages { meta, since }: OfferedPages,
+) -> Result<(), TreeError> {
+    target.advance(meta, &since.expect("it follows")).await
+}
+
 impl<E: Env> Builder<E> {
     /// Takes part after part, until the last one or until nobody wants it any more. Pages that have come are kept then, for the next one to go on with.
     pub(super) async fn run(mut self, told: impl Fn(Built<E>)) -> Result<(), BuildError> {
@@ -109,6 +119,41 @@ impl<E: Env> Builder<E> {
     /// Of pages; none if it was given up.
     async fn copy(&self, pages: OfferedPages, told: &impl Fn(Built<E>)) -> Result<Option<Store<E>>, BuildError> {
         let mut target = self.target(pages).await?;
+        let mut is_new_enough = false;
+        while !is_new_enough {
+            if !self.copy_missing(&mut target, told).await? {
+                return Ok(None);
+            }
+            told(Built::Complete);
+            target.prove(self.paced()).await?;
+            // Proving the whole file takes long; what has changed meanwhile is copied and proven in a moment.
+            told(Built::Proven(target.generation()));
+            is_new_enough = loop {
+                let step = self.next_step().await;
+                if self.is_given_up.get() {
+                    return Ok(None);
+                }
+                match step {
+                    Step::Finish => break true,
+                    Step::Advance(pages) => {
+                        advance(&mut target, pages).await?;
+                        break false;
+                    }
+                    Step::Part(..) => return Err(Malformed("a part that wasn't asked for").into()),
+                    Step::Wake => {}
+                }
+            };
+        }
+        let mut store = target.finish().await?;
+        Mark::SnapshotCopied.hit();
+        // Both checkpoints of a tree have to be of use.
+        store.set_state(store.state().clone());
+        self.write(&mut store).await?;
+        Ok(Some(store))
+    }
+
+    /// Copies until nothing is missing; false if it was given up.
+    async fn copy_missing(&self, target: &mut CopyTarget<E>, told: &impl Fn(Built<E>)) -> Result<bool, BuildError> {
         let (mut unsaved, mut is_asked) = (0, false);
         let ask = |target: &CopyTarget<E>| {
             let ((left, all), generation, wanted) = (target.left(), target.generation(), target.next(RANGES_MAX));
@@ -118,52 +163,46 @@ impl<E: Env> Builder<E> {
             }
             wants_more
         };
-        while is_asked || ask(&target) {
+        while is_asked || ask(target) {
             is_asked = true;
             let step = self.next_step().await;
             if self.is_given_up.get() {
                 if unsaved > 0 {
                     target.save().await?;
                 }
-                return Ok(None);
+                return Ok(false);
             }
             match step {
                 Step::Part(Place::Pages { wanted, .. }, Content::Pages(CopyPart { pages, until })) => {
                     unsaved += pages.len() as u64;
                     let accepted = target.accept(&wanted, until, pages)?;
                     // The next part is on its way while this one is written.
-                    is_asked = ask(&target);
+                    is_asked = ask(target);
                     target.write(accepted, self.paced()).await?;
                 }
                 Step::Part(..) => return Err(Malformed("records where pages were asked for").into()),
-                Step::Advance(OfferedPages { meta, base }) => {
-                    let (_, changed) = base.expect("it follows");
-                    target.advance(meta, &changed).await?;
+                Step::Advance(pages) => {
+                    advance(target, pages).await?;
                     is_asked = false;
                     // What is noted of the older one is soon of no use.
                     unsaved = self.save_bytes;
                 }
-                Step::Wake => {}
+                Step::Finish | Step::Wake => {}
             }
             if unsaved >= self.save_bytes {
                 target.save().await?;
                 unsaved = 0;
             }
         }
-        told(Built::Complete);
-        let mut store = target.finish(self.paced()).await?;
-        Mark::SnapshotCopied.hit();
-        // Both checkpoints of a tree have to be of use.
-        store.set_state(store.state().clone());
-        self.write(&mut store).await?;
-        Ok(Some(store))
+        Ok(true)
     }
 
     /// What is there of it, or a new file.
     async fn target(&self, pages: OfferedPages) -> Result<CopyTarget<E>, BuildError> {
         let (env, options) = (self.env.clone(), self.options.clone());
-        let base = pages.base.as_ref().map(|(generation, changed)| (*generation, changed));
-        if let Some(target) = CopyTarget::resume(env.clone(), options.clone(), pages.meta.clone(), base).await? {
+        if let Some(target) =
+            CopyTarget::resume(env.clone(), options.clone(), pages.meta.clone(), pages.since.as_ref()).await?
+        {
             let (left, all) = target.left();
             plinth_base::log_info!("a snapshot goes on where it was", "blocks_left" => left, "blocks" => all);
             return Ok(target);
@@ -186,7 +225,9 @@ impl<E: Env> Builder<E> {
             }
             let (mut records, is_last) = match step {
                 Step::Part(_, Content::Records { records, is_last }) => (records, is_last),
-                Step::Part(..) | Step::Advance(_) => return Err(Malformed("pages where records were asked for").into()),
+                Step::Part(..) | Step::Advance(_) | Step::Finish => {
+                    return Err(Malformed("pages where records were asked for").into());
+                }
                 Step::Wake => continue,
             };
             let mut count = 0;
@@ -215,7 +256,7 @@ impl<E: Env> Builder<E> {
             // How many there are nobody knows; trees come one after the other.
             let done = match &place {
                 Place::Records { tree, .. } => part_done(u64::from(*tree), TREES.len() as u64),
-                Place::Pages { .. } => 0,
+                Place::Pages { .. } | Place::Proven { .. } => 0,
             };
             told(Built::Until(place.clone(), done));
         }

@@ -2,8 +2,8 @@
 //!
 //! The receiver asks for one part after the other, the next one while it writes the last one: so the sender holds one of them in memory, the receiver two, and a
 //! part that is lost is asked for again. What is offered are the pages of the newest checkpoint; who can't read them asks for records, and is offered those of the newest root. The sender keeps either
-//! until it is done, or nobody asks any more; pages that are held for too long, and those of a snapshot that is
-//! almost there and old, are exchanged for those of a newer checkpoint. The receiver makes a tree of its own beside the one it serves from, proves it, makes it durable, and puts it in
+//! until it is done, or nobody asks any more; pages that are held for too long, and those of a snapshot that was
+//! proven and is old, are exchanged for those of a newer checkpoint. The receiver makes a tree of its own beside the one it serves from, proves it, makes it durable, and puts it in
 //! the other's place; only then does its log begin behind it.
 
 mod build;
@@ -32,8 +32,8 @@ fn name(member: MemberId) -> String {
 impl<E: Env> Shard<E> {
     pub(super) fn handle_snapshot_frame(&mut self, at: usize, peer: MemberId, frame: SnapshotFrame) {
         match frame {
-            SnapshotFrame::Offer { session, at: position, state, meta, base } => {
-                self.consider_offer(at, peer, &Offer { session, position, state, meta, base });
+            SnapshotFrame::Offer { session, at: position, state, meta, since } => {
+                self.consider_offer(at, peer, &Offer { session, position, state, meta, since });
             }
             SnapshotFrame::Ask { session, number, place, done_ppm } => {
                 self.read_part(at, peer, (session, number), place, done_ppm);

@@ -7,7 +7,7 @@ use plinth_base::{Instant, MemberId, codec::Malformed};
 use plinth_env::{Env, TaskQueue};
 use plinth_kv::State;
 use plinth_raft::Position;
-use plinth_tree::{Blocks, CopyMeta, CopyTarget, Store, TreeError};
+use plinth_tree::{CopyMeta, CopyTarget, Since, Store, TreeError};
 
 use super::{
     super::{Completion, Shard},
@@ -25,6 +25,9 @@ const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 /// After a snapshot that couldn't be used, none is taken for so long.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// When the sender doesn't say for so long whether there is a newer checkpoint, what was proven is new enough.
+const NEWER_WAIT_MAX: Duration = Duration::from_secs(2);
 
 /// The sender is given up when nothing has come for so long.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
@@ -44,7 +47,7 @@ pub(super) struct Offer {
     /// The meta of its pages, if it consists of pages.
     pub(super) meta: Bytes,
     /// What has changed since an earlier one of the same session.
-    pub(super) base: Option<(u64, Bytes)>,
+    pub(super) since: Option<Since>,
 }
 
 /// What it consists of.
@@ -67,11 +70,7 @@ impl Offer {
         if *meta.state() != self.state {
             return Err(Malformed("an offer with two states"));
         }
-        let base = match &self.base {
-            Some((generation, changed)) => Some((*generation, Blocks::decode(changed)?)),
-            None => None,
-        };
-        Ok((state, Offered::Pages(OfferedPages { meta, base })))
+        Ok((state, Offered::Pages(OfferedPages { meta, since: self.since.clone() })))
     }
 }
 
@@ -100,10 +99,20 @@ pub(in crate::shard) struct Incoming<E: Env> {
     steps: Completions<Step>,
     /// The task that builds has to end.
     is_given_up: Rc<Cell<bool>>,
-    /// Everything has come; nothing else is taken before it is in place.
+    /// Everything has come: no other one is taken, unless this one becomes that of a newer checkpoint.
     is_whole: bool,
+    /// And it becomes none.
+    is_final: bool,
     /// The tree then, until it is put in its place.
     pub(super) store: Option<Store<E>>,
+}
+
+impl<E: Env> Incoming<E> {
+    /// What was proven becomes the tree.
+    fn finish(&mut self) {
+        self.is_final = true;
+        self.steps.push(Step::Finish);
+    }
 }
 
 impl<E: Env> Drop for Incoming<E> {
@@ -119,7 +128,9 @@ pub(crate) enum Built<E: Env> {
     Until(Place, u32),
     /// Nothing is missing any more.
     Complete,
-    /// And everything is durable.
+    /// And every page of this generation was proven.
+    Proven(u64),
+    /// It is a tree, and durable.
     Whole(Box<Store<E>>),
     /// It can't be used.
     Failed(BuildError),
@@ -215,6 +226,7 @@ impl<E: Env> Shard<E> {
             steps,
             is_given_up,
             is_whole: false,
+            is_final: false,
             store: None,
         });
         self.metrics.snapshots_received.begin(from);
@@ -228,7 +240,7 @@ impl<E: Env> Shard<E> {
     fn follow(&mut self, pages: OfferedPages) -> Option<OfferedPages> {
         let incoming = self.incoming.as_mut()?;
         let generation = pages.meta.generation();
-        let copied = incoming.generation.filter(|_| !incoming.is_whole)?;
+        let copied = incoming.generation.filter(|_| !incoming.is_final)?;
         if copied >= generation {
             return None;
         }
@@ -236,7 +248,7 @@ impl<E: Env> Shard<E> {
             return Some(pages);
         }
         // A part of the older one that comes from now on may lack what has changed.
-        (incoming.asked, incoming.generation) = (None, Some(generation));
+        (incoming.asked, incoming.generation, incoming.heard) = (None, Some(generation), self.now);
         incoming.number += 1;
         incoming.steps.push(Step::Advance(pages));
         None
@@ -289,7 +301,10 @@ impl<E: Env> Shard<E> {
         if is_asked && (incoming.session, incoming.number) == name {
             (incoming.asked, incoming.heard, incoming.is_cut) = (None, now, false);
             incoming.number += 1;
-            incoming.steps.push(Step::Part(incoming.place.clone(), content));
+            match incoming.place.clone() {
+                Place::Proven { .. } => incoming.finish(),
+                place => incoming.steps.push(Step::Part(place, content)),
+            }
         }
     }
 
@@ -304,7 +319,7 @@ impl<E: Env> Shard<E> {
         let Some(incoming) = self.incoming.as_mut().filter(|incoming| incoming.session == session) else { return };
         match built {
             Built::Until(place, done_ppm) => {
-                incoming.done_ppm = done_ppm;
+                (incoming.done_ppm, incoming.is_whole) = (done_ppm, false);
                 self.metrics.snapshots_received.note(incoming.from, done_ppm);
                 let is_of_older =
                     matches!(place, Place::Pages { generation, .. } if Some(generation) != incoming.generation);
@@ -316,6 +331,12 @@ impl<E: Env> Shard<E> {
                 incoming.is_whole = true;
                 self.say_that_all_is_there();
             }
+            Built::Proven(generation) if Some(generation) == incoming.generation => {
+                incoming.heard = self.now;
+                self.ask_for_part(Place::Proven { generation });
+            }
+            // It is about to become that of a newer one.
+            Built::Proven(_) => {}
             Built::Whole(store) => match State::decode(store.state()) {
                 Ok(state) => {
                     incoming.position = Position { index: state.applied, term: state.applied_term };
@@ -340,11 +361,17 @@ impl<E: Env> Shard<E> {
         let now = self.now;
         let Some(incoming) = &mut self.incoming else { return self.remove_leftover() };
         let at = incoming.at;
-        if incoming.is_whole && now.since(incoming.heard) >= ASK_AGAIN {
-            return self.say_that_all_is_there();
-        }
-        let Some(since) = incoming.asked else { return };
-        if now.since(incoming.heard) >= SILENCE_MAX {
+        let silence = now.since(incoming.heard);
+        let Some(since) = incoming.asked else {
+            if incoming.is_whole && silence >= ASK_AGAIN {
+                self.say_that_all_is_there();
+            }
+            return;
+        };
+        if matches!(incoming.place, Place::Proven { .. }) && silence >= NEWER_WAIT_MAX {
+            incoming.asked = None;
+            incoming.finish();
+        } else if silence >= SILENCE_MAX {
             self.give_incoming_up(at, Ending::Over);
         } else if now.since(since) >= ASK_AGAIN {
             let place = incoming.place.clone();

@@ -7,7 +7,7 @@ use plinth_base::{Instant, LogIndex, Mark, MemberId, log::Value};
 use plinth_env::{Env, TaskQueue};
 use plinth_kv::State;
 use plinth_raft::{Input, Position, Role};
-use plinth_tree::{Blocks, CopySource, Missing, TreeError, TreeId, View};
+use plinth_tree::{Blocks, CopyPart, CopySource, Missing, Since, TreeError, TreeId, View};
 
 use super::{
     super::{Completion, Shard},
@@ -36,10 +36,7 @@ const PINNED_DIVISOR: u64 = 4;
 /// How often the limits of a pin are doubled at most: that is for ever.
 const DOUBLED_MAX: u32 = 16;
 
-/// Of which a receiver has so much, in millionths, that is almost there.
-const ALMOST_PPM: u32 = 900_000;
-
-/// A snapshot that is almost there is brought up to date when it is older than this part of the longest that a pin is held.
+/// A snapshot that is all there is brought up to date when it is older than this part of the longest that a pin is held.
 const STALE_DIVISOR: u32 = 12;
 
 /// A snapshot under way to a peer.
@@ -55,10 +52,8 @@ pub(in crate::shard) struct Outgoing<E: Env> {
     offered: Instant,
     /// When the first part was asked for.
     began: Option<Instant>,
-    /// The receiver has everything.
+    /// The receiver has everything, and makes a tree of it.
     is_sent: bool,
-    /// It has so much, in millionths.
-    done_ppm: u32,
 }
 
 /// What a snapshot consists of.
@@ -78,8 +73,8 @@ struct Pages<E: Env> {
     renewed_at: Option<Duration>,
     /// It is about to become one.
     moving: Option<Why>,
-    /// The generation that the receiver spoke of last, and blocks with pages that were changed since.
-    base: Option<(u64, Blocks)>,
+    /// What has changed since the generation that the receiver spoke of last.
+    since: Option<Since>,
 }
 
 /// Why a snapshot goes on as one of a newer checkpoint.
@@ -89,7 +84,7 @@ enum Why {
     Held,
     /// The log behind it has gone: who gets it couldn't go on from there.
     CutOff,
-    /// It is almost there, and old. The pages that have changed since are fewer than the entries that changed them, and whoever applied those would catch up slowly.
+    /// All of it is there, and old. The pages that have changed since are fewer than the entries that changed them, and whoever applied those would catch up slowly.
     Stale,
 }
 
@@ -98,7 +93,7 @@ impl Why {
         match self {
             Self::Held => "its pages are held for too long, or are too many",
             Self::CutOff => "the log behind it has gone",
-            Self::Stale => "it is almost there, and brought up to date first",
+            Self::Stale => "it is all there, and brought up to date first",
         }
     }
 }
@@ -114,15 +109,15 @@ impl<E: Env> Pages<E> {
             moves: 0,
             renewed_at: None,
             moving: None,
-            base: None,
+            since: None,
         })
     }
 
     /// The receiver copies this generation.
     fn confirm(&mut self) {
         let generation = self.source.generation();
-        if self.base.as_ref().is_none_or(|(base, _)| *base != generation) {
-            self.base = Some((generation, Blocks::default()));
+        if self.since.as_ref().is_none_or(|since| since.from() != generation) {
+            self.since = Some(Since::generation(generation));
         }
     }
 
@@ -131,8 +126,8 @@ impl<E: Env> Pages<E> {
         if let Some(position) = position_of(&source) {
             self.position = position;
         }
-        if let Some((_, since)) = &mut self.base {
-            since.add(changed);
+        if let Some(since) = &mut self.since {
+            since.advance(changed);
         }
         match self.moving.take() {
             Some(Why::Stale) => self.renewed_at = Some(now.since(self.pinned)),
@@ -149,15 +144,14 @@ fn position_of<E: Env>(source: &CopySource<E>) -> Option<Position> {
 
 impl<E: Env> Outgoing<E> {
     fn offer(&self) -> SnapshotFrame {
-        let (at, state, meta, base) = match &self.content {
-            Content::Pages(Pages { source, position, base, .. }) => {
-                let is_newer = |(generation, _): &&(u64, Blocks)| *generation != source.generation();
-                let base = base.as_ref().filter(is_newer).map(|(generation, changed)| (*generation, changed.encode()));
-                (*position, source.state().clone(), source.meta(), base)
+        let (at, state, meta, since) = match &self.content {
+            Content::Pages(Pages { source, position, since, .. }) => {
+                let is_newer = |since: &&Since| since.from() != source.generation();
+                (*position, source.state().clone(), source.meta(), since.as_ref().filter(is_newer).cloned())
             }
             Content::Records(root) => (self.position, root.snapshot.view().state().clone(), Bytes::new(), None),
         };
-        SnapshotFrame::Offer { session: self.session, at, state, meta, base }
+        SnapshotFrame::Offer { session: self.session, at, state, meta, since }
     }
 }
 
@@ -201,7 +195,6 @@ impl<E: Env> Shard<E> {
             offered: self.now,
             began: None,
             is_sent: false,
-            done_ppm: 0,
         };
         self.send_snapshot_frame(at, peer, &outgoing.offer());
         self.outgoing.push(outgoing);
@@ -236,10 +229,11 @@ impl<E: Env> Shard<E> {
         ppm: u32,
     ) {
         let (mut paced, part_bytes) = (self.paced(Use::Snapshot), self.options.snapshot_part_bytes);
-        let is_asked = |outgoing: &&mut Outgoing<E>| (outgoing.peer, outgoing.session) == (peer, session);
-        let Some(outgoing) = self.outgoing.iter_mut().find(is_asked) else {
+        let is_asked = |outgoing: &Outgoing<E>| (outgoing.peer, outgoing.session) == (peer, session);
+        let Some(which) = self.outgoing.iter().position(is_asked) else {
             return self.send_snapshot_frame(at, peer, &SnapshotFrame::End { session, ending: Ending::Over });
         };
+        let outgoing = &mut self.outgoing[which];
         outgoing.used = self.now;
         if outgoing.began.replace(outgoing.began.unwrap_or(self.now)).is_none() {
             self.metrics.snapshots_sent.begin(peer);
@@ -255,22 +249,31 @@ impl<E: Env> Shard<E> {
             );
         };
         let is_end = place.is_end();
-        outgoing.is_sent = is_end;
-        outgoing.done_ppm = ppm;
+        if let (Content::Pages(pages), Place::Pages { generation, .. } | Place::Proven { generation }) =
+            (&mut outgoing.content, &place)
+        {
+            if *generation == pages.source.generation() {
+                pages.confirm();
+                outgoing.position = pages.position;
+            } else if !is_end {
+                // It doesn't know yet that there is a newer one.
+                let offer = outgoing.offer();
+                return self.send_snapshot_frame(at, peer, &offer);
+            }
+        }
         match (&mut outgoing.content, place) {
             (Content::Pages(_), Place::Records { .. }) => self.offer_records(at, peer),
-            (Content::Pages(pages), Place::Pages { generation, wanted }) => {
-                if generation == pages.source.generation() {
-                    pages.confirm();
-                    outgoing.position = pages.position;
-                } else if !is_end {
-                    // It doesn't know yet that there is a newer one.
-                    let offer = outgoing.offer();
-                    return self.send_snapshot_frame(at, peer, &offer);
-                }
-                if is_end {
+            (Content::Pages(_), Place::Pages { .. }) if is_end => {}
+            (Content::Pages(_), Place::Proven { .. }) => {
+                if self.move_if_due(which, true) {
                     return;
                 }
+                self.outgoing[which].is_sent = true;
+                let nothing = CopyPart { pages: Bytes::new(), until: 0 };
+                self.send_snapshot_frame(at, peer, &frame(PartContent::Pages(nothing)));
+            }
+            (Content::Pages(pages), Place::Pages { wanted, .. }) => {
+                outgoing.is_sent = false;
                 let source = Rc::clone(&pages.source);
                 self.env.spawn(TaskQueue::Background, async move {
                     match source.read(&wanted, part_bytes, paced).await {
@@ -279,7 +282,7 @@ impl<E: Env> Shard<E> {
                     }
                 });
             }
-            (Content::Records(_), Place::Records { .. }) if is_end => {}
+            (Content::Records(_), Place::Records { .. }) if is_end => outgoing.is_sent = true,
             (Content::Records(root), Place::Records { tree, after }) => {
                 let root = Arc::clone(root);
                 self.env.spawn(TaskQueue::Background, async move {
@@ -301,7 +304,9 @@ impl<E: Env> Shard<E> {
                     completions.push(Completion::PartRead(at, peer, frame(content)));
                 });
             }
-            (Content::Records(_), Place::Pages { .. }) => self.end_outgoing(at, peer, session, Ending::Over),
+            (Content::Records(_), Place::Pages { .. } | Place::Proven { .. }) => {
+                self.end_outgoing(at, peer, session, Ending::Over);
+            }
         }
     }
 
@@ -342,7 +347,7 @@ impl<E: Env> Shard<E> {
             if !self.leads(at) {
                 continue;
             }
-            self.move_if_due(number);
+            self.move_if_due(number, false);
             let outgoing = &mut self.outgoing[number];
             if now.since(outgoing.offered.max(outgoing.used)) >= OFFER_AGAIN {
                 outgoing.offered = now;
@@ -353,20 +358,19 @@ impl<E: Env> Shard<E> {
     }
 
     /// Takes the newest checkpoint in the place of one whose pages can't be used again for too long, or that are too many, or behind which the log has gone, and of
-    /// one that is almost there. Each time the limits are doubled, and what is brought up to date is half as old as the last time, so that age and size alone never
-    /// keep a snapshot from its end.
-    fn move_if_due(&mut self, number: usize) {
+    /// one that was proven and is old. Each time the limits are doubled, and what is brought up to date is half as old as the last time, so that age and size alone
+    /// never keep a snapshot from its end. False if it stays what it is.
+    fn move_if_due(&mut self, number: usize, is_proven: bool) -> bool {
         let outgoing = &mut self.outgoing[number];
-        if outgoing.is_sent {
-            return;
-        }
-        let is_almost_there = outgoing.done_ppm >= ALMOST_PPM;
         let (at, peer, session) = (outgoing.at, outgoing.peer, outgoing.session);
-        let Content::Pages(pages) = &mut outgoing.content else { return };
+        let Content::Pages(pages) = &mut outgoing.content else { return false };
         let group = &self.groups[at];
         let newest = group.store.checkpoints().generation;
-        if pages.moving.is_some() || newest == pages.source.generation() {
-            return;
+        if outgoing.is_sent || newest == pages.source.generation() || group.raft.role() != Role::Leader {
+            return false;
+        }
+        if pages.moving.is_some() {
+            return true;
         }
         let age = self.now.since(pages.pinned);
         let in_use_bytes = u64::try_from(group.published.status.in_use_bytes()).unwrap_or(0);
@@ -376,12 +380,12 @@ impl<E: Env> Shard<E> {
         let is_cut_off = self.wal.first_index(group.id).is_some_and(|first| first > pages.position.index.next());
         let why = if is_cut_off {
             Why::CutOff
-        } else if is_almost_there && is_stale && pages.renewed_at.is_none_or(|last| age <= last / 2) {
+        } else if is_proven && is_stale && pages.renewed_at.is_none_or(|last| age <= last / 2) {
             Why::Stale
         } else if is_old || group.store.pending_bytes() >= bytes_max {
             Why::Held
         } else {
-            return;
+            return false;
         };
         pages.moving = Some(why);
         let (older, newer) = (Rc::clone(&pages.source), Rc::new(group.store.begin_copy()));
@@ -390,6 +394,7 @@ impl<E: Env> Shard<E> {
             let changed = newer.changed_since(&older, paced).await;
             completions.push(Completion::SnapshotMoved(at, (peer, session), changed.map(|changed| (newer, changed))));
         });
+        true
     }
 
     pub(in crate::shard) fn handle_snapshot_moved(
