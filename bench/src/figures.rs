@@ -22,6 +22,7 @@
 //! | `fio` | `plinth-bench fsync` beside fio |
 //! | `cluster-put`, `cluster-range` | clusters of three members in turns |
 //! | `catch-up` | puts while a new member catches up, heartbeats, and the leader's memory |
+//! | `slow-follower` | puts beside a follower whose flushes are slow |
 //! | `background` | puts beside checkpoints, a compaction, a backup, a scrub |
 
 mod aim;
@@ -43,6 +44,7 @@ mod restart;
 mod same;
 mod single;
 mod size;
+mod slow_follower;
 mod snapshot;
 mod table;
 mod told;
@@ -62,7 +64,7 @@ use crate::{
     results,
 };
 
-const PARTS: [&str; 21] = [
+const PARTS: [&str; 22] = [
     "put",
     "range",
     "single",
@@ -83,6 +85,7 @@ const PARTS: [&str; 21] = [
     "cluster-put",
     "cluster-range",
     "catch-up",
+    "slow-follower",
     "background",
 ];
 /// Of values in lists.
@@ -208,6 +211,7 @@ impl Figures {
             "cluster-put" => cluster::puts(self),
             "cluster-range" => cluster::ranges(self),
             "catch-up" => catch_up::run(self),
+            "slow-follower" => slow_follower::run(self),
             "background" => background::run(self),
             _ => unreachable!("the names were checked"),
         }

@@ -7,7 +7,7 @@ use crate::{
     failure::Failure,
     lab::Lab,
     load::{self, Clients, Op, Outcome, Pace, Plan, Shape},
-    server::{Program, Server},
+    server::{Cluster, Program, Server},
 };
 
 /// Who puts.
@@ -66,6 +66,14 @@ impl Puts<'_> {
     fn plan(&self, server: &Server) -> Plan {
         Plan { pace: self.pace, shape: self.shape, ..self.lab.plan(server, Op::Put, CLIENTS) }
     }
+}
+
+/// Puts to the first member, which leads. All members run on all cores, and so does the load.
+#[must_use]
+pub fn plan_of_cluster(lab: &Lab, cluster: &Cluster, pace: Pace) -> Plan {
+    let members = cluster.members();
+    let watched = members.iter().map(Server::watched).collect();
+    Plan { pace, watched, core: None, ..lab.plan_at(members[0].endpoint(), Op::Put, CLIENTS) }
 }
 
 /// Both runs of a pair, and how they compare. Puts that failed have no latency; how many did is told.

@@ -1,20 +1,22 @@
 //! What it costs a cluster, and those who put meanwhile, that a member without data catches up with a large database.
 
 use std::{
-    thread,
+    fmt, thread,
     time::{Duration, Instant},
 };
+
+use serde_json::{Value, json};
 
 use super::{
     Figures, Part,
     aim::Aim,
-    beside::{CLIENTS, P99, add_pair},
+    beside::{CLIENTS, P99, add_pair, plan_of_cluster},
     table::{Sheet, in_turns},
 };
 use crate::{
     failure::Failure,
     lab::Lab,
-    load::{self, Op, Outcome, Pace, Plan},
+    load::{self, Outcome, Pace, Plan},
     memory::growth_during,
     metrics::{Metrics, quantile},
     procfs::{Disturbance, memory_bytes},
@@ -22,6 +24,8 @@ use crate::{
 };
 
 const P99_MAX: f64 = 1.5;
+/// What the leader may take for a snapshot.
+const GROWTH_MIB_MAX: f64 = 4.0;
 const LATENESS_MS_MAX: f64 = 20.0;
 /// One that hasn't caught up by then doesn't.
 const CATCH_UP_MAX: Duration = Duration::from_secs(600);
@@ -42,6 +46,9 @@ pub(super) fn run(figures: &mut Figures) -> Result<Part, Failure> {
         lab.fill_members(dir, program, MEMBERS, &[], (figures.large, 1))
     };
     let (plinth_home, etcd_home) = (fill(&lab.plinth)?, fill(&etcd)?);
+    eprintln!("catch-up: nobody puts");
+    let plinth_at_rest = AtRest::take(lab, &lab.plinth, &plinth_home)?;
+    let etcd_at_rest = AtRest::take(lab, &etcd, &etcd_home)?;
     let mut lateness = Vec::new();
     let table = in_turns(lab, "catch-up", |program| {
         let home = if program.kind == Kind::Plinth { &plinth_home } else { &etcd_home };
@@ -55,7 +62,8 @@ pub(super) fn run(figures: &mut Figures) -> Result<Part, Failure> {
     let text = format!(
         "Three members with {} keys of {} bytes ({live:.0} MiB), which share all cores with the load. A follower is replaced by a new member without data. Puts {CLIENTS} to the leader, in an open loop at half of the rate \
          that a closed one reached just before, counted from the start of the new member until it is no further behind than what is put in {} ms; and before, without it. Lateness is from when a heartbeat was due until it \
-         was written, by the bounds of a histogram; of all turns together: {}.\n\n{}",
+         was written, by the bounds of a histogram; of all turns together: {}.\n\n\
+         Nobody puts, once each: plinth {plinth_at_rest}; etcd {etcd_at_rest}.\n\n{}",
         figures.large.keys,
         figures.large.value_bytes,
         BEHIND_MAX.as_millis(),
@@ -73,8 +81,58 @@ pub(super) fn run(figures: &mut Figures) -> Result<Part, Failure> {
             P99_MAX,
             table.median(Kind::Plinth, P99),
         ),
+        Aim::at_most("leader's memory for a snapshot, nobody puts, MiB", GROWTH_MIB_MAX, plinth_at_rest.growth_mib),
     ];
-    Ok(Part { text, json: table.to_json(), aims })
+    let json = json!({
+        "turns": table.to_json(),
+        "at_rest": { "plinth": plinth_at_rest.to_json(), "etcd": etcd_at_rest.to_json() }
+    });
+    Ok(Part { text, json, aims })
+}
+
+/// A member catches up while nobody puts: what the leader takes then is for the snapshot.
+struct AtRest {
+    caught_up: Option<Duration>,
+    memory_mib: f64,
+    growth_mib: f64,
+}
+
+impl AtRest {
+    fn take(lab: &Lab, program: &Program, filled: &Home) -> Result<Self, Failure> {
+        let home = lab.copy_of(filled)?;
+        let mut cluster = Cluster::start(program, &home, &lab.cores_of(&home), &[])?;
+        cluster.wait_until_ready()?;
+        cluster.lead_by_first()?;
+        cluster.replace_last()?;
+        let leader = &cluster.members()[0];
+        let memory_mib = memory_mib(leader)?;
+        let ((member, caught_up), growth_mib) = growth_during(leader.pid(), || catch_up(&cluster, leader, 0))?;
+        cluster.admit(member);
+        cluster.stop()?;
+        Ok(Self { caught_up, memory_mib, growth_mib })
+    }
+
+    fn to_json(&self) -> Value {
+        let caught_up = self.caught_up.map(|after| after.as_secs_f64());
+        json!({ "caught_up_s": caught_up, "memory_mib": self.memory_mib, "growth_mib": self.growth_mib })
+    }
+}
+
+impl fmt::Display for AtRest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.caught_up {
+            Some(after) => write!(f, "caught up after {:.1} s", after.as_secs_f64())?,
+            None => f.write_str("didn't catch up")?,
+        }
+        write!(f, ", its leader had {:.1} MiB before and at most {:.1} MiB more", self.memory_mib, self.growth_mib)
+    }
+}
+
+fn memory_mib(server: &Server) -> Result<f64, Failure> {
+    let pid = server.pid();
+    let bytes = memory_bytes(pid)
+        .map_err(|error| Failure::Trouble(format!("looking at the memory of process {pid}: {error}")))?;
+    Ok(bytes as f64 / MIB)
 }
 
 /// Upper bounds in seconds, and how many heartbeats were late by that.
@@ -107,18 +165,18 @@ impl Turn {
         let mut cluster = Cluster::start(program, &home, &lab.cores_of(&home), &[])?;
         cluster.wait_until_ready()?;
         let lead = cluster.lead_by_first()?;
-        let reached = load::run(&plan(lab, &cluster, Pace::Closed))?.per_second();
+        let reached = load::run(&plan_of_cluster(lab, &cluster, Pace::Closed))?.per_second();
         let pace = Pace::Open { rate: reached / 2.0 };
         let look_on = || {
             thread::sleep(lab.method.measured);
             Ok(())
         };
-        let (without, ()) = Window::measure(&plan(lab, &cluster, pace), &cluster.members()[0], look_on)?;
+        let (without, ()) = Window::measure(&plan_of_cluster(lab, &cluster, pace), &cluster.members()[0], look_on)?;
         cluster.replace_last()?;
         let behind_max = (reached / 2.0 * BEHIND_MAX.as_secs_f64()) as u64;
         let leader = &cluster.members()[0];
         let (beside, (member, caught_up)) =
-            Window::measure(&plan(lab, &cluster, pace), leader, || catch_up(&cluster, leader, behind_max))?;
+            Window::measure(&plan_of_cluster(lab, &cluster, pace), leader, || catch_up(&cluster, leader, behind_max))?;
         cluster.admit(member);
         let has_led_on = cluster.await_lead()? == lead;
         cluster.stop()?;
@@ -159,33 +217,21 @@ impl Window {
         leader: &Server,
         work: impl FnOnce() -> Result<T, Failure> + Send,
     ) -> Result<(Self, T), Failure> {
-        let pid = leader.pid();
-        let memory = || {
-            memory_bytes(pid)
-                .map_err(|error| Failure::Trouble(format!("looking at the memory of process {pid}: {error}")))
-        };
-        let (puts, (given, before, after, memory_bytes, growth_mib)) = load::run_during(plan, || {
-            let (before, memory_bytes) = (Metrics(leader.metrics()?), memory()?);
-            let (given, growth_mib) = growth_during(pid, work)?;
-            Ok((given, before, Metrics(leader.metrics()?), memory_bytes, growth_mib))
+        let (puts, (given, before, after, memory_mib, growth_mib)) = load::run_during(plan, || {
+            let (before, memory_mib) = (Metrics(leader.metrics()?), memory_mib(leader)?);
+            let (given, growth_mib) = growth_during(leader.pid(), work)?;
+            Ok((given, before, Metrics(leader.metrics()?), memory_mib, growth_mib))
         })?;
         let window = Self {
             puts,
             lateness: after.buckets_since(&before, LATENESS),
             late: after.since(&before, LATE_HEARTBEATS),
             held: if after.has(HELD) { after.since(&before, HELD) } else { f64::NAN },
-            memory_mib: memory_bytes as f64 / MIB,
+            memory_mib,
             growth_mib,
         };
         Ok((window, given))
     }
-}
-
-/// All members run on all cores, and so does the load.
-fn plan(lab: &Lab, cluster: &Cluster, pace: Pace) -> Plan {
-    let members = cluster.members();
-    let watched = members.iter().map(Server::watched).collect();
-    Plan { pace, watched, core: None, ..lab.plan_at(members[0].endpoint(), Op::Put, CLIENTS) }
 }
 
 /// Starts the new member, and waits until it has applied what the leader has, but for `behind_max` entries; says how long that took, if it happened.

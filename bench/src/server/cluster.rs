@@ -98,10 +98,21 @@ impl Cluster {
     /// Starts every member on `cores`, which they share. A plinth, whose threads stay where they are, leaves the first core to the first member: else the shards of all
     /// would be there, and the other cores idle. On machines of their own they would have a core each.
     pub fn start(program: &Program, home: &Home, cores: &[usize], flags: &[String]) -> Result<Self, Failure> {
+        let cluster = Self::start_each(program, home, cores, |_| flags.to_vec())?;
+        Ok(Self { flags: flags.to_vec(), ..cluster })
+    }
+
+    /// The same, each with flags of its own.
+    pub fn start_each(
+        program: &Program,
+        home: &Home,
+        cores: &[usize],
+        flags: impl Fn(usize) -> Vec<String>,
+    ) -> Result<Self, Failure> {
         let (program, home) = (program.clone(), home.clone());
-        let mut cluster = Self { members: Vec::new(), program, home, cores: cores.to_vec(), flags: flags.to_vec() };
+        let mut cluster = Self { members: Vec::new(), program, home, cores: cores.to_vec(), flags: Vec::new() };
         for member in 0..cluster.home.member_dirs().len() {
-            let server = cluster.start_member(member, flags)?;
+            let server = cluster.start_member(member, &flags(member))?;
             cluster.members.push(server);
         }
         Ok(cluster)

@@ -55,7 +55,7 @@ const ISSUE_6: Issue = Issue {
             needs: &[Need::Root, Need::Fuse],
         },
     ],
-    parts: &["catch-up", "background"],
+    parts: &["catch-up", "slow-follower", "background"],
     results: "figures-6.json",
 };
 const FIGURES: &str = "figures";
@@ -75,7 +75,7 @@ usage: cargo xtask accept 2 [proofs | figures | PART...] [options of `plinth-ben
   proofs   conformance, crashes, simulation
   figures  all figures of the issue; PART: put, range, single, path, idle, pressure, restart (2);
            watch, list, count, compaction, snapshot, size (3); fio, load, same, probe (4);
-           cluster-put, cluster-range (5); catch-up, background (6)
+           cluster-put, cluster-range (5); catch-up, slow-follower, background (6)
   sim, known-bugs, e2e
            simulated clusters (6: such whose disks stall), known bugs that the simulation must find, clusters of processes
   stalls   clusters of processes whose disks stall
