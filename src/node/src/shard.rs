@@ -29,6 +29,7 @@ mod turn;
 
 use std::{cell::Cell, collections::VecDeque, future::poll_fn, rc::Rc, sync::Arc, task::Poll, time::Duration};
 
+use bytes::Bytes;
 use plinth_base::{
     GroupId, Instant, LogIndex, MemberId,
     mailbox::{Keeper, Receiver, Sender},
@@ -59,7 +60,6 @@ use crate::{
     message::{Answer, Message, Reply, ReplyTo},
     metrics::ShardMetrics,
     options::ShardOptions,
-    peers::SnapshotFrame,
     published::Published,
 };
 
@@ -130,8 +130,8 @@ pub(crate) enum Completion<E: Env> {
     ResidentFound(usize, AskedChange, Option<Resident>),
     /// Who belongs to the cluster.
     Members(usize, Result<Vec<MemberRecord>, PageError>),
-    /// Records of a snapshot for a peer.
-    PartRead(usize, MemberId, SnapshotFrame),
+    /// A part of a snapshot for a peer, as a frame.
+    PartRead(MemberId, Bytes),
     /// A newer checkpoint for a snapshot to a peer, of this name.
     SnapshotMoved(usize, (MemberId, u64), Moved<E>),
     /// What became of records of a snapshot of this name.

@@ -9,7 +9,9 @@ use common::{Bed, Model, SPECS, assert_same, options, some_body, some_head, some
 use plinth_base::{AlignedBuf, Prng};
 use plinth_env::{Env, File, OpenMode, OpenOptions};
 use plinth_sim_env::{Sim, SimEnv, SimOptions};
-use plinth_tree::{CopyMeta, CopySource, CopyTarget, PAGE_BYTES, Since, Store, StoreOptions, TreeError, check};
+use plinth_tree::{
+    CopyMeta, CopyPart, CopySource, CopyTarget, PAGE_BYTES, Since, Store, StoreOptions, TreeError, check,
+};
 
 fn copy_options() -> StoreOptions {
     StoreOptions { path: PathBuf::from("/copy"), ..options() }
@@ -46,6 +48,12 @@ async fn change(bed: &mut Bed, prng: &mut Prng, count: u64) {
     }
 }
 
+async fn read(source: &CopySource<SimEnv>, wanted: &[Range<u64>], bytes_max: usize) -> Result<CopyPart, TreeError> {
+    let mut pages = BytesMut::new();
+    let until = source.read(wanted, bytes_max, &mut pages, async |_| {}).await?;
+    Ok(CopyPart { pages: pages.freeze(), until })
+}
+
 /// One part of what is missing.
 async fn copy_part(
     source: &CopySource<SimEnv>,
@@ -54,7 +62,7 @@ async fn copy_part(
 ) -> Result<bool, TreeError> {
     let wanted = target.next(3);
     let (Some(first), Some(last)) = (wanted.first(), wanted.last()) else { return Ok(false) };
-    let part = source.read(&wanted, bytes_max, async |_| {}).await?;
+    let part = read(source, &wanted, bytes_max).await?;
     assert!(first.start < part.until && part.until <= last.end, "{} of {wanted:?}", part.until);
     let accepted = target.accept(&wanted, part.until, part.pages)?;
     target.write(accepted, async |_| {}).await?;
@@ -142,7 +150,7 @@ fn a_copy_of_damaged_or_missing_pages_is_refused() {
         change(&mut bed, &mut prng, 300).await;
         bed.checkpoint().await;
         let source = bed.store.begin_copy();
-        let part = source.read(&one(0, u64::MAX), usize::MAX, async |_| {}).await.expect("the disk works");
+        let part = read(&source, &one(0, u64::MAX), usize::MAX).await.expect("the disk works");
         assert_eq!(part.until, u64::MAX, "that is all");
         for _ in 0..20 {
             let mut pages = part.pages.to_vec();
@@ -201,7 +209,7 @@ fn a_second_proof_is_of_what_came_since_the_first() {
             since.advance(&changed);
             target.advance(meta_of(&source), &since).await.expect("it follows");
             let wanted = target.next(usize::MAX);
-            let part = source.read(&wanted, usize::MAX, async |_| {}).await.expect("the disk works");
+            let part = read(&source, &wanted, usize::MAX).await.expect("the disk works");
             let mut pages = part.pages.to_vec();
             let is_damaged = prng.chance(3, 4);
             if is_damaged {

@@ -116,23 +116,43 @@ impl FrameHeader {
 
 /// Appends a frame whose payload `write` appends.
 pub(super) fn put_frame(out: &mut BytesMut, kind: u8, group: GroupId, write: impl FnOnce(&mut BytesMut)) {
-    let start = out.len();
-    out.put_bytes(0, FRAME_HEADER_BYTES);
+    let frame = OpenFrame::begin(out);
     write(out);
-    let payload_start = start + FRAME_HEADER_BYTES;
-    let payload_bytes = out.len() - payload_start;
-    assert!(payload_bytes <= FRAME_BYTES_MAX, "no message is longer than the longest frame");
-    let mut header = Header {
-        bytes: u32::try_from(payload_bytes).expect("checked above").into(),
-        checksum: 0.into(),
-        kind,
-        reserved: 0,
-        reserved_too: 0.into(),
-        group: group.0.into(),
-    };
-    let head = plinth_base::crc32c(0, &header.as_bytes()[CHECKED_FROM..]);
-    header.checksum = plinth_base::crc32c(head, &out[payload_start..]).into();
-    out[start..payload_start].copy_from_slice(header.as_bytes());
+    frame.end(out, kind, group);
+}
+
+/// A frame whose payload is being appended.
+#[must_use = "is none before its end"]
+pub(super) struct OpenFrame {
+    start: usize,
+}
+
+impl OpenFrame {
+    /// Makes room for the header.
+    pub fn begin(out: &mut BytesMut) -> Self {
+        let start = out.len();
+        out.put_bytes(0, FRAME_HEADER_BYTES);
+        Self { start }
+    }
+
+    /// Writes the header, behind which the payload stands now.
+    pub fn end(self, out: &mut BytesMut, kind: u8, group: GroupId) {
+        let Self { start } = self;
+        let payload_start = start + FRAME_HEADER_BYTES;
+        let payload_bytes = out.len() - payload_start;
+        assert!(payload_bytes <= FRAME_BYTES_MAX, "no message is longer than the longest frame");
+        let mut header = Header {
+            bytes: u32::try_from(payload_bytes).expect("checked above").into(),
+            checksum: 0.into(),
+            kind,
+            reserved: 0,
+            reserved_too: 0.into(),
+            group: group.0.into(),
+        };
+        let head = plinth_base::crc32c(0, &header.as_bytes()[CHECKED_FROM..]);
+        header.checksum = plinth_base::crc32c(head, &out[payload_start..]).into();
+        out[start..payload_start].copy_from_slice(header.as_bytes());
+    }
 }
 
 #[cfg(test)]

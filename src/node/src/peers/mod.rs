@@ -19,4 +19,4 @@ pub use leases::{LeaseAnswer, LeaseFrame, is_about_leases};
 pub use membership::{MembershipFrame, is_about_members};
 pub use message::{decode, encode};
 pub use ping::Ping;
-pub use snapshots::{Content, Ending, Place, RANGES_MAX, SnapshotFrame, SnapshotRecord, is_about_snapshots};
+pub use snapshots::{Content, Ending, OpenPart, Place, RANGES_MAX, SnapshotFrame, SnapshotRecord, is_about_snapshots};

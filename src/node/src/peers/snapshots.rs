@@ -8,7 +8,7 @@ use plinth_base::{GroupId, LogIndex, Term, codec::Malformed};
 use plinth_raft::Position;
 use plinth_tree::{CopyPart, Since};
 
-use super::frame::{FrameError, FrameHeader, put_frame};
+use super::frame::{FrameError, FrameHeader, OpenFrame, put_frame};
 
 const SNAPSHOT_OFFER: u8 = 48;
 const SNAPSHOT_ASK: u8 = 49;
@@ -186,6 +186,37 @@ pub enum SnapshotFrame {
     },
 }
 
+/// In front of pages: up to where all that were asked for are there.
+fn put_until(out: &mut BytesMut, until: u64) {
+    out.put_u8(PAGES);
+    out.put_u64_le(until);
+}
+
+/// A [`SnapshotFrame::Part`] whose pages are appended as they are read: they are too many to be copied once more.
+#[must_use = "is none before its end"]
+pub struct OpenPart {
+    frame: OpenFrame,
+    until_at: usize,
+}
+
+impl OpenPart {
+    /// Everything in front of the pages.
+    pub fn begin(out: &mut BytesMut, session: u64, number: u64) -> Self {
+        let frame = OpenFrame::begin(out);
+        out.put_u64_le(session);
+        out.put_u64_le(number);
+        let until_at = out.len();
+        put_until(out, 0);
+        Self { frame, until_at }
+    }
+
+    /// The pages are there, all that were asked for up to `until`.
+    pub fn end(self, out: &mut BytesMut, group: GroupId, until: u64) {
+        out[self.until_at + 1..][..8].copy_from_slice(&until.to_le_bytes());
+        self.frame.end(out, SNAPSHOT_PART, group);
+    }
+}
+
 /// Whether a frame of this kind is one.
 #[must_use]
 pub fn is_about_snapshots(kind: u8) -> bool {
@@ -223,8 +254,7 @@ impl SnapshotFrame {
                         out.put_slice(records);
                     }
                     Content::Pages(CopyPart { pages, until }) => {
-                        out.put_u8(PAGES);
-                        out.put_u64_le(*until);
+                        put_until(out, *until);
                         out.put_slice(pages);
                     }
                 }
@@ -378,6 +408,13 @@ mod tests {
             *changed.last_mut().expect("it isn't empty") ^= 1;
             assert!(decode(&changed.into()).is_err());
         }
+        let (mut out, part) = (BytesMut::from(&b"before"[..]), CopyPart { pages: records.clone(), until: 70 });
+        let open = OpenPart::begin(&mut out, 3, 8);
+        out.put_slice(&records);
+        open.end(&mut out, GroupId(3), 70);
+        let mut whole = BytesMut::from(&b"before"[..]);
+        SnapshotFrame::Part { session: 3, number: 8, content: Content::Pages(part) }.encode(GroupId(3), &mut whole);
+        assert_eq!(out, whole, "in parts as in one");
         let mut rest = records.clone();
         assert_eq!(SnapshotRecord::take(&mut rest).map(|record| (record.tree, record.body)), Ok((2, "body".into())));
         assert_eq!(SnapshotRecord::take(&mut rest).map(|record| (record.tree, record.head)), Ok((4, "head".into())));

@@ -1,6 +1,6 @@
 //! Raft's inputs and effects: what the clock, the log and the peers say goes in, and what comes out goes to the log, to the peers and to whoever waits.
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use plinth_base::{Instant, LogIndex, MemberId};
 use plinth_env::{Env, NotSent, PeerEvent, PeerLane, Peers, TaskQueue};
 use plinth_kv::{Command, Envelope, MembersChange, ProposalId};
@@ -60,6 +60,11 @@ impl Links {
         frame: impl FnOnce(&mut BytesMut),
     ) -> Result<(), NotSent> {
         self.send_due(to, lane, None, frame)
+    }
+
+    /// The same, of what is a frame already.
+    pub(super) fn send_frame(&self, to: MemberId, lane: PeerLane, frame: Bytes) -> Result<(), NotSent> {
+        if self.is_connected(to, lane) { self.peers.send(to, lane, frame) } else { Err(NotSent::NotConnected) }
     }
 
     /// The same, perhaps for what should have been sent at that time.

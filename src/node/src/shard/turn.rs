@@ -76,7 +76,7 @@ impl<E: Env> Shard<E> {
                 Completion::LoadedForRelocation(at, result) => self.handle_loaded_for_relocation(at, result),
                 Completion::LoadedForLeases(at, question, asker) => self.answer_question(at, question, asker),
                 Completion::Fetched { at, peer, from, entries } => self.handle_fetched(at, peer, from, entries)?,
-                Completion::PartRead(at, peer, part) => self.send_snapshot_frame(at, peer, &part),
+                Completion::PartRead(peer, frame) => self.send_part(peer, frame),
                 Completion::SnapshotMoved(at, whose, moved) => self.handle_snapshot_moved(at, whose, moved),
                 Completion::PartBuilt(at, session, built) => self.handle_built(at, session, built),
                 Completion::Placed(at, placed) => self.handle_placed(at, placed)?,

@@ -274,6 +274,10 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Sender<T> {
                     counts.sent_bytes.add(written as u64);
                     if self.buffer.is_empty() {
                         self.large.advance(written);
+                        if self.large.is_empty() {
+                            // Whoever made it may use its memory again.
+                            self.large = Bytes::new();
+                        }
                     } else {
                         self.buffer.advance(written);
                         if self.buffer.is_empty() {

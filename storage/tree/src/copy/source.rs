@@ -4,7 +4,7 @@ use std::{cell::RefCell, ops::Range, rc::Rc};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::future::join_all;
-use plinth_base::{AlignedBuf, limits::IO_BYTES_MAX};
+use plinth_base::AlignedBuf;
 use plinth_env::{Env, File, OpenMode, OpenOptions};
 
 use super::{
@@ -21,7 +21,10 @@ use crate::{
 };
 
 /// Reads that are under way at once.
-const READS_MAX: usize = 32;
+const READS_MAX: usize = 16;
+
+/// What a read takes at most. All buffers are so large, so that any of them is good for any read.
+const READ_BYTES_MAX: usize = 64 << 10;
 
 /// The newest durable generation, which stays as it is as long as this is there.
 pub struct CopySource<E: Env> {
@@ -29,6 +32,8 @@ pub struct CopySource<E: Env> {
     options: StoreOptions,
     meta: Meta,
     used: RefCell<Option<Rc<StoredBitmap<E::File>>>>,
+    /// Used again: an allocator that is asked for large ones anew and anew touches many times what they take.
+    buffers: RefCell<Vec<AlignedBuf>>,
     _pin: Pin,
 }
 
@@ -46,7 +51,14 @@ impl<E: Env> Store<E> {
     #[must_use]
     pub fn begin_copy(&self) -> CopySource<E> {
         let (env, options, _pin) = (self.env.clone(), self.options.clone(), self.pin_newest());
-        CopySource { env, options, meta: self.newest.clone(), used: RefCell::default(), _pin }
+        CopySource {
+            env,
+            options,
+            meta: self.newest.clone(),
+            used: RefCell::default(),
+            buffers: RefCell::default(),
+            _pin,
+        }
     }
 }
 
@@ -69,8 +81,8 @@ impl<E: Env> CopySource<E> {
         self.meta.encode(self.options.trees).into()
     }
 
-    /// Reads pages of `wanted`, which is in order, past the page cache, whole blocks, until they are about `bytes_max`. After each read `pace` is called with its
-    /// bytes.
+    /// Appends pages of `wanted`, which is in order, to `out`, as a [`CopyPart`] has them; gives up to where all of them are there. They are read past the page cache,
+    /// whole blocks, until they are about `bytes_max`. After each read `pace` is called with its bytes.
     ///
     /// # Errors
     /// The file can't be read, or its bitmap isn't what was written.
@@ -78,8 +90,9 @@ impl<E: Env> CopySource<E> {
         &self,
         wanted: &[Range<u64>],
         bytes_max: usize,
+        out: &mut BytesMut,
         mut pace: impl AsyncFnMut(usize),
-    ) -> Result<CopyPart, TreeError> {
+    ) -> Result<u64, TreeError> {
         let used = self.used(&mut pace).await?;
         let (mut runs, mut until) = (Vec::new(), 0);
         let mut left = (bytes_max / PAGE_BYTES).max(1) as u64;
@@ -89,29 +102,34 @@ impl<E: Env> CopySource<E> {
                 break;
             }
         }
-        let step = (IO_BYTES_MAX / PAGE_BYTES) as u64;
+        let step = (READ_BYTES_MAX / PAGE_BYTES) as u64;
         let pieces: Vec<(u64, u64)> = runs
             .into_iter()
             .flat_map(|(first, pages)| {
                 (0..pages).step_by(step as usize).map(move |at| (first + at, step.min(pages - at)))
             })
             .collect();
-        let mut out = BytesMut::new();
+        let bytes = |pages: u64| usize::try_from(pages).expect("a part is small") * PAGE_BYTES;
+        let mut buffers = self.buffers.take();
+        out.reserve(pieces.iter().map(|(_, pages)| RUN_HEADER_BYTES + bytes(*pages)).sum());
         for batch in pieces.chunks(READS_MAX) {
             let read = |(first, pages): &(u64, u64)| {
-                let buf = AlignedBuf::zeroed(usize::try_from(*pages).expect("a part is small") * PAGE_BYTES);
+                let mut buf = buffers.pop().unwrap_or_else(|| AlignedBuf::zeroed(READ_BYTES_MAX));
+                buf.resize(bytes(*pages));
                 used.file().read_at(first * PAGE_BYTES as u64, buf)
             };
-            for ((first, pages), (result, buf)) in batch.iter().zip(join_all(batch.iter().map(read)).await) {
+            let under_way: Vec<_> = batch.iter().map(read).collect();
+            for ((first, pages), (result, buf)) in batch.iter().zip(join_all(under_way).await) {
                 result?;
-                out.reserve(RUN_HEADER_BYTES + buf.len());
                 out.put_u64_le(*first);
                 out.put_u32_le(u32::try_from(*pages).expect("a part is small"));
                 out.put_slice(buf.as_slice());
                 pace(buf.len()).await;
+                buffers.push(buf);
             }
         }
-        Ok(CopyPart { pages: out.freeze(), until })
+        self.buffers.replace(buffers);
+        Ok(until)
     }
 
     /// Adds used pages of `range` in whole blocks, at least one block of them and no more than it takes to use up `left`. Gives where they end.

@@ -17,6 +17,7 @@ pub(super) use receive::{Built, Incoming};
 pub(super) use recovery::Recovering;
 pub(super) use send::{Moved, Outgoing};
 
+use bytes::Bytes;
 use plinth_base::MemberId;
 use plinth_env::{Env, PeerLane};
 
@@ -44,6 +45,11 @@ impl<E: Env> Shard<E> {
                 self.drop_incoming(at, peer, session);
             }
         }
+    }
+
+    /// The same as [`Self::send_snapshot_frame`], of what is a frame already.
+    pub(super) fn send_part(&self, to: MemberId, frame: Bytes) {
+        let _ = self.links.send_frame(to, PeerLane::Bulk, frame);
     }
 
     /// What is lost is asked for again, so nobody has to know whether it was sent.

@@ -1,6 +1,6 @@
 //! The sender's side.
 
-use std::{rc::Rc, sync::Arc, time::Duration};
+use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use plinth_base::{Instant, LogIndex, Mark, MemberId, log::Value};
@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     budget::Use,
-    peers::{Content as PartContent, Ending, Place, SnapshotFrame, SnapshotRecord},
+    peers::{Content as PartContent, Ending, OpenPart, Place, SnapshotFrame, SnapshotRecord},
     published::Root,
 };
 
@@ -32,6 +32,9 @@ const SILENCE_MAX_OF_FOLLOWERS: Duration = Duration::from_secs(10);
 
 /// What a pin may hold, as a part of the pages in use, if that is more than the limit.
 const PINNED_DIVISOR: u64 = 4;
+
+/// Beside about as many pages as are asked for: a block more, and what stands in front of each run.
+const PART_ROOM_BYTES: usize = 64 << 10;
 
 /// How often the limits of a pin are doubled at most: that is for ever.
 const DOUBLED_MAX: u32 = 16;
@@ -75,6 +78,8 @@ struct Pages<E: Env> {
     moving: Option<Why>,
     /// What has changed since the generation that the receiver spoke of last.
     since: Option<Since>,
+    /// For parts. One is under way as a rule; so its memory is used again.
+    buffer: Rc<RefCell<BytesMut>>,
 }
 
 /// Why a snapshot goes on as one of a newer checkpoint.
@@ -110,6 +115,7 @@ impl<E: Env> Pages<E> {
             renewed_at: None,
             moving: None,
             since: None,
+            buffer: Rc::default(),
         })
     }
 
@@ -239,7 +245,7 @@ impl<E: Env> Shard<E> {
             self.metrics.snapshots_sent.begin(peer);
         }
         self.metrics.snapshots_sent.note(peer, ppm);
-        let (env, completions) = (self.env.clone(), self.completions.clone());
+        let (env, completions, group) = (self.env.clone(), self.completions.clone(), self.groups[at].id);
         let frame = move |content| SnapshotFrame::Part { session, number, content };
         let is_unreadable = |error: &dyn std::fmt::Display| {
             // The receiver gives up in the end.
@@ -274,10 +280,17 @@ impl<E: Env> Shard<E> {
             }
             (Content::Pages(pages), Place::Pages { wanted, .. }) => {
                 outgoing.is_sent = false;
-                let source = Rc::clone(&pages.source);
+                let (source, buffer) = (Rc::clone(&pages.source), Rc::clone(&pages.buffer));
                 self.env.spawn(TaskQueue::Background, async move {
-                    match source.read(&wanted, part_bytes, paced).await {
-                        Ok(part) => completions.push(Completion::PartRead(at, peer, frame(PartContent::Pages(part)))),
+                    let mut out = buffer.take();
+                    out.reserve(part_bytes + PART_ROOM_BYTES);
+                    let part = OpenPart::begin(&mut out, session, number);
+                    match source.read(&wanted, part_bytes, &mut out, paced).await {
+                        Ok(until) => {
+                            part.end(&mut out, group, until);
+                            completions.push(Completion::PartRead(peer, out.split().freeze()));
+                            buffer.replace(out);
+                        }
                         Err(error) => is_unreadable(&error),
                     }
                 });
@@ -301,7 +314,9 @@ impl<E: Env> Shard<E> {
                     }
                     paced(part.records.len()).await;
                     let content = PartContent::Records { records: part.records.freeze(), is_last: part.is_last };
-                    completions.push(Completion::PartRead(at, peer, frame(content)));
+                    let mut out = BytesMut::new();
+                    frame(content).encode(group, &mut out);
+                    completions.push(Completion::PartRead(peer, out.freeze()));
                 });
             }
             (Content::Records(_), Place::Pages { .. } | Place::Proven { .. }) => {
