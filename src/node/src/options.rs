@@ -133,7 +133,7 @@ impl ShardOptions {
             catch_up_log_bytes: 4 << 30,
             pin_age_max: Duration::from_secs(60),
             pin_bytes_max: 256 << 20,
-            snapshot_part_bytes: 256 << 10,
+            snapshot_part_bytes: 512 << 10,
             snapshot_save_bytes: 64 << 20,
             lease_grace: Duration::from_secs(1),
             request_timeout: Duration::from_secs(7),

@@ -60,7 +60,7 @@ async fn copy_part(
     target: &mut CopyTarget<SimEnv>,
     bytes_max: usize,
 ) -> Result<bool, TreeError> {
-    let wanted = target.next(3);
+    let wanted = target.next(12);
     let (Some(first), Some(last)) = (wanted.first(), wanted.last()) else { return Ok(false) };
     let part = read(source, &wanted, bytes_max).await?;
     assert!(first.start < part.until && part.until <= last.end, "{} of {wanted:?}", part.until);

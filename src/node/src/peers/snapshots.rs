@@ -40,7 +40,7 @@ pub enum Place {
 }
 
 /// How many ranges of pages are asked for at once: where a file has changed here and there, a part consists of many.
-pub const RANGES_MAX: usize = 64;
+pub const RANGES_MAX: usize = 128;
 
 impl Place {
     /// Where records begin.

@@ -1,4 +1,4 @@
-//! A set of blocks of a file's pages, small enough to be sent and stored: a bit for 32 KiB.
+//! A set of blocks of a file's pages, small enough to be sent and stored: a bit for 8 KiB.
 
 use std::ops::Range;
 
@@ -7,8 +7,8 @@ use plinth_base::codec::Malformed;
 
 use crate::bitmap::Bitmap;
 
-/// Pages of a block.
-pub(crate) const BLOCK_PAGES: u64 = 8;
+/// Pages of a block. Changes are scattered over a file: with larger blocks most of what is copied because of them wouldn't have changed.
+pub(crate) const BLOCK_PAGES: u64 = 2;
 
 /// Blocks of a file. The last one may be shorter than the others.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
@@ -121,17 +121,17 @@ mod tests {
     #[test]
     fn blocks_come_and_go_whole_and_survive_their_bytes() {
         let runs = |blocks: &Blocks| blocks.runs().map(|run| (run.start, run.end)).collect::<Vec<_>>();
-        let mut blocks = Blocks::all_of(20);
-        assert_eq!((blocks.count(), runs(&blocks)), (3, vec![(0, 20)]));
-        blocks.remove(0, 8);
-        assert_eq!(runs(&blocks), [(8, 20)]);
-        blocks.remove(8, 20);
+        let mut blocks = Blocks::all_of(5);
+        assert_eq!((blocks.count(), runs(&blocks)), (3, vec![(0, 5)]));
+        blocks.remove(0, 2);
+        assert_eq!(runs(&blocks), [(2, 5)]);
+        blocks.remove(2, 5);
         assert_eq!((blocks.count(), runs(&blocks)), (0, vec![]));
-        let mut other = Blocks::none_of(40);
-        other.insert(15, 2);
-        other.insert(39, 1);
+        let mut other = Blocks::none_of(10);
+        other.insert(3, 2);
+        other.insert(9, 1);
         blocks.add(&other);
-        assert_eq!((blocks.count(), blocks.count_of_file(), runs(&blocks)), (3, 5, vec![(8, 24), (32, 40)]));
+        assert_eq!((blocks.count(), blocks.count_of_file(), runs(&blocks)), (3, 5, vec![(2, 6), (8, 10)]));
         assert_eq!(blocks, other);
         let bytes = blocks.encode();
         assert_eq!(Blocks::decode(&bytes), Ok(blocks));
