@@ -6,6 +6,8 @@ use std::{
     time::Duration,
 };
 
+use rustix::thread::{disable_transparent_huge_pages, transparent_huge_pages_are_disabled};
+
 use crate::{failure::Failure, procfs::memory_bytes};
 
 /// What is larger for a shorter time is not seen.
@@ -38,8 +40,34 @@ pub fn growth_during<T>(pid: u32, work: impl FnOnce() -> Result<T, Failure>) -> 
     Ok((given, (peak - before) as f64 / MIB))
 }
 
+/// While it lives, programs that are started get no huge pages: all 2 MiB of one count as soon as a byte of it is touched, and nobody could tell what a
+/// program needs to some hundred KiB.
+#[derive(Debug)]
+pub struct SmallPages {
+    was_so: bool,
+}
+
+impl SmallPages {
+    /// From now on.
+    pub fn begin() -> Result<Self, Failure> {
+        let trouble = |error| Failure::Trouble(format!("doing without huge pages: {error}"));
+        let was_so = transparent_huge_pages_are_disabled().map_err(trouble)?;
+        disable_transparent_huge_pages(true).map_err(trouble)?;
+        Ok(Self { was_so })
+    }
+}
+
+impl Drop for SmallPages {
+    fn drop(&mut self) {
+        // What was allowed once is allowed again; of a refusal nothing but less memory would follow.
+        let _ = disable_transparent_huge_pages(self.was_so);
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::process::Command;
+
     use super::*;
 
     #[test]
@@ -47,5 +75,19 @@ mod tests {
         let (taken, mib) = growth_during(std::process::id(), || Ok(vec![1_u8; 64 << 20])).expect("it is there");
         assert!(taken.len() == 64 << 20 && mib > 60.0, "{mib}");
         assert!(growth_during(0, || Ok(())).is_err(), "there is no such process");
+    }
+
+    #[test]
+    fn programs_that_are_started_do_without_huge_pages_for_a_while() {
+        let enabled = || {
+            let status = Command::new("cat").arg("/proc/self/status").output().expect("it is there").stdout;
+            let status = String::from_utf8(status).expect("text");
+            status.lines().find_map(|line| line.strip_prefix("THP_enabled:")).expect("Linux tells").trim().to_owned()
+        };
+        let before = enabled();
+        let small = SmallPages::begin().expect("no privilege is needed");
+        assert_eq!(enabled(), "0");
+        drop(small);
+        assert_eq!(enabled(), before);
     }
 }

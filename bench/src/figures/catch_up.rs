@@ -17,7 +17,7 @@ use crate::{
     failure::Failure,
     lab::Lab,
     load::{self, Outcome, Pace, Plan},
-    memory::growth_during,
+    memory::{SmallPages, growth_during},
     metrics::{Metrics, quantile},
     procfs::{Disturbance, memory_bytes},
     server::{Cluster, Home, Kind, MEMBERS, Program, Server},
@@ -50,7 +50,9 @@ pub(super) fn run(figures: &mut Figures) -> Result<Part, Failure> {
     let (plinth_home, etcd_home) = (fill(&lab.plinth)?, fill(&etcd)?);
     eprintln!("catch-up: nobody puts");
     let plinth_at_rest = AtRest::take(lab, &lab.plinth, &plinth_home)?;
+    eprintln!("plinth {plinth_at_rest}");
     let etcd_at_rest = AtRest::take(lab, &etcd, &etcd_home)?;
+    eprintln!("etcd {etcd_at_rest}");
     let mut lateness = Vec::new();
     let table = in_turns(lab, "catch-up", |program| {
         let home = if program.kind == Kind::Plinth { &plinth_home } else { &etcd_home };
@@ -65,7 +67,7 @@ pub(super) fn run(figures: &mut Figures) -> Result<Part, Failure> {
         "Three members with {} keys of {} bytes ({live:.0} MiB), which share all cores with the load. A follower is replaced by a new member without data. Puts {CLIENTS} to the leader, in an open loop at half of the rate \
          that a closed one reached just before, counted from the start of the new member until it is no further behind than what is put in {} ms; and before, without it. Lateness is from when a heartbeat was due until it \
          was written, by the bounds of a histogram; of all turns together: {}.\n\n\
-         Nobody puts, once each: plinth {plinth_at_rest}; etcd {etcd_at_rest}.\n\n{}",
+         Nobody puts, once each, and no huge pages, of which each would count as a whole: plinth {plinth_at_rest}; etcd {etcd_at_rest}.\n\n{}",
         figures.large.keys,
         figures.large.value_bytes,
         BEHIND_MAX.as_millis(),
@@ -105,6 +107,7 @@ struct AtRest {
 impl AtRest {
     fn take(lab: &Lab, program: &Program, filled: &Home) -> Result<Self, Failure> {
         let home = lab.copy_of(filled)?;
+        let _small = SmallPages::begin()?;
         let mut cluster = Cluster::start(program, &home, &lab.cores_of(&home), &[])?;
         cluster.wait_until_ready()?;
         cluster.lead_by_first()?;

@@ -329,7 +329,7 @@ impl<E: Env> Shard<E> {
     pub(super) fn end_outgoing(&mut self, at: usize, peer: MemberId, session: u64, ending: Ending) {
         let is_meant = |outgoing: &&mut Outgoing<E>| (outgoing.peer, outgoing.session) == (peer, session);
         let Some(outgoing) = self.outgoing.iter_mut().find(is_meant) else { return };
-        outgoing.is_sent &= ending == Ending::Installed;
+        outgoing.is_sent = ending == Ending::Installed;
         let position = outgoing.position;
         self.end_all_outgoing(|outgoing| (outgoing.peer, outgoing.session) == (peer, session));
         self.step(at, Input::SnapshotEnded { peer });
