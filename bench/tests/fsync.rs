@@ -122,7 +122,7 @@ fn a_run_leaves_a_document_and_nothing_else() {
     let (dir, out) = (scratch(), scratch());
     let json = out.path().join("deep/results.json");
     let json_arg = json.display().to_string();
-    // On a busy disk a short time gives too few writes to choose a method by, and then situations are not measured.
+    // On a busy disk a short time gives too few writes to choose a method by, and then situations are not measured; or a cell has none at all.
     let runs = ["0.02", "0.2", "2"].into_iter().map(|seconds| {
         let output = run(&["--quick", "--anyway", "--seconds", seconds, "--json", &json_arg], dir.path());
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -132,7 +132,11 @@ fn a_run_leaves_a_document_and_nothing_else() {
         (text, document)
     });
     let cells_of = |document: &Value| document["results"]["cells"].as_array().expect("a list").clone();
-    let whole = runs.into_iter().find(|(_, document)| cells_of(document).len() == 13);
+    let is_whole = |cell: &Value| !cell["not_possible"].is_null() || cell["flushes"].as_u64() > Some(0);
+    let whole = runs.into_iter().find(|(_, document)| {
+        let cells = cells_of(document);
+        cells.len() == 13 && cells.iter().all(is_whole)
+    });
     let (text, document) = whole.expect("some method makes a few writes durable in two seconds");
     assert!(text.contains("| write, fdatasync | 4096 | 1 |") && text.contains("- the method to use: **"), "{text}");
     assert!(is_empty(dir.path()), "its files are gone");
