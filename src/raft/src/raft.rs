@@ -318,6 +318,12 @@ impl Raft {
         self.hard_state.term
     }
 
+    /// Whether this member leads and an entry of its own term is committed: from then on it can prove that it does.
+    #[must_use]
+    pub fn leads_for_certain(&self) -> bool {
+        self.role() == Role::Leader && self.commit() >= self.term_start
+    }
+
     /// What is committed.
     #[must_use]
     pub fn commit(&self) -> LogIndex {
