@@ -595,8 +595,8 @@ impl<E: Env> Group<E> {
 
     /// Who decides about leases, if it is this member, with the trees that hold them.
     pub(crate) fn lessor(&mut self, now: Instant) -> Option<(&mut Lessor, &Store<E>)> {
-        if self.raft.leads_for_certain() {
-            // Only now can it renew one: from here on they have their time.
+        // A renewal is answered like a read: a leader that can't renew lets no lease run out either.
+        if self.raft.leads_with_commit() {
             self.lessor.get_or_insert_with(|| Lessor::new(now, self.lease_grace));
         } else if !bug!(DeposedLeaderRevokes) {
             self.lessor = None;

@@ -318,10 +318,15 @@ impl Raft {
         self.hard_state.term
     }
 
-    /// Whether this member leads and an entry of its own term is committed: from then on it can prove that it does.
+    /// Whether this member leads and an entry of its own term is committed: before that it can answer no read and change no members.
     #[must_use]
-    pub fn leads_for_certain(&self) -> bool {
-        self.role() == Role::Leader && self.commit() >= self.term_start
+    pub fn leads_with_commit(&self) -> bool {
+        self.role() == Role::Leader && self.knows_commit()
+    }
+
+    /// Whether something of its own term is committed, for who leads: only then it knows what earlier leaders committed.
+    fn knows_commit(&self) -> bool {
+        self.hard_state.commit >= self.term_start
     }
 
     /// What is committed.

@@ -43,7 +43,7 @@ impl Raft {
     }
 
     fn may_change(&self) -> bool {
-        !self.log.has_changes_behind(self.applied) && self.hard_state.commit >= self.term_start
+        !self.log.has_changes_behind(self.applied) && self.knows_commit()
     }
 
     /// The entry that was just applied holds `configuration`.

@@ -89,7 +89,7 @@ impl Raft {
 
     /// One round for all that wait, if the last one is over. What earlier leaders committed is known only when something of the own term is.
     pub(super) fn begin_round(&mut self, now: Instant, effects: &mut Effects) {
-        let knows_commit = self.hard_state.commit >= self.term_start || bug!(RevisionGoesBack);
+        let knows_commit = self.knows_commit() || bug!(RevisionGoesBack);
         if self.reads.round.is_some() || self.reads.waiting.is_empty() || !knows_commit {
             return;
         }

@@ -3,5 +3,6 @@
 mod cluster;
 mod differential;
 mod figure;
+mod opening;
 mod random;
 mod scenarios;
