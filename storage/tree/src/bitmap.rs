@@ -81,6 +81,14 @@ impl Bitmap {
         Self { words, len: self.len, ones }
     }
 
+    /// Bits that are 1 here or in `other`, which may be shorter.
+    pub fn plus(&self, other: &Self) -> Self {
+        let others = other.words.iter().copied().chain(std::iter::repeat(0));
+        let words: Vec<u64> = self.words.iter().zip(others).map(|(word, other)| word | other).collect();
+        let ones = words.iter().map(|word| u64::from(word.count_ones())).sum();
+        Self { words, len: self.len, ones }
+    }
+
     /// Bytes of its stored form.
     pub fn stored_bytes(len: u64) -> usize {
         usize::try_from(len.div_ceil(64) * 8).expect("a bitmap fits memory")

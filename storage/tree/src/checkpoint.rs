@@ -77,11 +77,11 @@ impl<E: Env> Store<E> {
         }
         space.free(generation, self.newest.bitmap_run());
         if bug!(PageReusedEarly) {
-            space.release(generation);
+            space.release(generation, &[]);
         }
-        space.rewind();
         let pin = self.pins.pin();
         self.pins.advance(generation);
+        space.begin(generation, &self.pins.held());
         self.settling = None;
         let bitmap_pages = run_pages(Meta::bitmap_bytes(space.pages()));
         self.frozen = Some(Frozen { dirty: self.published_dirty, bitmap_pages, pin });

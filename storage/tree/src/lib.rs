@@ -7,7 +7,7 @@
 //!
 //! Invariants:
 //! - A page that a durable meta or a pinned root reaches is never written. A page freed by generation g is handed
-//!   out again only when g is not above the older durable meta's generation nor above the oldest pin.
+//!   out again only when g is not above the older durable meta's generation, and nothing is pinned before g that reaches it.
 //! - Every page has a checksum that its parent stores, together with the number of entries below it and the sum of their weights.
 //! - An operation that returns [`Missing`] has had no effect.
 //! - A failed write or sync poisons the store: nothing is retried, nothing else is written.

@@ -195,9 +195,8 @@ impl<E: Env> Store<E> {
     /// roots were dropped; a checkpoint does it by itself.
     pub fn release_pages(&mut self) {
         let older = self.older.as_ref().unwrap_or(&self.newest).generation;
-        let limit = older.min(self.pins.oldest());
         let Some(space) = &mut self.space else { return };
-        if space.release(limit) {
+        if space.release(older, &self.pins.held()) {
             self.capacity = space.capacity();
         }
         self.growth.sizes = Some(sizes(space));

@@ -1,11 +1,15 @@
 //! Which pages of the file are in use, free, or freed but still needed by an older generation.
 //!
 //! Every page below `pages` is in exactly one of these states: *used* by the newest generation (or handed out for the one
-//! being written), *pending* (freed by generation g, while the older durable meta is before g or a root pinned before g
-//! lives), *free* (may be handed out), or a *hole* (free, and its blocks were or will be given back to the file system).
+//! being written), *pending* (freed by generation g, while the older durable meta is before g or something pinned before g
+//! reaches it), *free* (may be handed out), or a *hole* (free, and its blocks were or will be given back to the file system).
+//!
+//! A pin that is held for long, for a snapshot or a backup, reaches nothing that was handed out after it. Were all that is freed
+//! meanwhile kept for it, the file would grow by what is written in that time; so it is known of each page that is younger than a
+//! pin which generation it was handed out for.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     sync::{Arc, Weak},
 };
 
@@ -48,10 +52,58 @@ impl Pins {
         self.older.push_back((*old.0, Arc::downgrade(&old.0)));
     }
 
-    /// The oldest generation that is pinned.
-    pub fn oldest(&mut self) -> u64 {
+    /// All generations that are pinned, oldest first.
+    pub fn held(&mut self) -> Vec<u64> {
         self.older.retain(|(_, token)| token.strong_count() > 0);
-        self.older.front().map_or(*self.current.0, |(generation, _)| *generation)
+        self.older.iter().map(|(generation, _)| *generation).chain([*self.current.0]).collect()
+    }
+}
+
+/// Whether what has pinned `pin` may reach pages that were handed out for generation `born`. A root that was published behind that generation holds nodes
+/// in memory that the next checkpoint writes.
+fn may_reach(pin: u64, born: u64) -> bool {
+    born <= pin + 1
+}
+
+/// For which generation pages were handed out, as far as it makes a difference to a pin.
+#[derive(Default)]
+struct Births {
+    /// Pages that no other one knows, by a generation that every pin takes for theirs. Oldest first.
+    known: Vec<(u64, Bitmap)>,
+}
+
+impl Births {
+    /// Pages are handed out for `generation` from now on.
+    fn begin(&mut self, generation: u64, pages: u64, held: &[u64]) {
+        let mut kept: Vec<(u64, Bitmap)> = Vec::new();
+        for (born, bitmap) in std::mem::take(&mut self.known) {
+            let before = kept.last().map_or(0, |(before, _)| *before);
+            if held.iter().any(|pin| may_reach(*pin, before) && !may_reach(*pin, born)) {
+                kept.push((born, bitmap));
+            } else if let Some((before, all)) = kept.last_mut() {
+                (*before, *all) = (born, bitmap.plus(all));
+            }
+            // Else all that is pinned is younger, and what isn't known counts as old.
+        }
+        kept.push((generation, Bitmap::new(pages)));
+        self.known = kept;
+    }
+
+    fn grow(&mut self, pages: u64) {
+        self.known.iter_mut().for_each(|(_, bitmap)| bitmap.grow(pages));
+    }
+
+    fn note(&mut self, page: u64) {
+        if let Some((_, bitmap)) = self.known.last_mut() {
+            bitmap.set(page);
+        }
+    }
+
+    /// The page's, forgotten from now on.
+    fn take(&mut self, page: u64) -> u64 {
+        let Some((born, bitmap)) = self.known.iter_mut().rev().find(|(_, bitmap)| bitmap.get(page)) else { return 0 };
+        bitmap.clear(page);
+        *born
     }
 }
 
@@ -109,10 +161,11 @@ pub(crate) struct Space {
     used: Bitmap,
     free: Bitmap,
     holes: Bitmap,
-    /// Freed runs with the generation that does without them, oldest first.
-    pending: VecDeque<(u64, PageRun)>,
+    /// Freed runs, by the generation that does without them and the one that they were handed out for.
+    pending: BTreeMap<(u64, u64), Vec<PageRun>>,
     /// Pages of all of them.
     pending_pages: u64,
+    births: Births,
     /// Pages from here on never held anything.
     fresh_from: u64,
     /// Where the search for single pages goes on: neighbors are written together.
@@ -126,8 +179,9 @@ impl Space {
             used: Bitmap::new(pages),
             free: Bitmap::new(pages),
             holes: Bitmap::new(pages),
-            pending: VecDeque::new(),
+            pending: BTreeMap::new(),
             pending_pages: 0,
+            births: Births::default(),
             fresh_from: metas,
             next: 0,
         };
@@ -143,8 +197,9 @@ impl Space {
             used: newest,
             free: Bitmap::new(pages),
             holes,
-            pending: VecDeque::new(),
+            pending: BTreeMap::new(),
             pending_pages: 0,
+            births: Births::default(),
             fresh_from: 0,
             next: 0,
         };
@@ -157,7 +212,7 @@ impl Space {
                 space.fresh_from = page + 1;
             }
             if was_used && !used {
-                space.pending.push_back((generation, PageRun::one(PageId(page))));
+                space.pending.entry((generation, 0)).or_default().push(PageRun::one(PageId(page)));
                 space.pending_pages += 1;
             } else if !used && !space.holes.get(page) {
                 space.free.set(page);
@@ -181,7 +236,7 @@ impl Space {
 
     /// The page behind the last one that is used or pending.
     pub fn end(&self) -> u64 {
-        let pending = self.pending.iter().map(|(_, run)| run.end().0).max().unwrap_or(0);
+        let pending = self.pending.values().flatten().map(|run| run.end().0).max().unwrap_or(0);
         self.used.runs(0).last().map_or(0, |(first, pages)| first + pages).max(pending)
     }
 
@@ -200,6 +255,13 @@ impl Space {
             bitmap.grow(to);
         }
         (from..to).for_each(|page| self.free.set(page));
+        self.births.grow(to);
+    }
+
+    /// Pages are handed out for `generation` from now on, while the generations `held` are pinned.
+    pub fn begin(&mut self, generation: u64, held: &[u64]) {
+        self.births.begin(generation, self.pages(), held);
+        self.next = 0;
     }
 
     /// Hands out `count` pages that follow each other, or none.
@@ -209,6 +271,7 @@ impl Space {
         for page in first..first + want {
             self.free.clear(page);
             self.used.set(page);
+            self.births.note(page);
         }
         if count == 1 {
             self.next = first + 1;
@@ -232,15 +295,21 @@ impl Space {
 
     /// Generation `generation` does without `run`.
     pub fn free(&mut self, generation: u64, run: PageRun) {
-        (run.first.0..run.end().0).for_each(|page| self.used.clear(page));
-        self.pending.push_back((generation, run));
+        let mut born = u64::MAX;
+        for page in run.first.0..run.end().0 {
+            self.used.clear(page);
+            born = born.min(self.births.take(page));
+        }
+        self.pending.entry((generation, born)).or_default().push(run);
         self.pending_pages += u64::from(run.count);
     }
 
-    /// What generations up to `limit` freed may be handed out. False if that was nothing.
-    pub fn release(&mut self, limit: u64) -> bool {
+    /// What generations up to `older` freed may be handed out, unless one of the generations `held` is pinned that reaches it. False if that was nothing.
+    pub fn release(&mut self, older: u64, held: &[u64]) -> bool {
+        let is_needed = |freed: u64, born: u64| held.iter().any(|pin| *pin < freed && may_reach(*pin, born));
+        let due = self.pending.extract_if(..=(older, u64::MAX), |(freed, born), _| !is_needed(*freed, *born));
         let before = self.free.ones();
-        while let Some((_, run)) = self.pending.pop_front_if(|(generation, _)| *generation <= limit) {
+        for run in due.flat_map(|(_, runs)| runs) {
             (run.first.0..run.end().0).for_each(|page| self.free.set(page));
             self.pending_pages -= u64::from(run.count);
         }
@@ -250,11 +319,6 @@ impl Space {
     /// Pages that nothing uses and that may not be handed out yet.
     pub fn pending_pages(&self) -> u64 {
         self.pending_pages
-    }
-
-    /// Starts a new checkpoint's pages from the front, where free runs have been joined.
-    pub fn rewind(&mut self) {
-        self.next = 0;
     }
 
     /// Makes holes of free runs of at least `pages_min`, from the end of the file on. Returns them. `keep_pages` stay free; and what counts for runs
@@ -329,8 +393,8 @@ mod tests {
         for run in runs.into_iter().filter(|_| prng.chance(1, 2)) {
             space.free(1, run);
         }
-        assert!(space.release(1));
-        space.rewind();
+        assert!(space.release(1, &[1]));
+        space.begin(2, &[1]);
         space
     }
 
@@ -355,14 +419,96 @@ mod tests {
         let pin = pins.pin();
         pins.advance(5);
         pins.advance(6);
-        assert_eq!(pins.oldest(), 4);
+        assert_eq!(pins.held(), [4, 6]);
         let mut space = Space::new(16, 2);
         let run = space.allocate(14).expect("all of it");
         space.free(5, run);
-        assert!(!space.release(pins.oldest().min(5)));
+        assert!(!space.release(5, &pins.held()));
         drop(pin);
-        assert!(!space.release(pins.oldest().min(4)), "the older meta needs them");
-        assert!(space.release(pins.oldest().min(5)));
+        assert!(!space.release(4, &pins.held()), "the older meta needs them");
+        assert!(space.release(5, &pins.held()));
         assert_eq!(space.free_pages(), 14);
+    }
+
+    #[test]
+    fn what_is_younger_than_a_pin_does_not_wait_for_it() {
+        let mut pins = Pins::new(4);
+        let mut space = Space::new(40, 2);
+        let old = space.allocate(1).expect("empty");
+        let pin = pins.pin();
+        let mut begin = |space: &mut Space, generation| {
+            pins.advance(generation);
+            space.begin(generation, &pins.held());
+            pins.held()
+        };
+        begin(&mut space, 5);
+        let next = space.allocate(1).expect("room");
+        begin(&mut space, 6);
+        let young = space.allocate(3).expect("room");
+        // Joined with the ones before: nothing is pinned between them.
+        begin(&mut space, 7);
+        let younger = space.allocate(1).expect("room");
+        let held = begin(&mut space, 8);
+        assert_eq!(held, [4, 8]);
+        [old, next, young, younger].into_iter().for_each(|run| space.free(8, run));
+        assert!(!space.release(7, &held), "the older meta needs them");
+        let free = space.free_pages();
+        assert!(space.release(8, &held));
+        assert_eq!(
+            space.free_pages(),
+            free + 4,
+            "the root behind 4 may have what 5 has written in memory, and no more"
+        );
+        assert_eq!(space.pending_pages(), 2);
+        // Handed out again they are younger still.
+        let again = space.allocate(4).expect("just freed");
+        space.free(9, again);
+        assert!(space.release(9, &held[..1]));
+        drop(pin);
+        assert!(space.release(9, &pins.held()));
+        assert_eq!(space.pending_pages(), 0);
+    }
+
+    #[test]
+    fn no_page_that_something_pinned_reaches_is_handed_out() {
+        for seed in 0..200 {
+            let mut prng = Prng::new(seed);
+            let (mut pins, mut space) = (Pins::new(1), Space::new(4000, 2));
+            let mut used: Vec<PageRun> = Vec::new();
+            // What is pinned, and what it reaches: all that its generation uses, and what the next one has written.
+            let mut pinned: Vec<(Pin, Vec<PageRun>)> = Vec::new();
+            for generation in 2..60 {
+                space.release(generation - 1, &pins.held());
+                for _ in 0..prng.below(8) {
+                    if !used.is_empty() {
+                        let run = used.swap_remove(prng.below(used.len() as u64) as usize);
+                        space.free(generation, run);
+                    }
+                }
+                let before = pins.pin();
+                pins.advance(generation);
+                space.begin(generation, &pins.held());
+                let made: Vec<_> =
+                    (0..prng.below(12)).filter_map(|_| space.allocate(1 + prng.below(3) as u32)).collect();
+                for run in &made {
+                    let reached = pinned.iter().flat_map(|(_, reached)| reached);
+                    let overlaps = |other: &PageRun| other.first.0 < run.end().0 && run.first.0 < other.end().0;
+                    assert!(
+                        !reached.clone().any(overlaps),
+                        "seed {seed}: generation {generation} got a page that is pinned"
+                    );
+                }
+                pinned
+                    .iter_mut()
+                    .filter(|(pin, _)| pin.generation() + 1 == generation)
+                    .for_each(|(_, reached)| reached.extend(&made));
+                used.extend(&made);
+                pinned.retain(|_| prng.chance(9, 10));
+                if prng.chance(1, 2) {
+                    pinned.push((pins.pin(), used.clone()));
+                }
+                drop(before);
+            }
+        }
     }
 }

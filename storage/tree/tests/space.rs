@@ -193,6 +193,47 @@ fn rewriting_the_same_keys_does_not_grow_the_file_forever() {
 }
 
 #[test]
+fn beside_a_pin_the_file_grows_by_what_is_pinned_and_no_more() {
+    let sim = Sim::new(4, SimOptions::default());
+    let env = sim.env();
+    sim.block_on(async {
+        let mut bed = Bed::create(env.clone()).await;
+        let body = Bytes::from(vec![1; 2000]);
+        let (mut sizes, mut pins) = (Vec::new(), Vec::new());
+        for round in 0..48u32 {
+            for i in 0..300 {
+                bed.put(0, &key(i * 7 % 300), &round.to_le_bytes(), &body).await;
+            }
+            bed.checkpoint().await;
+            bed.store.settle(usize::MAX);
+            sizes.push(bed.store.sizes().total_bytes);
+            if round % 16 == 15 {
+                // One for a copy, and one for a reader.
+                pins.push((bed.store.begin_copy(), bed.store.publish(), bed.model.clone()));
+            }
+        }
+        let most = |rounds: std::ops::Range<usize>| *sizes[rounds].iter().max().expect("some");
+        assert_eq!(most(4..10), most(10..16), "without one: {sizes:?}");
+        assert_eq!(most(20..26), most(26..32), "beside one: {sizes:?}");
+        assert_eq!(most(36..42), most(42..48), "beside two: {sizes:?}");
+        assert!(most(42..48) <= most(4..10) * 3, "{sizes:?}");
+        assert_sound(&env).await;
+        let mut prng = Prng::new(4);
+        for (_, root, model) in std::mem::take(&mut pins) {
+            assert_same(&env, root.view(), root.pages(), &model, &mut prng).await;
+        }
+        for _ in 0..3 {
+            bed.put(0, &key(0), b"", &body).await;
+            bed.checkpoint().await;
+        }
+        assert!(
+            bed.store.pending_bytes() < 16 * PAGE_BYTES as u64,
+            "only what the last one freed waits for the older meta"
+        );
+    });
+}
+
+#[test]
 fn ascending_keys_fill_their_pages() {
     let sim = Sim::new(5, SimOptions::default());
     let env = sim.env();
