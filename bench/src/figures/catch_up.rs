@@ -182,7 +182,6 @@ struct Window {
 }
 
 /// What a closed loop came to, per second.
-#[derive(Clone, Copy)]
 struct Reached {
     /// Answered: a quorum has them.
     puts: f64,

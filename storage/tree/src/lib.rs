@@ -33,6 +33,7 @@ mod ledger;
 mod meta;
 mod node;
 mod open;
+mod pins;
 mod punch;
 mod put;
 mod relocate;

@@ -24,7 +24,7 @@ use crate::{
     meta::{META_PAGES, Meta},
     node::{PageRef, Totals, TreeRoot},
     open::read_run,
-    space::Pin,
+    pins::Pin,
     store::{Store, StoreOptions},
     walk::{Ahead, BodyTurn, Proven, Scope, Task, Walk},
 };

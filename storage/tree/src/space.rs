@@ -3,109 +3,16 @@
 //! Every page below `pages` is in exactly one of these states: *used* by the newest generation (or handed out for the one
 //! being written), *pending* (freed by generation g, while the older durable meta is before g or something pinned before g
 //! reaches it), *free* (may be handed out), or a *hole* (free, and its blocks were or will be given back to the file system).
-//!
-//! A pin that is held for long, for a snapshot or a backup, reaches nothing that was handed out after it. Were all that is freed
-//! meanwhile kept for it, the file would grow by what is written in that time; so it is known of each page that is younger than a
-//! pin which generation it was handed out for.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    sync::{Arc, Weak},
-};
+use std::collections::BTreeMap;
 
 use plinth_base::{Mark, PageId, PageRun};
 
 use crate::{
     bitmap::Bitmap,
     layout::{BODY_BYTES_MAX, PAGE_BYTES, PAGE_HEADER_BYTES},
+    pins::{Births, may_reach},
 };
-
-/// Keeps the pages that generation `generation` and later ones reach from being handed out.
-#[derive(Clone, Debug)]
-pub(crate) struct Pin(Arc<u64>);
-
-impl Pin {
-    pub fn generation(&self) -> u64 {
-        *self.0
-    }
-}
-
-/// All pins that are held, by whatever thread.
-pub(crate) struct Pins {
-    current: Pin,
-    older: VecDeque<(u64, Weak<u64>)>,
-}
-
-impl Pins {
-    pub fn new(generation: u64) -> Self {
-        Self { current: Pin(Arc::new(generation)), older: VecDeque::new() }
-    }
-
-    /// A pin of the newest generation.
-    pub fn pin(&self) -> Pin {
-        self.current.clone()
-    }
-
-    /// Roots published from now on pin `generation`.
-    pub fn advance(&mut self, generation: u64) {
-        let old = std::mem::replace(&mut self.current, Pin(Arc::new(generation)));
-        self.older.push_back((*old.0, Arc::downgrade(&old.0)));
-    }
-
-    /// All generations that are pinned, oldest first.
-    pub fn held(&mut self) -> Vec<u64> {
-        self.older.retain(|(_, token)| token.strong_count() > 0);
-        self.older.iter().map(|(generation, _)| *generation).chain([*self.current.0]).collect()
-    }
-}
-
-/// Whether what has pinned `pin` may reach pages that were handed out for generation `born`. A root that was published behind that generation holds nodes
-/// in memory that the next checkpoint writes.
-fn may_reach(pin: u64, born: u64) -> bool {
-    born <= pin + 1
-}
-
-/// For which generation pages were handed out, as far as it makes a difference to a pin.
-#[derive(Default)]
-struct Births {
-    /// Pages that no other one knows, by a generation that every pin takes for theirs. Oldest first.
-    known: Vec<(u64, Bitmap)>,
-}
-
-impl Births {
-    /// Pages are handed out for `generation` from now on.
-    fn begin(&mut self, generation: u64, pages: u64, held: &[u64]) {
-        let mut kept: Vec<(u64, Bitmap)> = Vec::new();
-        for (born, bitmap) in std::mem::take(&mut self.known) {
-            let before = kept.last().map_or(0, |(before, _)| *before);
-            if held.iter().any(|pin| may_reach(*pin, before) && !may_reach(*pin, born)) {
-                kept.push((born, bitmap));
-            } else if let Some((before, all)) = kept.last_mut() {
-                (*before, *all) = (born, bitmap.plus(all));
-            }
-            // Else all that is pinned is younger, and what isn't known counts as old.
-        }
-        kept.push((generation, Bitmap::new(pages)));
-        self.known = kept;
-    }
-
-    fn grow(&mut self, pages: u64) {
-        self.known.iter_mut().for_each(|(_, bitmap)| bitmap.grow(pages));
-    }
-
-    fn note(&mut self, page: u64) {
-        if let Some((_, bitmap)) = self.known.last_mut() {
-            bitmap.set(page);
-        }
-    }
-
-    /// The page's, forgotten from now on.
-    fn take(&mut self, page: u64) -> u64 {
-        let Some((born, bitmap)) = self.known.iter_mut().rev().find(|(_, bitmap)| bitmap.get(page)) else { return 0 };
-        bitmap.clear(page);
-        *born
-    }
-}
 
 /// How many size classes of runs [`Capacity`] knows: the last one holds the longest body.
 const CLASSES: usize = 20;
@@ -258,7 +165,7 @@ impl Space {
         self.births.grow(to);
     }
 
-    /// Pages are handed out for `generation` from now on, while the generations `held` are pinned.
+    /// Pages are handed out for `generation` from now on, while the generations `held` are pinned: from the front, where free runs have been joined.
     pub fn begin(&mut self, generation: u64, held: &[u64]) {
         self.births.begin(generation, self.pages(), held);
         self.next = 0;
@@ -385,6 +292,7 @@ mod tests {
     use plinth_base::Prng;
 
     use super::*;
+    use crate::pins::{Pin, Pins};
 
     /// A space whose free pages lie in pieces.
     fn fragmented(prng: &mut Prng) -> Space {

@@ -13,7 +13,7 @@ use crate::{
     meta::{META_PAGES, Meta},
     node::PageRef,
     open::read_bitmaps,
-    space::Pin,
+    pins::Pin,
     store::{Store, StoreOptions, TreeSpec},
     walk::{Ahead, Walk, Whole},
 };

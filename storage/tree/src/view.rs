@@ -12,7 +12,7 @@ use crate::{
     key::Pages,
     layout::DEPTH_MAX,
     node::{Totals, TreeRoot},
-    space::Pin,
+    pins::Pin,
     store::{TreeId, TreeSpec, Weigh},
     value::ValueRef,
     way::descend,

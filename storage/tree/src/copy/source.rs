@@ -15,7 +15,7 @@ use crate::{
     error::TreeError,
     layout::PAGE_BYTES,
     meta::{META_PAGES, Meta},
-    space::Pin,
+    pins::Pin,
     store::{Store, StoreOptions},
     stored_bitmap::{StoredBitmap, WINDOW_PAGES},
 };
