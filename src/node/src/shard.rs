@@ -49,7 +49,7 @@ use membership::AskedChange;
 use new_cluster::Forcing;
 pub(crate) use new_cluster::alone;
 use proposals::Held;
-use snapshots::{Built, Incoming, Moved, Outgoing, Placed, Recovering};
+use snapshots::{Built, FailedSnapshot, Incoming, Moved, Outgoing, Placed, Recovering};
 use stall::StallWatch;
 
 use crate::{
@@ -189,8 +189,8 @@ pub struct Shard<E: Env> {
     recovering: Vec<Recovering>,
     /// The snapshot that this member gets.
     incoming: Option<Incoming<E>>,
-    /// When one last couldn't be used.
-    snapshot_failed: Option<Instant>,
+    /// The last ones couldn't be used.
+    snapshot_failed: Option<FailedSnapshot>,
     /// A task builds a snapshot's file, for that one or for one that nobody wants any more.
     is_building: Rc<Cell<bool>>,
     /// Since when nobody has gone on with what may be there of a snapshot.

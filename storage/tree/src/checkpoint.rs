@@ -84,6 +84,7 @@ impl<E: Env> Store<E> {
         self.pins.advance(generation);
         space.begin(generation, &self.pins.held());
         self.settling = None;
+        self.growth.leave(&space);
         let bitmap_pages = run_pages(Meta::bitmap_bytes(space.pages()));
         self.frozen = Some(Frozen { dirty: self.published_dirty, bitmap_pages, pin });
         let pages = Some(Arc::clone(&self.pages));
@@ -107,6 +108,7 @@ impl<E: Env> Store<E> {
         debug_assert_eq!(done.written_pages, frozen.dirty.pages, "every dirty page is counted once");
         let generation = meta.generation;
         self.older = Some(std::mem::replace(&mut self.newest, meta));
+        self.growth.note_need(frozen.dirty.pages + u64::from(frozen.bitmap_pages) + self.ledger.dirty.pages);
         self.ledger.thaw();
         self.finish_growth();
         self.release_pages();

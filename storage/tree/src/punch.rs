@@ -2,7 +2,8 @@
 //!
 //! Long free runs become *holes*, which are never handed out; both durable metas must say so before the blocks go, so that no
 //! recovery takes a hole for space that is reserved. Growing fills first those holes that make room for the longest values; shorter ones stay holes, else
-//! they would be filled and dug again for ever while writes wait for room.
+//! they would be filled and dug again for ever while writes wait for room. What recent checkpoints needed isn't given back either: the next ones need it, and
+//! each time the blocks go and come the file system has its journal to write and its caches to fill.
 //!
 //! A crash in the middle leaves holes some of whose blocks are still there; they are punched again after the next open.
 
@@ -22,7 +23,10 @@ const STEP_PAGES: u64 = (4 << 20) / PAGE_BYTES as u64;
 pub(crate) struct Punching {
     /// With the first generation whose bitmap has them.
     waiting: Vec<(u64, PageRun)>,
-    running: bool,
+    /// Those that lose them just now.
+    running: Vec<PageRun>,
+    /// More would be given back if recent checkpoints hadn't needed it.
+    is_keeping: bool,
 }
 
 impl Punching {
@@ -33,17 +37,31 @@ impl Punching {
             // The older meta may not have them yet.
             (u64::MAX, PageRun { first: PageId(first), count })
         });
-        Self { waiting: runs.collect(), running: false }
+        Self { waiting: runs.collect(), ..Self::default() }
     }
 
-    pub fn is_running(&self) -> bool {
-        self.running
+    /// Whether `run` loses blocks just now: if it were filled it would lose those, too.
+    pub fn is_running_in(&self, run: PageRun) -> bool {
+        self.running.iter().any(|hole| hole.first < run.end() && run.first < hole.end())
     }
 
     /// `run` is no hole any longer.
     pub fn filled(&mut self, run: PageRun) {
-        self.waiting.retain(|(_, hole)| hole.end() <= run.first || run.end() <= hole.first);
+        let rest = |(since, hole): (u64, PageRun)| without(hole, run).map(move |rest| (since, rest));
+        self.waiting = std::mem::take(&mut self.waiting).into_iter().flat_map(rest).collect();
     }
+}
+
+/// What is left of `hole` beside `run`.
+pub(crate) fn without(hole: PageRun, run: PageRun) -> impl Iterator<Item = PageRun> {
+    let (first, end) = (hole.first.0, hole.end().0);
+    let sides = [(first, end.min(run.first.0)), (first.max(run.end().0), end)];
+    let is_left = |(from, to): &(u64, u64)| from < to;
+    let piece = |(from, to): (u64, u64)| PageRun {
+        first: PageId(from),
+        count: u32::try_from(to - from).expect("a part of a run is no longer"),
+    };
+    sides.into_iter().filter(is_left).map(piece)
 }
 
 /// Holes to be punched: run it as a background task and hand the result to `Store::finish_punch`.
@@ -81,19 +99,28 @@ impl<E: Env> Punch<E> {
 
 impl<E: Env> Store<E> {
     /// Makes holes of free runs of 1 MiB and more, but for `keep_bytes` of room for values and keys of up to `run_bytes_max`, and returns those that
-    /// may be punched now. New ones take two checkpoints: call it after each, until [`Store::has_holes_waiting`] says no.
+    /// may be punched now. What one of the last [`NEEDS_KEPT`] checkpoints needed is kept, too. New ones take two checkpoints: call it after each, until
+    /// [`Store::has_holes_waiting`] says no.
+    ///
+    /// [`NEEDS_KEPT`]: crate::room::NEEDS_KEPT
     pub fn begin_punch(&mut self, keep_bytes: u64, run_bytes_max: usize) -> Option<Punch<E>> {
-        if self.punching.running || self.growth.running || self.poisoned {
+        if !self.punching.running.is_empty() || self.growth.running || self.poisoned {
             return None;
         }
         self.release_pages();
         let generation = self.newest.generation + 1;
-        let keep_pages = self.ledger.dirty.pages + 2 * RESERVE_PAGES + keep_bytes / PAGE_BYTES as u64;
         let run_pages_max = self.run_pages_max(run_bytes_max);
+        let needed = self.ledger.dirty.pages;
+        let needed_lately = self.growth.needs.iter().copied().fold(needed, u64::max);
         let space = self.space.as_mut()?;
-        for run in space.dig(PUNCH_PAGES_MIN, keep_pages, run_pages_max) {
-            self.punching.waiting.push((generation, run));
-        }
+        let diggable = |space: &Space, needed: u64| {
+            let keep_pages = needed + 2 * RESERVE_PAGES + keep_bytes / PAGE_BYTES as u64;
+            space.diggable(PUNCH_PAGES_MIN, keep_pages, run_pages_max)
+        };
+        let dug = diggable(space, needed_lately);
+        space.dig(&dug);
+        self.punching.waiting.extend(dug.into_iter().map(|run| (generation, run)));
+        self.punching.is_keeping = needed_lately > needed && !diggable(space, needed).is_empty();
         self.capacity = space.capacity();
         // After a reopening the next two checkpoints write what is known now.
         for (since, _) in &mut self.punching.waiting {
@@ -103,23 +130,28 @@ impl<E: Env> Store<E> {
         let ready = self.punching.waiting.extract_if(.., |(since, _)| *since <= older);
         let runs: Vec<_> = ready.map(|(_, run)| run).collect();
         // What waits needs a checkpoint even if nobody writes.
-        self.changed |= !self.punching.waiting.is_empty();
+        self.changed |= self.has_holes_waiting();
         if runs.is_empty() {
             return None;
         }
-        self.punching.running = true;
+        self.punching.running.clone_from(&runs);
         Some(Punch { file: self.file.clone(), runs })
     }
 
     /// Takes a result over and returns how many bytes were given back. After an error the rest stays until the next open.
     pub fn finish_punch(&mut self, done: PunchDone) -> Result<u64, TreeError> {
-        self.punching.running = false;
+        self.punching.running.clear();
         done.result.map(|()| done.pages * PAGE_BYTES as u64)
     }
 
-    /// Whether there are holes that wait for a checkpoint before they are punched.
+    /// Whether there are holes that wait for a checkpoint before they are punched, or free runs that become some if the next ones need less.
     #[must_use]
     pub fn has_holes_waiting(&self) -> bool {
-        !self.punching.waiting.is_empty()
+        !self.punching.waiting.is_empty() || self.punching.is_keeping
+    }
+
+    /// What checkpoints needed so far says nothing of what comes: room that is kept for it may be given back.
+    pub fn forget_needs(&mut self) {
+        self.growth.needs.clear();
     }
 }

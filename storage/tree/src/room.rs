@@ -2,18 +2,25 @@
 //!
 //! Space is reserved before a write is admitted, so that a full disk is an answer to a client and never a failed checkpoint.
 
-use plinth_base::PageRun;
+use std::collections::VecDeque;
+
+use plinth_base::{PageId, PageRun};
 use plinth_env::{Env, File};
 
 use crate::{
     error::TreeError,
     layout::{DEPTH_MAX, PAGE_BYTES, run_pages},
     meta::Meta,
+    punch::without,
+    space::{Space, is_useful_alone},
     store::Store,
 };
 
 /// Pages kept back when puts are admitted, so that deletes, a checkpoint and a compaction still fit a full file.
 pub const RESERVE_PAGES: u64 = 256;
+
+/// So many of the last checkpoints are remembered for the room that they needed.
+pub const NEEDS_KEPT: usize = 8;
 
 /// What the file can still take.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -56,7 +63,11 @@ pub(crate) struct Growth {
     /// Pages added, and holes filled, while the space was with a checkpoint.
     pub added_pages: u64,
     pub filled: Vec<PageRun>,
+    /// Holes that are left meanwhile.
+    pub holes: Vec<PageRun>,
     pub running: bool,
+    /// Pages that the last checkpoints needed, and what was changed while they ran.
+    pub needs: VecDeque<u64>,
     /// The sizes when the space was here last.
     pub sizes: Option<Sizes>,
 }
@@ -73,6 +84,19 @@ pub struct Grow<E: Env> {
 pub struct GrowDone {
     run: PageRun,
     result: Result<(), TreeError>,
+}
+
+impl Growth {
+    /// The space goes to a checkpoint.
+    pub fn leave(&mut self, space: &Space) {
+        self.holes = space.hole_runs().collect();
+    }
+
+    /// A checkpoint is done.
+    pub fn note_need(&mut self, pages: u64) {
+        self.needs.truncate(NEEDS_KEPT - 1);
+        self.needs.push_front(pages);
+    }
 }
 
 impl<E: Env> Grow<E> {
@@ -147,21 +171,23 @@ impl<E: Env> Store<E> {
         }
         let step_pages = pages_min.max(self.options.grow_bytes / PAGE_BYTES as u64).max(1);
         let left_pages = (self.options.file_bytes_max / PAGE_BYTES as u64).saturating_sub(self.growth.file_pages);
-        // A hole that is being punched would lose the blocks again.
-        let space = self.space.as_ref().filter(|_| !self.punching.is_running());
-        let hole = space.and_then(|space| match left_pages {
+        let run_pages_max = self.run_pages_max(run_bytes_max);
+        let is_at_rest = |hole: &PageRun| !self.punching.is_running_in(*hole);
+        let hole = match &self.space {
             // Shorter values may still fit.
-            0 => space.first_hole(step_pages),
-            _ => space.first_useful_hole(step_pages, self.run_pages_max(run_bytes_max)),
-        });
-        let run = match hole {
-            Some(run) => run,
-            None if left_pages == 0 => return None,
-            None => PageRun {
-                first: plinth_base::PageId(self.growth.file_pages),
-                count: u32::try_from(step_pages.min(left_pages)).unwrap_or(u32::MAX),
-            },
+            Some(space) if left_pages == 0 => space.hole_runs().find(is_at_rest),
+            Some(space) => space.hole_runs().filter(is_at_rest).find(|hole| space.is_useful(*hole, run_pages_max)),
+            None => {
+                let mut holes = self.growth.holes.iter().copied().filter(is_at_rest);
+                holes.find(|hole| is_useful_alone(*hole, run_pages_max))
+            }
         };
+        let (first, pages_max) = match hole {
+            Some(hole) => (hole.first, u64::from(hole.count)),
+            None if left_pages == 0 => return None,
+            None => (PageId(self.growth.file_pages), left_pages),
+        };
+        let run = PageRun { first, count: u32::try_from(step_pages.min(pages_max)).unwrap_or(u32::MAX) };
         self.growth.running = true;
         Some(Grow { file: self.file.clone(), run })
     }
@@ -175,6 +201,8 @@ impl<E: Env> Store<E> {
             self.growth.added_pages += u64::from(done.run.count);
         } else {
             self.punching.filled(done.run);
+            let holes = std::mem::take(&mut self.growth.holes).into_iter();
+            self.growth.holes = holes.flat_map(|hole| without(hole, done.run)).collect();
             self.growth.filled.push(done.run);
         }
         self.finish_growth();

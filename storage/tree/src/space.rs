@@ -228,9 +228,17 @@ impl Space {
         self.pending_pages
     }
 
-    /// Makes holes of free runs of at least `pages_min`, from the end of the file on. Returns them. `keep_pages` stay free; and what counts for runs
-    /// of up to `run_pages_max` is dug only while so many of those are left: else growing would fill the holes again at once.
-    pub fn dig(&mut self, pages_min: u64, keep_pages: u64, run_pages_max: u32) -> Vec<PageRun> {
+    /// Makes holes of what [`Space::diggable`] says.
+    pub fn dig(&mut self, runs: &[PageRun]) {
+        for page in runs.iter().flat_map(|run| run.first.0..run.end().0) {
+            self.free.clear(page);
+            self.holes.set(page);
+        }
+    }
+
+    /// Free runs of at least `pages_min` that may become holes, from the end of the file on. `keep_pages` stay free; and what counts for runs of up to
+    /// `run_pages_max` is dug only while so many of those are left: else growing would fill the holes again at once.
+    pub fn diggable(&self, pages_min: u64, keep_pages: u64, run_pages_max: u32) -> Vec<PageRun> {
         let Some(class) = class_of(run_pages_max) else { return Vec::new() };
         let runs: Vec<_> = self.free.runs(0).filter(|(_, pages)| *pages >= pages_min).collect();
         let mut free_left = self.free_pages().saturating_sub(keep_pages);
@@ -244,10 +252,6 @@ impl Space {
                 continue;
             }
             let rest = pages - count;
-            for page in first + rest..first + pages {
-                self.free.clear(page);
-                self.holes.set(page);
-            }
             free_left -= count;
             capacity_left -= counted - extent_capacity(rest, class);
             let count = u32::try_from(count).expect("bounded above");
@@ -256,22 +260,20 @@ impl Space {
         dug
     }
 
-    /// The first hole, of which at most `pages_max` are told, that counts for runs of up to `run_pages_max` when it is filled and joined with the free
-    /// pages beside it.
-    pub fn first_useful_hole(&self, pages_max: u64, run_pages_max: u32) -> Option<PageRun> {
-        let class = class_of(run_pages_max)?;
-        let useful = self.holes.runs(0).find(|&(first, pages)| {
-            let before = (0..first).rev().take_while(|page| self.free.get(*page)).count() as u64;
-            let behind = self.free.find(false, first + pages) - (first + pages);
-            let apart = extent_capacity(before, class) + extent_capacity(behind, class);
-            extent_capacity(before + pages + behind, class) > apart
-        });
-        useful.map(|hole| run_of(hole, pages_max))
+    /// All holes, in order.
+    pub fn hole_runs(&self) -> impl Iterator<Item = PageRun> {
+        self.holes.runs(0).map(run_of)
     }
 
-    /// The first hole, of which at most `pages_max` are told.
-    pub fn first_hole(&self, pages_max: u64) -> Option<PageRun> {
-        self.holes.runs(0).next().map(|hole| run_of(hole, pages_max))
+    /// Whether a hole counts for runs of up to `run_pages_max` when it is filled and joined with the free pages beside it.
+    pub fn is_useful(&self, hole: PageRun, run_pages_max: u32) -> bool {
+        let (first, pages, end) = (hole.first.0, u64::from(hole.count), hole.end().0);
+        let before = (0..first).rev().take_while(|page| self.free.get(*page)).count() as u64;
+        let behind = self.free.find(false, end) - end;
+        class_of(run_pages_max).is_some_and(|class| {
+            let apart = extent_capacity(before, class) + extent_capacity(behind, class);
+            extent_capacity(before + pages + behind, class) > apart
+        })
     }
 
     /// A run of holes has blocks again.
@@ -283,8 +285,13 @@ impl Space {
     }
 }
 
-fn run_of((first, pages): (u64, u64), pages_max: u64) -> PageRun {
-    PageRun { first: PageId(first), count: u32::try_from(pages.min(pages_max)).unwrap_or(u32::MAX) }
+fn run_of((first, pages): (u64, u64)) -> PageRun {
+    PageRun { first: PageId(first), count: u32::try_from(pages).unwrap_or(u32::MAX) }
+}
+
+/// Whether a run of free pages with none beside it counts for runs of up to `run_pages_max`.
+pub(crate) fn is_useful_alone(run: PageRun, run_pages_max: u32) -> bool {
+    class_of(run_pages_max).is_some_and(|class| extent_capacity(u64::from(run.count), class) > 0)
 }
 
 #[cfg(test)]

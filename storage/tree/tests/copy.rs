@@ -2,7 +2,11 @@
 
 mod common;
 
-use std::{ops::Range, path::PathBuf, sync::Arc};
+use std::{
+    ops::Range,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use common::{Bed, Model, SPECS, assert_same, options, some_body, some_head, some_key};
@@ -160,10 +164,11 @@ fn a_copy_of_damaged_or_missing_pages_is_refused() {
             let mut target =
                 CopyTarget::create(env.clone(), copy_options(), meta_of(&source)).await.expect("there is room");
             let finished = match target.accept(&one(0, u64::MAX), u64::MAX, pages.into()) {
-                Ok(accepted) => {
-                    target.write(accepted, async |_| {}).await.expect("the disk works");
-                    finish(target).await.map(drop)
-                }
+                // What is wrong with the bitmaps is found here.
+                Ok(accepted) => match target.write(accepted, async |_| {}).await {
+                    Ok(()) => finish(target).await.map(drop),
+                    Err(error) => Err(error),
+                },
                 Err(error) => Err(error),
             };
             if finished.is_ok() {
@@ -175,8 +180,7 @@ fn a_copy_of_damaged_or_missing_pages_is_refused() {
         let mut target =
             CopyTarget::create(env.clone(), copy_options(), meta_of(&source)).await.expect("there is room");
         let accepted = target.accept(&one(0, u64::MAX), u64::MAX, Bytes::new()).expect("it was asked for");
-        target.write(accepted, async |_| {}).await.expect("the disk works");
-        assert!(finish(target).await.is_err(), "nothing has come");
+        assert!(target.write(accepted, async |_| {}).await.is_err(), "nothing has come");
     });
 }
 
@@ -208,6 +212,7 @@ fn a_second_proof_is_of_what_came_since_the_first() {
             let mut since = Since::generation(older_generation);
             since.advance(&changed);
             target.advance(meta_of(&source), &since).await.expect("it follows");
+            assert!(copy_part(&source, &mut target, usize::MAX).await.expect("the disk works"), "the bitmaps");
             let wanted = target.next(usize::MAX);
             let part = read(&source, &wanted, usize::MAX).await.expect("the disk works");
             let mut pages = part.pages.to_vec();
@@ -326,8 +331,8 @@ fn hostile_metas_and_parts_are_refused() {
             assert!(target.accept(&[0..8, 16..20], 20, part).is_err(), "not asked for: {behind}");
         }
         let accepted = target.accept(&one(0, 8), 8, part(5, 1, PAGE_BYTES)).expect("it was asked for");
-        target.write(accepted, async |_| {}).await.expect("the disk works");
-        assert_eq!(target.next(1).first().expect("most of it is missing").start, 8);
+        let written = target.write(accepted, async |_| {}).await;
+        assert!(matches!(written, Err(TreeError::Corrupt(_))), "the bitmaps: {written:?}");
         let file = env.open(&copy_options().path, OpenOptions::cached(OpenMode::Read)).await.expect("it is there");
         assert!(file.len().await.expect("it is open") >= 6 * PAGE_BYTES as u64);
     });
@@ -336,6 +341,7 @@ fn hostile_metas_and_parts_are_refused() {
 /// A copy is interrupted, resumed and moved to newer generations while its source changes, and is in the end the last generation that it became.
 #[test]
 fn a_copy_goes_on_after_crashes_and_becomes_that_of_newer_generations() {
+    const ROUNDS_MAX: u32 = 60;
     let (mut resumed, mut moved, mut proven) = (0, 0, 0);
     for seed in 0..40 {
         let sim = Sim::new(seed, SimOptions::default());
@@ -353,21 +359,21 @@ fn a_copy_goes_on_after_crashes_and_becomes_that_of_newer_generations() {
                 Some(CopyTarget::create(env.clone(), copy_options(), meta_of(&source)).await.expect("there is room"));
             let mut rounds = 0;
             let store = loop {
-                let bytes_max = 1 << (12 + prng.below(8));
+                let bytes_max = 1 << (14 + prng.below(8));
                 let mut one = target.take().expect("it is there");
                 // Who doesn't know yet that there is a newer one gets nothing.
                 let is_current = one.generation() == source.generation();
                 if is_current && !copy_part(&source, &mut one, bytes_max).await.expect("the disk works") {
                     one.prove(async |_| {}).await.unwrap_or_else(|error| panic!("seed {seed}: {error}"));
                     // It may go on as that of a newer one.
-                    if rounds >= 30 || prng.chance(1, 6) {
+                    if rounds >= ROUNDS_MAX || prng.chance(1, 6) {
                         break one.finish().await.expect("the disk works");
                     }
                     proven += 1;
                 }
                 // Whoever writes faster than pages are copied is never caught up with.
                 rounds += 1;
-                if rounds < 30 && prng.chance(1, 3) {
+                if rounds < ROUNDS_MAX && prng.chance(1, 3) {
                     change(&mut bed, &mut prng, 20).await;
                     bed.checkpoint().await;
                 }
@@ -456,5 +462,64 @@ fn a_copy_of_another_file_or_of_a_generation_that_nobody_knows_is_not_gone_on_wi
         page.as_mut_slice()[100] ^= 1;
         file.write_at(PAGE_BYTES as u64, page).await.0.expect("the disk works");
         assert_eq!(resume(&source, None).await, None, "what was noted is rotten");
+    });
+}
+
+/// A file with long holes, `live` keys at its end.
+async fn mostly_holes(bed: &mut Bed, live: u32) {
+    let body = Bytes::from(vec![7; 3000]);
+    let count = 4000u32;
+    for i in 0..count {
+        bed.put(0, &i.to_be_bytes(), b"", &body).await;
+    }
+    bed.checkpoint().await;
+    for i in 0..count - live {
+        bed.remove(0, &i.to_be_bytes()).await;
+    }
+    bed.checkpoint().await;
+    for _ in 0..8 {
+        bed.store.forget_needs();
+        if let Some(punch) = bed.store.begin_punch(0, 0) {
+            let done = punch.run(async |_| {}).await;
+            bed.store.finish_punch(done).expect("the disk can punch");
+        }
+        bed.store.set_state(bed.store.state().clone());
+        bed.checkpoint().await;
+    }
+}
+
+#[test]
+fn a_copy_takes_no_more_room_than_what_it_is_of_and_is_refused_before_it_fills_the_disk() {
+    let sim = Sim::new(4, SimOptions::default());
+    let env = sim.env();
+    let mut prng = Prng::new(4);
+    sim.block_on(async {
+        let mut bed = Bed::create(env.clone()).await;
+        mostly_holes(&mut bed, 800).await;
+        let taken = async || {
+            let space = env.disk_space(Path::new("/")).await.expect("there is a disk");
+            space.total_bytes - space.available_bytes
+        };
+        let before = taken().await;
+        let file = env.open(&options().path, OpenOptions::cached(OpenMode::Read)).await.expect("it is there");
+        let file_bytes = file.len().await.expect("it is open");
+        assert!(before * 2 < file_bytes, "{before} of {file_bytes} bytes are no holes");
+        let source = bed.store.begin_copy();
+        let store = copy(&env, &source, &mut prng, async |_| {}).await.expect("there is room");
+        let both = taken().await;
+        assert!(both < 2 * before + (1 << 20), "{before} bytes, and with a copy {both}");
+        assert_same(&env, store.view(), &Arc::clone(store.pages()), &bed.model, &mut prng).await;
+        assert_can_go_on(&env, store, 4).await;
+        CopyTarget::remove(&env, &copy_options()).await.expect("the disk works");
+
+        let page_bytes = PAGE_BYTES as u64;
+        sim.set_capacity(before + before / 2);
+        let mut target = CopyTarget::create(env.clone(), copy_options(), meta_of(&source)).await.expect("it is short");
+        let refused = copy_part(&source, &mut target, usize::MAX).await;
+        assert!(matches!(refused, Err(TreeError::StorageFull)), "{refused:?}");
+        let (left, all) = target.left();
+        assert!(left + 8 > all, "{left} of {all} blocks were missing: only the bitmaps had come");
+        CopyTarget::remove(&env, &copy_options()).await.expect("the disk works");
+        assert!(taken().await < before + 8 * page_bytes, "nothing is left of it");
     });
 }

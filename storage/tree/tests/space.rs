@@ -2,11 +2,12 @@
 
 mod common;
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use common::{Bed, assert_same, assert_sound, loaded, options};
 use plinth_base::Prng;
+use plinth_env::{Env, File, OpenMode, OpenOptions};
 use plinth_sim_env::{Sim, SimEnv, SimOptions};
 use plinth_tree::{PAGE_BYTES, Store, TreeError, put_pages_max, remove_pages_max};
 
@@ -86,6 +87,7 @@ async fn empty(bed: &mut Bed) {
 async fn punch_all(bed: &mut Bed) -> u64 {
     let mut bytes = 0;
     for _ in 0..4 {
+        bed.store.forget_needs();
         if let Some(punch) = bed.store.begin_punch(0, 0) {
             let done = punch.run(async |_| {}).await;
             bytes += bed.store.finish_punch(done).expect("the disk can punch");
@@ -229,6 +231,73 @@ fn beside_a_pin_the_file_grows_by_what_is_pinned_and_no_more() {
             bed.store.pending_bytes() < 16 * PAGE_BYTES as u64,
             "only what the last one freed waits for the older meta"
         );
+    });
+}
+
+/// The longest value that room is kept for beside small ones.
+const LONGEST: usize = 64 << 10;
+
+/// As a node does it: checkpoint after checkpoint beside the puts, after each what is free for long is given back, and the file grows before it is needed.
+async fn put_for_long(bed: &mut Bed, prng: &mut Prng, seconds: u64, file_bytes: &mut Vec<u64>) -> u64 {
+    const READY_PAGES: u64 = 256;
+    let (mut punched, mut grows, mut punches) = (0, None, None);
+    let file = bed.env.open(&options().path, OpenOptions::cached(OpenMode::Read)).await.expect("it is there");
+    for _ in 0..seconds {
+        for _ in 0..2500 {
+            let i = prng.below(6000) as u32;
+            bed.put(0, &key(i), &i.to_le_bytes(), &Bytes::from(vec![1; 700])).await;
+            if grows.is_none() && !bed.store.room(LONGEST).admits_put(READY_PAGES) {
+                grows = bed.store.begin_grow(READY_PAGES, LONGEST);
+            } else if let Some(grow) = grows.take() {
+                let done = grow.run().await;
+                bed.store.finish_grow(done).expect("the disk has room");
+            }
+            bed.env.sleep(Duration::from_micros(400)).await;
+            if bed.running.is_some() && bed.poll_checkpoint().expect("the disk works") {
+                bed.store.settle(usize::MAX);
+                punches = bed.store.begin_punch(READY_PAGES * PAGE_BYTES as u64, LONGEST);
+            } else if let Some(punch) = punches.take() {
+                let done = punch.run(async |_| {}).await;
+                punched += bed.store.finish_punch(done).expect("the disk can punch");
+            }
+        }
+        bed.wait_checkpoint().await.expect("the disk works");
+        let _ = bed.publish();
+        bed.start_checkpoint();
+        file_bytes.push(file.len().await.expect("it is open"));
+    }
+    punched
+}
+
+#[test]
+fn a_file_that_is_written_for_long_keeps_its_length_and_its_blocks_and_gives_them_back_when_it_is_at_rest() {
+    let sim = Sim::new(8, SimOptions::default());
+    let env = sim.env();
+    let mut prng = Prng::new(8);
+    sim.block_on(async {
+        let mut bed = Bed::create(env.clone()).await;
+        // Checkpoints run nearly all the time.
+        bed.pace = Duration::from_micros(600);
+        let mut lengths = Vec::new();
+        let punched = put_for_long(&mut bed, &mut prng, 40, &mut lengths).await;
+        assert!(lengths[39] - lengths[10] <= 2 << 20, "{lengths:?}");
+        assert!(punched < 4 << 20, "{punched} bytes were given back while they were needed");
+        let busy = bed.env.disk_space(Path::new("/")).await.expect("there is a disk");
+        for round in 0..20u8 {
+            if let Some(punch) = bed.store.begin_punch(0, LONGEST) {
+                let done = punch.run(async |_| {}).await;
+                bed.store.finish_punch(done).expect("the disk can punch");
+            }
+            if bed.store.has_holes_waiting() {
+                bed.store.set_state(Bytes::from(vec![round]));
+                bed.checkpoint().await;
+            }
+        }
+        assert!(!bed.store.has_holes_waiting());
+        let at_rest = bed.env.disk_space(Path::new("/")).await.expect("there is a disk");
+        let given_back = at_rest.available_bytes - busy.available_bytes;
+        assert!(given_back > 2 << 20, "{given_back} bytes given back of {}", lengths[39]);
+        assert_sound(&env).await;
     });
 }
 

@@ -66,7 +66,10 @@ impl<E: Env> Shard<E> {
                 Stage::Walk
             }
             Stage::Walk if self.groups[at].work.tail_walk.is_under_way() => Stage::Walk,
-            Stage::Walk => Stage::GiveBack(CHECKPOINTS_TO_GIVE_BACK),
+            Stage::Walk => {
+                self.groups[at].store.forget_needs();
+                Stage::GiveBack(CHECKPOINTS_TO_GIVE_BACK)
+            }
             // The first one finds out what can be given back.
             Stage::GiveBack(left @ 1..) if has_more || left == CHECKPOINTS_TO_GIVE_BACK => Stage::GiveBack(left - 1),
             Stage::GiveBack(_) => return self.end_defragmentation(at),

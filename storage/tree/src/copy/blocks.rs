@@ -87,8 +87,14 @@ impl Blocks {
 
     /// Blocks that follow each other, as pages, in order.
     pub(crate) fn runs(&self) -> impl Iterator<Item = Range<u64>> {
-        let runs = self.bits.runs(0);
-        runs.map(|(first, blocks)| first * BLOCK_PAGES..((first + blocks) * BLOCK_PAGES).min(self.pages))
+        self.runs_in(0, self.pages)
+    }
+
+    /// The same of those blocks only that the pages `first..end` lie in.
+    pub(crate) fn runs_in(&self, first: u64, end: u64) -> impl Iterator<Item = Range<u64>> {
+        let (from, to) = (first / BLOCK_PAGES, end.div_ceil(BLOCK_PAGES));
+        let runs = self.bits.runs(from).take_while(move |(block, _)| *block < to);
+        runs.map(move |(block, blocks)| block * BLOCK_PAGES..((block + blocks).min(to) * BLOCK_PAGES).min(self.pages))
     }
 
     /// As bytes.
@@ -125,6 +131,9 @@ mod tests {
         assert_eq!((blocks.count(), runs(&blocks)), (3, vec![(0, 5)]));
         blocks.remove(0, 2);
         assert_eq!(runs(&blocks), [(2, 5)]);
+        assert!(blocks.runs_in(1, 3).eq(std::iter::once(2..4)));
+        assert!(blocks.runs_in(3, 5).eq(std::iter::once(2..5)));
+        assert_eq!(blocks.runs_in(0, 2).count(), 0);
         blocks.remove(2, 5);
         assert_eq!((blocks.count(), runs(&blocks)), (0, vec![]));
         let mut other = Blocks::none_of(10);

@@ -18,6 +18,7 @@ use crate::{
     error::TreeError,
     layout::PAGE_BYTES,
     meta::{META_PAGES, Meta},
+    open::read_bitmaps,
     store::{Store, StoreOptions},
     verify::prove,
 };
@@ -35,6 +36,8 @@ pub struct CopyTarget<E: Env> {
     file: E::File,
     meta: Meta,
     missing: Blocks,
+    /// There are blocks for all that isn't a hole in this generation.
+    has_room: bool,
     /// A generation that every page was proven of, if this is that or has become a copy of one behind it without a third one between them, and the pages that it uses.
     proven: Option<(u64, Bitmap)>,
     /// Pages were accepted that aren't written yet.
@@ -46,17 +49,18 @@ pub struct CopyTarget<E: Env> {
 pub struct AcceptedPages(Vec<(u64, Bytes)>);
 
 impl<E: Env> CopyTarget<E> {
-    /// Makes the file, with room for all of it. What another copy has left behind is removed.
+    /// Makes the file. What another copy has left behind is removed. The bitmaps come first, and room is made for what isn't a hole when they are there: the file
+    /// that is copied may be much longer than what it takes.
     ///
     /// # Errors
-    /// It can't be made; most likely the disk is full.
+    /// It can't be made.
     pub async fn create(env: E, options: StoreOptions, meta: CopyMeta) -> Result<Self, TreeError> {
         let CopyMeta(meta) = meta;
         Self::remove(&env, &options).await?;
         let file = env.open(&options.path, OpenOptions::direct(OpenMode::CreateNew)).await?;
-        file.allocate(0, meta.pages * PAGE_BYTES as u64).await?;
+        file.set_len(meta.pages * PAGE_BYTES as u64).await?;
         let missing = Blocks::all_of(meta.pages);
-        Ok(Self { env, options, file, meta, missing, proven: None, is_ahead: false })
+        Ok(Self { env, options, file, meta, missing, has_room: false, proven: None, is_ahead: false })
     }
 
     /// Goes on with a copy that was interrupted, if what is there is of the same file and of the same generation, or of the one since which is known what has changed.
@@ -81,10 +85,12 @@ impl<E: Env> CopyTarget<E> {
         if file.len().await? < found.pages * PAGE_BYTES as u64 {
             return Ok(None);
         }
-        let mut target = Self { env, options, file, meta: found, missing, proven: None, is_ahead: false };
+        let mut target =
+            Self { env, options, file, meta: found, missing, has_room: false, proven: None, is_ahead: false };
         if let Some(since) = since.filter(|_| !is_same) {
             target.advance(meta, since).await?;
         }
+        target.make_room().await?;
         Mark::CopyResumed.hit();
         Ok(Some(target))
     }
@@ -101,7 +107,7 @@ impl<E: Env> CopyTarget<E> {
     /// Becomes a copy of a newer generation of the same file. `since` is what has changed since this one's, or since an even older one.
     ///
     /// # Errors
-    /// The disk is full, or this is of another file.
+    /// The file can't be made longer, or this is of another one.
     pub async fn advance(&mut self, meta: CopyMeta, since: &Since) -> Result<(), TreeError> {
         let CopyMeta(meta) = meta;
         if meta.file_id != self.meta.file_id
@@ -110,7 +116,10 @@ impl<E: Env> CopyTarget<E> {
         {
             return Err(invalid("a later generation that isn't one"));
         }
-        self.file.allocate(0, meta.pages * PAGE_BYTES as u64).await?;
+        if meta.pages > self.meta.pages {
+            self.file.set_len(meta.pages * PAGE_BYTES as u64).await?;
+        }
+        self.has_room = false;
         self.missing.add(since.blocks());
         let is_next = since.from() == self.meta.generation && since.keeps_shared_pages();
         self.proven.take_if(|(generation, _)| !is_next || *generation != self.meta.generation);
@@ -124,10 +133,34 @@ impl<E: Env> CopyTarget<E> {
         self.meta.generation
     }
 
-    /// Pages that are to be asked for next, in order, at most so many ranges of them. Empty if nothing is missing.
+    /// Pages that are to be asked for next, in order, at most so many ranges of them: those with the bitmaps alone, if one of these is missing. Empty if nothing is.
     #[must_use]
     pub fn next(&self, ranges_max: usize) -> Vec<Range<u64>> {
-        self.missing.runs().take(ranges_max).collect()
+        let bitmaps: Vec<_> = self.missing_bitmaps().take(ranges_max).collect();
+        if bitmaps.is_empty() { self.missing.runs().take(ranges_max).collect() } else { bitmaps }
+    }
+
+    fn missing_bitmaps(&self) -> impl Iterator<Item = Range<u64>> {
+        let run = self.meta.bitmap_run();
+        self.missing.runs_in(run.first.0, run.end().0)
+    }
+
+    /// Once the bitmaps are there: a disk that can't hold what they speak of refuses it now, and not when most of it has come.
+    async fn make_room(&mut self) -> Result<(), TreeError> {
+        if self.has_room || self.missing_bitmaps().next().is_some() {
+            return Ok(());
+        }
+        let (_, holes) = read_bitmaps(&self.file, &self.meta, &self.options.path).await?;
+        let mut from = 0;
+        while from < self.meta.pages {
+            let end = holes.find(true, from);
+            if from < end {
+                self.file.allocate(from * PAGE_BYTES as u64, (end - from) * PAGE_BYTES as u64).await?;
+            }
+            from = holes.find(false, end);
+        }
+        self.has_room = true;
+        Ok(())
     }
 
     /// Blocks that are missing, and all that there are.
@@ -191,7 +224,7 @@ impl<E: Env> CopyTarget<E> {
     /// Writes what was accepted. After each write `pace` is called with its bytes.
     ///
     /// # Errors
-    /// It can't be written: the copy is of no use any more.
+    /// It can't be written, or there is no room for what will come, or the bitmaps aren't those of the meta: the copy is of no use any more.
     pub async fn write(&mut self, accepted: AcceptedPages, mut pace: impl AsyncFnMut(usize)) -> Result<(), TreeError> {
         for batch in accepted.0.chunks(WRITES_MAX) {
             let write = |(first, bytes): &(u64, Bytes)| {
@@ -205,7 +238,7 @@ impl<E: Env> CopyTarget<E> {
             }
         }
         self.is_ahead = false;
-        Ok(())
+        self.make_room().await
     }
 
     /// Makes durable what is there, so that another process can go on with it.

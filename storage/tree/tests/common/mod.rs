@@ -48,6 +48,8 @@ pub struct Bed {
     /// The state counts changes, so that a recovered root says which model it belongs to.
     pub changes: u64,
     pub running: Option<Rc<RefCell<Option<CheckpointDone>>>>,
+    /// How long a checkpoint waits after each write.
+    pub pace: Duration,
     /// The model of the newest published root, with its state.
     pub published: (u64, Model),
     /// The models of the roots that checkpoints froze.
@@ -65,7 +67,8 @@ impl Bed {
     /// A store that was just opened and holds `model`.
     pub fn over(env: SimEnv, store: Store<SimEnv>, model: Model, changes: u64) -> Self {
         let published = (changes, model.clone());
-        Self { env, store, model, changes, running: None, frozen: vec![published.clone()], published, durable: 1 }
+        let frozen = vec![published.clone()];
+        Self { env, store, model, changes, running: None, pace: Duration::ZERO, published, frozen, durable: 1 }
     }
 
     pub fn publish(&mut self) -> Snapshot<SimPages> {
@@ -144,8 +147,14 @@ impl Bed {
             self.frozen.push(self.published.clone());
             let done = Rc::new(RefCell::new(None));
             let slot = Rc::clone(&done);
+            let (env, pace) = (self.env.clone(), self.pace);
             self.env.spawn(TaskQueue::Background, async move {
-                let result = checkpoint.run(async |_| {}).await;
+                let paced = async |_| {
+                    if !pace.is_zero() {
+                        env.sleep(pace).await;
+                    }
+                };
+                let result = checkpoint.run(paced).await;
                 *slot.borrow_mut() = Some(result);
             });
             self.running = Some(done);

@@ -57,6 +57,7 @@ impl<E: Env> Shard<E> {
         let Incoming { position, from, session, ref state, .. } = incoming;
         let state = state.clone();
         Mark::SnapshotInstalled.hit();
+        self.snapshot_failed = None;
         plinth_base::log_info!("the snapshot is in place", "entry" => position.index.0, "revision" => state.revision);
         self.drop_outgoing(at);
         let configuration = configuration(&state.electorate);

@@ -13,7 +13,7 @@ mod recovery;
 mod send;
 
 pub(super) use install::Placed;
-pub(super) use receive::{Built, Incoming};
+pub(super) use receive::{Built, FailedSnapshot, Incoming};
 pub(super) use recovery::Recovering;
 pub(super) use send::{Moved, Outgoing};
 

@@ -23,8 +23,9 @@ use crate::{
 /// A part that doesn't come is asked for again after this.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 
-/// After a snapshot that couldn't be used, none is taken for so long.
+/// After a snapshot that couldn't be used, none is taken from the same member for so long; twice as long after each further one, up to a limit.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(30);
 
 /// When the sender doesn't say for so long whether there is a newer checkpoint, what was proven is new enough.
 const NEWER_WAIT_MAX: Duration = Duration::from_secs(2);
@@ -71,6 +72,22 @@ impl Offer {
             return Err(Malformed("an offer with two states"));
         }
         Ok((state, Offered::Pages(OfferedPages { meta, since: self.since.clone() })))
+    }
+}
+
+/// None of a member's snapshots since the last one that was installed could be used. Most likely the disk is full, and the next one fails as well.
+pub(in crate::shard) struct FailedSnapshot {
+    from: MemberId,
+    wait: Duration,
+    until: Instant,
+}
+
+impl FailedSnapshot {
+    /// One more, after those that failed `before`.
+    fn after(before: Option<Self>, from: MemberId, now: Instant) -> Self {
+        let before = before.filter(|before| before.from == from);
+        let wait = before.map_or(RETRY_AFTER, |before| (2 * before.wait).min(RETRY_AFTER_MAX));
+        Self { from, wait, until: now + wait }
     }
 }
 
@@ -174,8 +191,8 @@ impl<E: Env> Shard<E> {
         if !is_sound || !self.groups[at].raft.wants_snapshot(position) {
             return self.send_snapshot_frame(at, from, &refusal);
         }
-        // What has just failed fails again: most likely the disk is full.
-        let has_failed = self.snapshot_failed.is_some_and(|since| self.now.since(since) < RETRY_AFTER);
+        let has_failed =
+            self.snapshot_failed.as_ref().is_some_and(|failed| failed.from == from && self.now < failed.until);
         let is_busy = |incoming: &Incoming<E>| {
             // A leader that has lost its office goes on with what it began.
             let is_heard = !incoming.is_cut && self.now.since(incoming.heard) < HEARD_LATELY;
@@ -350,8 +367,14 @@ impl<E: Env> Shard<E> {
     }
 
     fn fail_incoming(&mut self, at: usize, error: &BuildError) {
-        plinth_base::log_error!("a snapshot can't be used", "reason" => plinth_base::log::Value::display(error));
-        self.snapshot_failed = Some(self.now);
+        let Some(from) = self.incoming.as_ref().map(|incoming| incoming.from) else { return };
+        let failed = FailedSnapshot::after(self.snapshot_failed.take(), from, self.now);
+        plinth_base::log_error!(
+            "a snapshot can't be used",
+            "reason" => plinth_base::log::Value::display(error),
+            "next_after_s" => failed.wait.as_secs()
+        );
+        self.snapshot_failed = Some(failed);
         let is_rotten = matches!(error, BuildError::Tree(TreeError::Corrupt(_)));
         self.give_incoming_up(at, if is_rotten { Ending::Rotten } else { Ending::Over });
     }
@@ -434,5 +457,26 @@ impl<E: Env> Shard<E> {
         self.leftover_since = (!is_in_place).then_some(self.now);
         self.metrics.snapshots_received.end(incoming.from, took);
         Some(incoming)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_member_waits_longer_each_time_that_the_same_one_s_snapshots_fail() {
+        let (first, second) = (MemberId(1), MemberId(2));
+        let mut now = Instant::default();
+        let mut failed = None;
+        let mut waits = Vec::new();
+        for from in [first, first, first, first, first, first, first, second, second, first] {
+            let next = FailedSnapshot::after(failed.take(), from, now);
+            assert_eq!(next.until, now + next.wait);
+            now = next.until;
+            waits.push(next.wait.as_secs());
+            failed = Some(next);
+        }
+        assert_eq!(waits, [1, 2, 4, 8, 16, 30, 30, 1, 2, 1]);
     }
 }
