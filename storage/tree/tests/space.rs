@@ -134,6 +134,49 @@ fn long_free_runs_are_punched_remembered_and_filled_again() {
     sim.block_on(punch_and_reuse(sim.env()));
 }
 
+/// Holes lose their blocks only after other things were put: what fills a hole meanwhile would be gone.
+async fn fill_while_holes_are_punched(env: SimEnv, prng: &mut Prng) {
+    let mut bed = Bed::create(env.clone()).await;
+    let body = Bytes::from(vec![7; 3000]);
+    for i in 0..2000 {
+        bed.put(0, &key(i), b"h", &body).await;
+    }
+    bed.checkpoint().await;
+    empty(&mut bed).await;
+    let mut running = None;
+    for round in 0..4 {
+        bed.store.forget_needs();
+        running = running.or_else(|| bed.store.begin_punch(0, 0));
+        bed.put(0, &key(round), b"h", &body).await;
+        bed.checkpoint().await;
+    }
+    let punch = running.expect("nearly all of it is free");
+    // Checkpoints run nearly all the time.
+    bed.pace = Duration::from_micros(prng.below(500));
+    for i in 0..1500 {
+        bed.put(0, &key(i), b"h", &body).await;
+        bed.env.sleep(Duration::from_micros(50)).await;
+        if bed.poll_checkpoint().expect("the disk works") {
+            let _ = bed.publish();
+            bed.start_checkpoint();
+        }
+    }
+    bed.checkpoint().await;
+    let done = punch.run(async |_| {}).await;
+    assert!(bed.store.finish_punch(done).expect("the disk can punch") > 4 << 20);
+    bed.wait_checkpoint().await.expect("the disk works");
+    assert_sound(&env).await;
+    assert_same(&env, bed.store.view(), &Arc::clone(bed.store.pages()), &bed.model, prng).await;
+}
+
+#[test]
+fn growing_leaves_alone_what_is_being_punched() {
+    for seed in 0..4 {
+        let sim = Sim::new(seed, SimOptions::default());
+        sim.block_on(fill_while_holes_are_punched(sim.env(), &mut Prng::new(seed)));
+    }
+}
+
 /// Free runs of 1.2 MiB between values that stay: too short for a value of 2 MiB, and long enough to be given back.
 async fn make_room_among_short_runs(env: SimEnv) {
     const LONGEST: usize = 2 << 20;
